@@ -1,0 +1,58 @@
+# What a developer runs; `make` alone lists it. Every target sets up what it needs.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SETUP := .venv/.setup-done
+
+.DEFAULT_GOAL := help
+.PHONY: help setup proto proto-check lint format types test test-servers demo check clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(SETUP) ## Make .venv and install dcron with everything to develop it, at the pinned versions
+
+$(SETUP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "dcron needs Python 3.11 or newer: make setup PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt hatchling editables
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+proto: $(SETUP) ## Generate dcron/rpc from proto/dcron.proto
+	$(BIN)/python proto/generate.py
+
+proto-check: $(SETUP) ## Fail when dcron/rpc is stale
+	$(BIN)/python proto/generate.py --check
+
+lint: proto-check ## Check style, format, import direction and generated code
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+format: $(SETUP) ## Mend what ruff can mend by itself
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(SETUP) ## Check types
+	$(BIN)/mypy
+
+# A server that cannot be installed is no error here: its tests say that they are skipped, or fail
+# where DCRON_TEST_REQUIRE_SERVERS=1.
+test-servers: $(SETUP) ## Install the CouchDB and S3 servers of the tests into .cache
+	-$(BIN)/python -c 'from tests.couchdb_server import couch_server_program as p; print(p())'
+	-PIP_CONSTRAINT=tests/swift-constraints.txt $(BIN)/python -m tests.swift_venv
+
+# The system tests time leases and kills: they have the machine to themselves.
+test: test-servers ## Run all tests
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --ignore tests/system
+	$(BIN)/pytest tests/system
+
+demo: $(SETUP) ## Run the main job on a three-node cluster on this machine, and show it
+	$(BIN)/dcron demo
+
+check: lint types test ## Everything that has to pass before a change is done
+
+clean: ## Remove .venv, .cache and all that is generated, but for dcron/rpc
+	rm -rf .venv .cache build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

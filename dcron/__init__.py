@@ -1,0 +1,3 @@
+"""dcron: cron for a fleet of servers."""
+
+__version__ = "0.1.0"

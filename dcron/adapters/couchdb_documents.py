@@ -1,0 +1,140 @@
+"""Documents as CouchDB writes them in JSON, and what its answers to a write mean. No I/O."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from dcron.adapters.documents import UnstorableError, encode
+from dcron.domain.errors import StoreUnreachable
+from dcron.ports import ChangeBatch, Document, WriteKind, WriteResult
+
+__all__ = [
+    "MAX_DOCUMENTS_PER_REQUEST",
+    "MAX_REQUEST_BYTES",
+    "Outgoing",
+    "batches",
+    "change_batch",
+    "document_of",
+    "encoded",
+    "leaves_of",
+    "live_leaves",
+    "position_of",
+    "to_json",
+    "write_result",
+]
+
+MAX_DOCUMENTS_PER_REQUEST: Final = 500
+MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024
+"""Of documents; a single larger one goes alone."""
+
+_REVISION = re.compile(r"[1-9][0-9]*-[0-9a-zA-Z]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One document of a write on its way: where its result belongs, and its JSON."""
+
+    position: int
+    document: Document
+    text: bytes
+
+
+def to_json(value: object) -> bytes:
+    """The body of a request."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def encoded(documents: Sequence[Document], results: dict[int, WriteResult]) -> Iterator[Outgoing]:
+    """What can be sent; the result of what cannot goes into `results`."""
+    for position, document in enumerate(documents):
+        special: dict[str, Any] = {"_id": document.id}
+        if document.revision is not None:
+            if not _REVISION.fullmatch(document.revision):
+                # None that CouchDB ever gave out, and it would fail the whole request with a 400.
+                results[position] = WriteResult(WriteKind.LOST)
+                continue
+            special["_rev"] = document.revision
+        if document.deleted:
+            special["_deleted"] = True
+        try:
+            yield Outgoing(position, document, encode(document, **special))
+        except UnstorableError as error:
+            results[position] = WriteResult(WriteKind.REJECTED, reason=str(error))
+
+
+def batches(outgoing: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
+    """Cut a write into requests."""
+    batch: list[Outgoing] = []
+    size_bytes = 0
+    for item in outgoing:
+        full = len(batch) == MAX_DOCUMENTS_PER_REQUEST or size_bytes + len(item.text) > MAX_REQUEST_BYTES
+        if batch and full:
+            yield batch
+            batch, size_bytes = [], 0
+        batch.append(item)
+        size_bytes += len(item.text)
+    if batch:
+        yield batch
+
+
+def write_result(host: str, answer: Mapping[str, Any], *, quorum: bool) -> WriteResult:
+    """What one member of the answer to `_bulk_docs` says; StoreUnreachable where it says neither.
+
+    `quorum` is False when the answer as a whole was a 202 that does not tell its documents apart."""
+    if answer.get("ok"):
+        # "accepted" stands beside "ok": stored, but on fewer copies than a quorum.
+        done = quorum and not answer.get("accepted")
+        return WriteResult(WriteKind.DONE if done else WriteKind.UNSURE, revision=answer["rev"])
+    if answer.get("error") == "conflict":
+        return WriteResult(WriteKind.LOST)
+    reason = f"{answer.get('error')}: {answer.get('reason')}"
+    if answer.get("error") in {"forbidden", "unauthorized"}:
+        return WriteResult(WriteKind.REJECTED, reason=reason)
+    raise StoreUnreachable(f"CouchDB at {host} could not store {answer.get('id')}: {reason}")
+
+
+def document_of(row: Mapping[str, Any]) -> Document:
+    """A document from CouchDB's JSON of it; a deleted one has no body."""
+    deleted = bool(row.get("_deleted"))
+    body = {} if deleted else {name: value for name, value in row.items() if not name.startswith("_")}
+    return Document(id=row["_id"], body=body, revision=row["_rev"], deleted=deleted)
+
+
+def leaves_of(host: str, entries: Sequence[Mapping[str, Any]]) -> Iterator[Document]:
+    """The leaves that `_bulk_get` names for one document; StoreUnreachable where it could not look."""
+    for entry in entries:
+        error = entry.get("error")
+        if "ok" in entry:
+            yield document_of(entry["ok"])
+        elif error and error.get("error") != "not_found":
+            reason = f"{error.get('error')}: {error.get('reason')}"
+            raise StoreUnreachable(f"CouchDB at {host} could not read {error.get('id')}: {reason}")
+
+
+def live_leaves(leaves: Sequence[Document]) -> tuple[Document, ...]:
+    """Those that are not deleted, by CouchDB's rule for which of them wins: it comes first."""
+    return tuple(sorted((leaf for leaf in leaves if not leaf.deleted), key=_rank, reverse=True))
+
+
+def _rank(leaf: Document) -> tuple[int, str]:
+    generation, _, mark = (leaf.revision or "0-").partition("-")
+    return int(generation), mark
+
+
+def position_of(sequence: object) -> str:
+    """A position in `_changes` as a string to give back as it is: some servers use numbers or lists."""
+    return sequence if isinstance(sequence, str) else json.dumps(sequence, separators=(",", ":"))
+
+
+def change_batch(payload: Mapping[str, Any]) -> ChangeBatch:
+    """The answer of `_changes`, without design documents."""
+    documents = tuple(
+        document_of(row["doc"])
+        for row in payload["results"]
+        if row.get("doc") and not row["id"].startswith("_")
+    )
+    return ChangeBatch(documents, position_of(payload["last_seq"]))

@@ -1,0 +1,90 @@
+"""Making the databases and indexes that dcron needs in CouchDB, by whichever node comes first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Final
+
+import structlog
+
+from dcron.adapters.couchdb_documents import to_json
+from dcron.adapters.couchdb_http import AccessRefused, CouchHttp
+
+__all__ = ["CouchSetup", "design_name"]
+
+REVISIONS_KEPT: Final = 100
+"""Revisions of history kept of jobs and nodes: CouchDB's default of 1000 makes each update write some
+20 KB. A copy that was away for more updates than this comes back with a leaf that seems to conflict;
+at a renewal each 2 s this is three minutes, a server's restart."""
+
+log = structlog.get_logger()
+
+
+def design_name(field: str) -> str:
+    """The design document of a field's index; one for each, so that a new one does not rebuild the others."""
+    return f"dcron-{field}"
+
+
+class CouchSetup:
+    """Idempotent set-up through `http`; needs the rights of an admin only for what is missing."""
+
+    def __init__(self, http: CouchHttp) -> None:
+        self._http = http
+        self._one_at_a_time = asyncio.Lock()
+
+    async def ensure(self, name: str, fields: Sequence[str]) -> None:
+        """Make a database with its indexes, as far as they are missing."""
+        async with self._one_at_a_time:
+            reply = await self._http.request("GET", name)
+            if reply.status == HTTPStatus.NOT_FOUND:
+                await self._create(name)
+            else:
+                reply.require(HTTPStatus.OK)
+            existing = await self._indexes(name) if fields else set()
+            for field in fields:
+                if field not in existing:
+                    await self._create_index(name, field)
+
+    async def shorten_history(self, name: str) -> None:
+        """Lower the number of revisions that CouchDB remembers; kept as it is where that is refused."""
+        path = f"{name}/_revs_limit"
+        try:
+            reply = await self._http.request("GET", path)
+            if reply.status == HTTPStatus.OK and reply.payload != REVISIONS_KEPT:
+                reply = await self._http.request("PUT", path, body=to_json(REVISIONS_KEPT))
+            refusal = "" if reply.status == HTTPStatus.OK else f"{reply.status} {reply.reason}"
+        except AccessRefused as error:
+            refusal = str(error)
+        if refusal:
+            log.info("kept the limit of revisions", action="revs_limit_kept", database=name, reason=refusal)
+
+    async def _create(self, name: str) -> None:
+        try:
+            reply = await self._http.request("PUT", name)
+        except AccessRefused as error:
+            raise AccessRefused(f"database {name} is missing, and an admin has to make it: {error}") from None
+        # 412 when another node was quicker, or when aiohttp asked twice.
+        reply.require(HTTPStatus.CREATED, HTTPStatus.ACCEPTED, HTTPStatus.PRECONDITION_FAILED)
+        log.info("made a database", action="database_made", database=name, status=reply.status)
+
+    async def _create_index(self, name: str, field: str) -> None:
+        definition = {"index": {"fields": [field]}, "ddoc": design_name(field), "name": field, "type": "json"}
+        try:
+            reply = await self._http.request("POST", f"{name}/_index", body=to_json(definition))
+        except AccessRefused as error:
+            raise AccessRefused(
+                f"index {field} of database {name} is missing, and an admin has to make it: {error}"
+            ) from None
+        # When nodes race, the slower ones get a 500 that speaks of a conflict.
+        if reply.status != HTTPStatus.OK and field not in await self._indexes(name):
+            reply.require(HTTPStatus.OK)
+
+    async def _indexes(self, name: str) -> set[str]:
+        reply = (await self._http.request("GET", f"{name}/_index")).require(HTTPStatus.OK)
+        return {
+            index["name"]
+            for index in reply.payload["indexes"]
+            if index["ddoc"] == f"_design/{design_name(index['name'])}"
+        }

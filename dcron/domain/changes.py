@@ -1,0 +1,141 @@
+"""What clients do to jobs, as pure functions from the job before to the job after.
+
+"Nothing due later than the answer starts under the old state" holds because the leader writes its
+intent over the very revision it planned from: these writes take that revision away from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from dcron.domain.cron import parse_schedule
+from dcron.domain.errors import FailedPrecondition, Overloaded
+from dcron.domain.model import Job, ManualRun, Occurrence, Place, Skip, SkipReason, Specification
+from dcron.domain.planning import MAX_PENDING_SKIPS, skip_range
+
+__all__ = ["MAX_WAITING_RUNS", "change", "create", "merge", "pause", "request_run", "resume"]
+
+MAX_WAITING_RUNS = 20
+"""Manual runs of one job that may wait at once."""
+
+
+def create(name: str, uid: str, specification: Specification, now: datetime, *, paused: bool) -> Job:
+    """A new job, whose first occurrence is after `now`."""
+    first = parse_schedule(specification.schedule, specification.timezone).next_after(now)
+    place = Place(
+        sequence=1,
+        term=0,
+        next_at=None if paused else first,
+        counts_from=now,
+        paused_from=first if paused else None,
+    )
+    return Job(name, uid, 1, specification, now, now, place, paused)
+
+
+def change(job: Job, specification: Specification, now: datetime) -> Job:
+    """The job with another specification. What was due before stays due; a new schedule counts from now."""
+    changed = replace(job, specification=specification, revision=job.revision + 1, changed_at=now)
+    before, after = job.specification, specification
+    if (before.schedule, before.timezone) == (after.schedule, after.timezone):
+        return changed
+    first = parse_schedule(after.schedule, after.timezone).next_after(now)
+    if job.paused:
+        place = replace(_advance(job.place, _held_back(job, now)), counts_from=now, paused_from=first)
+    elif job.place.next_at is not None and job.place.next_at <= now:
+        place = replace(_advance(job.place, _coalesced_so_far(job, job.place.next_at, now)), counts_from=now)
+    else:
+        place = replace(_advance(job.place), counts_from=now, next_at=first)
+    return replace(changed, place=place)
+
+
+def pause(job: Job, now: datetime) -> Job:
+    """The job paused: whatever it has not launched is held back from this write on."""
+    if job.paused:
+        return job
+    place = replace(_advance(job.place), next_at=None, paused_from=job.place.next_at)
+    return replace(job, paused=True, revision=job.revision + 1, changed_at=now, place=place)
+
+
+def resume(job: Job, now: datetime) -> Job:
+    """The job going on with its first occurrence after `now`; those of the pause are accounted for."""
+    if not job.paused:
+        return job
+    first = parse_schedule(job.specification.schedule, job.specification.timezone).next_after(now)
+    held_back = _held_back(job, now)
+    place = replace(_advance(job.place, held_back), next_at=first, counts_from=now, paused_from=None)
+    return replace(job, paused=False, revision=job.revision + 1, changed_at=now, place=place)
+
+
+def request_run(job: Job, request_id: str) -> Job:
+    """The job with a manual run waiting; unchanged when that one waits or runs already."""
+    active = job.place.active
+    if active is not None and active.occurrence.key == request_id:
+        return job
+    if any(run.request_id == request_id for run in job.place.waiting):
+        return job
+    if len(job.place.waiting) >= MAX_WAITING_RUNS:
+        raise Overloaded(f"{MAX_WAITING_RUNS} runs of {job.name!r} wait already; try again when one has ended")
+    waiting = (*job.place.waiting, ManualRun(request_id))
+    return replace(job, place=replace(_advance(job.place), waiting=waiting))
+
+
+def merge(leaves: list[Job]) -> Job:
+    """One job out of the leaves that a split store left: the newest specification, the schedule that
+    is furthest ahead, and every manual run that waits on any leaf (running one twice is impossible:
+    its claim exists)."""
+    newest = max(leaves, key=lambda job: job.revision)
+    ahead = max(leaves, key=lambda job: (job.place.term, job.place.sequence))
+    waiting = dict.fromkeys(run for job in leaves for run in job.place.waiting)
+    skips = dict.fromkeys(skip for job in leaves for skip in job.place.skips)
+    place = replace(
+        ahead.place,
+        sequence=max(job.place.sequence for job in leaves) + 1,
+        waiting=tuple(waiting)[:MAX_WAITING_RUNS],
+        skips=tuple(skips)[:MAX_PENDING_SKIPS],
+    )
+    merged = replace(newest, place=place)
+    if ahead.revision == newest.revision:
+        return merged
+    return _replan(merged, newest)
+
+
+def _replan(merged: Job, newest: Job) -> Job:
+    """The schedule that was ahead belongs to an older revision: count anew from the newer one."""
+    schedule = parse_schedule(newest.specification.schedule, newest.specification.timezone)
+    if newest.paused:
+        held = merged.place.next_at or merged.place.paused_from or newest.place.paused_from
+        return replace(merged, place=replace(merged.place, next_at=None, paused_from=held))
+    first = merged.place.next_at
+    if first is None or first > newest.changed_at:
+        first = schedule.next_after(newest.changed_at)
+    place = replace(merged.place, next_at=first, paused_from=None, counts_from=newest.changed_at)
+    return replace(merged, place=place)
+
+
+def _held_back(job: Job, now: datetime) -> Skip | None:
+    """The record of what a pause held back through `now`; None when there was nothing."""
+    if job.place.paused_from is None or job.place.paused_from > now:
+        return None
+    return skip_range(job, now, SkipReason.PAUSED)[0]
+
+
+def _coalesced_so_far(job: Job, due_at: datetime, now: datetime) -> Skip | None:
+    """What the old schedule named after the waiting occurrence; None when there was nothing."""
+    following = parse_schedule(job.specification.schedule, job.specification.timezone).next_after(
+        max(due_at, job.place.counts_from)
+    )
+    if following is None or following > now:
+        return None
+    rest = replace(job, place=replace(job.place, next_at=following))
+    skip, _ = skip_range(rest, now, SkipReason.COALESCED)
+    return replace(skip, into=Occurrence.of_schedule(job.uid, due_at).key)
+
+
+def _advance(place: Place, skip: Skip | None = None) -> Place:
+    """The place after one more write, with a skip record to be copied."""
+    if skip is None:
+        return replace(place, sequence=place.sequence + 1)
+    if len(place.skips) >= MAX_PENDING_SKIPS:
+        raise FailedPrecondition("the leader has not caught up with earlier changes; try again shortly")
+    return replace(place, sequence=place.sequence + 1, skips=(*place.skips, skip))

@@ -1,0 +1,409 @@
+"""How the nouns are written down: JSON bodies and ids of the documents, both ways.
+
+Bodies carry a `kind`. Unknown fields are ignored when read, so that nodes of two neighbouring versions
+can share a cluster; a change that older nodes must not read raises FORMAT_VERSION.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from dcron.domain.instants import format_instant, format_precise, parse_instant
+from dcron.domain.model import (
+    Active,
+    Claim,
+    Coalesced,
+    Job,
+    LastOutcome,
+    LogObject,
+    ManualRun,
+    Occurrence,
+    Outcome,
+    Place,
+    Script,
+    Settings,
+    Skip,
+    SkipReason,
+    Specification,
+    State,
+    Verdict,
+    VerdictKind,
+)
+
+__all__ = [
+    "FORMAT_VERSION",
+    "INITIAL_SETTINGS",
+    "REVISIONS_START",
+    "SETTINGS_ID",
+    "Body",
+    "claim_body",
+    "claim_of",
+    "drain_id",
+    "job_body",
+    "job_of",
+    "node_id_of",
+    "node_key",
+    "outcome_body",
+    "outcome_of",
+    "revision_id",
+    "settings_body",
+    "settings_of",
+    "skip_body",
+    "skip_of",
+    "specification_body",
+    "specification_of",
+    "state_key",
+    "term_key",
+    "verdict_body",
+    "verdict_id",
+    "verdict_of",
+]
+
+Body = dict[str, Any]
+
+FORMAT_VERSION = 1
+SETTINGS_ID = "settings"
+INITIAL_SETTINGS = Settings(FORMAT_VERSION, floor=datetime(2000, 1, 1, tzinfo=UTC))
+REVISIONS_START = "~"
+"""Sorts after every job name, so that jobs are one range of ids and their revisions another."""
+
+
+def revision_id(uid: str, revision: int) -> str:
+    """Id of the document that keeps one revision of a job."""
+    return f"{REVISIONS_START}{uid}:{revision:09d}"
+
+
+def term_key(term: int) -> str:
+    """Id of a term's document."""
+    return f"term:{term:012d}"
+
+
+def node_key(node_id: str) -> str:
+    """Id of a node's document."""
+    return f"node:{node_id}"
+
+
+def node_id_of(key: str) -> str:
+    """The node id in `node_key` or `drain_id`."""
+    return key.split(":", 1)[1]
+
+
+def drain_id(node_id: str) -> str:
+    """Id of the document that says whether a node drains."""
+    return f"drain:{node_id}"
+
+
+def verdict_id(execution_id: str) -> str:
+    """Id of a person's word on an execution."""
+    return f"{execution_id}:verdict"
+
+
+def state_key(state: State, finished_at: datetime) -> str:
+    """Value of the `state_at` index: outcomes of one state, by time."""
+    return f"{state.value} {format_precise(finished_at)}"
+
+
+def job_body(job: Job) -> Body:
+    """The document of a job; `next_at` and `active_since` are its index values."""
+    place = job.place
+    return {
+        "kind": "job",
+        "uid": job.uid,
+        "revision": job.revision,
+        "specification": specification_body(job.specification),
+        "created_at": format_precise(job.created_at),
+        "changed_at": format_precise(job.changed_at),
+        "paused": job.paused,
+        "next_at": _maybe(place.next_at),
+        "active_since": _active_since(place),
+        "place": {
+            "sequence": place.sequence,
+            "term": place.term,
+            "counts_from": format_precise(place.counts_from),
+            "paused_from": _maybe(place.paused_from),
+            "active": _active_body(place.active) if place.active else None,
+            "waiting": [run.request_id for run in place.waiting],
+            "skips": [skip_body(skip) for skip in place.skips],
+            "last": _last_body(place.last) if place.last else None,
+        },
+    }
+
+
+def _active_since(place: Place) -> str | None:
+    """Set while the leader has something left to do for the job, due or not."""
+    if place.active:
+        return format_precise(place.active.intended_at)
+    if place.skips:
+        return format_precise(place.skips[-1].until)
+    return format_precise(place.counts_from) if place.waiting else None
+
+
+def job_of(name: str, body: Mapping[str, Any]) -> Job:
+    """The job of a document."""
+    place = body["place"]
+    uid = body["uid"]
+    return Job(
+        name=name,
+        uid=uid,
+        revision=body["revision"],
+        specification=specification_of(body["specification"]),
+        created_at=parse_instant(body["created_at"]),
+        changed_at=parse_instant(body["changed_at"]),
+        paused=body["paused"],
+        place=Place(
+            sequence=place["sequence"],
+            term=place["term"],
+            next_at=_instant(body["next_at"]),
+            counts_from=parse_instant(place["counts_from"]),
+            paused_from=_instant(place["paused_from"]),
+            active=_active_of(uid, place["active"]) if place["active"] else None,
+            waiting=tuple(ManualRun(request_id) for request_id in place["waiting"]),
+            skips=tuple(skip_of(skip) for skip in place["skips"]),
+            last=_last_of(place["last"]) if place["last"] else None,
+        ),
+    )
+
+
+def specification_body(specification: Specification) -> Body:
+    """A specification as JSON."""
+    return {
+        "schedule": specification.schedule,
+        "timezone": specification.timezone,
+        "interpreter": specification.interpreter,
+        "script": _script_body(specification.script),
+        "arguments": list(specification.arguments),
+        "environment": dict(specification.environment),
+        "labels": dict(specification.labels),
+        "timeout_seconds": specification.timeout_seconds,
+        "grace_seconds": specification.grace_seconds,
+        "max_attempts": specification.max_attempts,
+        "failure_retries": specification.failure_retries,
+    }
+
+
+def specification_of(body: Mapping[str, Any]) -> Specification:
+    """The specification of a JSON body."""
+    return Specification(
+        schedule=body["schedule"],
+        timezone=body["timezone"],
+        interpreter=body["interpreter"],
+        script=_script_of(body["script"]),
+        arguments=tuple(body["arguments"]),
+        environment=body["environment"],
+        labels=body["labels"],
+        timeout_seconds=body["timeout_seconds"],
+        grace_seconds=body["grace_seconds"],
+        max_attempts=body["max_attempts"],
+        failure_retries=body["failure_retries"],
+    )
+
+
+def claim_body(claim: Claim) -> Body:
+    """The document of a claim."""
+    return {
+        "kind": "claim",
+        "token": claim.token,
+        "node": claim.node_id,
+        "job": claim.job,
+        "term": claim.term,
+        "revision": claim.revision,
+        "script": _script_body(claim.script),
+        "scheduled_at": format_instant(claim.scheduled_at),
+        "manual": claim.manual,
+        "claimed_at": format_precise(claim.claimed_at),
+        "timeout_seconds": claim.timeout_seconds,
+        "coalesced": _coalesced_body(claim.coalesced),
+    }
+
+
+def claim_of(identifier: str, body: Mapping[str, Any]) -> Claim:
+    """The claim of a document."""
+    return Claim(
+        execution_id=identifier,
+        token=body["token"],
+        node_id=body["node"],
+        job=body["job"],
+        term=body["term"],
+        revision=body["revision"],
+        script=_script_of(body["script"]),
+        scheduled_at=parse_instant(body["scheduled_at"]),
+        manual=body["manual"],
+        claimed_at=parse_instant(body["claimed_at"]),
+        timeout_seconds=body["timeout_seconds"],
+        coalesced=_coalesced_of(body["coalesced"]),
+    )
+
+
+def outcome_body(outcome: Outcome) -> Body:
+    """The document of an outcome; `state_at` is its index value."""
+    log = outcome.log
+    return {
+        "kind": "outcome",
+        "execution": outcome.execution_id,
+        "token": outcome.token,
+        "node": outcome.node_id,
+        "state": outcome.state.value,
+        "state_at": state_key(outcome.state, outcome.finished_at),
+        "started_at": format_precise(outcome.started_at) if outcome.started_at else None,
+        "finished_at": format_precise(outcome.finished_at),
+        "exit_code": outcome.exit_code,
+        "signal": outcome.signal,
+        "message": outcome.message,
+        "cpu_seconds": outcome.cpu_seconds,
+        "peak_memory_bytes": outcome.peak_memory_bytes,
+        "log": {"key": log.key, "size_bytes": log.size_bytes, "cut_bytes": log.cut_bytes} if log else None,
+    }
+
+
+def outcome_of(body: Mapping[str, Any]) -> Outcome:
+    """The outcome of a document."""
+    log = body["log"]
+    return Outcome(
+        execution_id=body["execution"],
+        token=body["token"],
+        node_id=body["node"],
+        state=State(body["state"]),
+        started_at=_instant(body["started_at"]),
+        finished_at=parse_instant(body["finished_at"]),
+        exit_code=body["exit_code"],
+        signal=body["signal"],
+        message=body["message"],
+        cpu_seconds=body["cpu_seconds"],
+        peak_memory_bytes=body["peak_memory_bytes"],
+        log=LogObject(log["key"], log["size_bytes"], log["cut_bytes"]) if log else None,
+    )
+
+
+def verdict_body(verdict: Verdict) -> Body:
+    """The document of a verdict."""
+    return {
+        "kind": "verdict",
+        "execution": verdict.execution_id,
+        "verdict": verdict.kind.value,
+        "by": verdict.by,
+        "reason": verdict.reason,
+        "at": format_precise(verdict.at),
+    }
+
+
+def verdict_of(body: Mapping[str, Any]) -> Verdict:
+    """The verdict of a document."""
+    return Verdict(
+        body["execution"], VerdictKind(body["verdict"]), body["by"], body["reason"], parse_instant(body["at"])
+    )
+
+
+def skip_body(skip: Skip) -> Body:
+    """The document of a skip, and its form inside a job document."""
+    return {
+        "kind": "skipped",
+        "uid": skip.uid,
+        "scheduled_at": format_instant(skip.scheduled_at),
+        "until": format_instant(skip.until),
+        "reason": skip.reason.value,
+        "count": skip.count,
+        "into": skip.into,
+    }
+
+
+def skip_of(body: Mapping[str, Any]) -> Skip:
+    """The skip of a document."""
+    return Skip(
+        uid=body["uid"],
+        scheduled_at=parse_instant(body["scheduled_at"]),
+        until=parse_instant(body["until"]),
+        reason=SkipReason(body["reason"]),
+        count=body["count"],
+        into=body["into"],
+    )
+
+
+def settings_body(settings: Settings) -> Body:
+    """The document of what holds for the whole cluster."""
+    return {
+        "kind": "settings",
+        "format_version": settings.format_version,
+        "floor": format_precise(settings.floor),
+        "frozen": settings.frozen,
+        "frozen_at": format_precise(settings.frozen_at) if settings.frozen_at else None,
+        "sequence": settings.sequence,
+    }
+
+
+def settings_of(body: Mapping[str, Any]) -> Settings:
+    """The settings of a document."""
+    return Settings(
+        format_version=body["format_version"],
+        floor=parse_instant(body["floor"]),
+        frozen=body["frozen"],
+        frozen_at=_instant(body["frozen_at"]),
+        sequence=body["sequence"],
+    )
+
+
+def _active_body(active: Active) -> Body:
+    return {
+        "occurrence": active.occurrence.key,
+        "scheduled_at": format_instant(active.occurrence.scheduled_at),
+        "manual": active.occurrence.manual,
+        "attempt": active.attempt,
+        "term": active.term,
+        "intended_at": format_precise(active.intended_at),
+        "coalesced": _coalesced_body(active.coalesced),
+        "spent": active.spent,
+        "failures": active.failures,
+        "avoid": list(active.avoid),
+    }
+
+
+def _active_of(uid: str, body: Mapping[str, Any]) -> Active:
+    return Active(
+        occurrence=Occurrence(
+            uid, body["occurrence"], parse_instant(body["scheduled_at"]), manual=body["manual"]
+        ),
+        attempt=body["attempt"],
+        term=body["term"],
+        intended_at=parse_instant(body["intended_at"]),
+        coalesced=_coalesced_of(body["coalesced"]),
+        spent=body["spent"],
+        failures=body["failures"],
+        avoid=tuple(body["avoid"]),
+    )
+
+
+def _last_body(last: LastOutcome) -> Body:
+    return {
+        "execution": last.execution_id,
+        "state": last.state.value,
+        "settled_at": format_precise(last.settled_at),
+    }
+
+
+def _last_of(body: Mapping[str, Any]) -> LastOutcome:
+    return LastOutcome(body["execution"], State(body["state"]), parse_instant(body["settled_at"]))
+
+
+def _script_body(script: Script) -> Body:
+    return {"sha256": script.sha256, "size_bytes": script.size_bytes, "file_name": script.file_name}
+
+
+def _script_of(body: Mapping[str, Any]) -> Script:
+    return Script(body["sha256"], body["size_bytes"], body["file_name"])
+
+
+def _coalesced_body(coalesced: Coalesced | None) -> Body | None:
+    return {"until": format_instant(coalesced.until), "count": coalesced.count} if coalesced else None
+
+
+def _coalesced_of(body: Mapping[str, Any] | None) -> Coalesced | None:
+    return Coalesced(parse_instant(body["until"]), body["count"]) if body else None
+
+
+def _maybe(instant: datetime | None) -> str | None:
+    return format_instant(instant) if instant else None
+
+
+def _instant(text: str | None) -> datetime | None:
+    return parse_instant(text) if text else None

@@ -1,0 +1,72 @@
+"""Every error that dcron raises on purpose; the docstring of each says what it means to a person.
+
+A lost race is never an error: it is a return value. An error here is bad input, or a peer that
+cannot be reached, or a set-up that cannot work.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AlreadyExists",
+    "DcronError",
+    "FailedPrecondition",
+    "InvalidInput",
+    "NodeUnreachable",
+    "NotFound",
+    "ObjectsUnreachable",
+    "Overloaded",
+    "SetupError",
+    "SpoolFull",
+    "StoreUnreachable",
+]
+
+
+class DcronError(Exception):
+    """Root of all errors that dcron raises on purpose."""
+
+
+class InvalidInput(DcronError):
+    """A value that a client gave cannot be accepted; `field` names it and the message the remedy."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+class NotFound(DcronError):
+    """Nothing of that name or id is stored."""
+
+
+class AlreadyExists(DcronError):
+    """Something else has that name already."""
+
+
+class FailedPrecondition(DcronError):
+    """The request is well-formed, but the present state of the job or cluster does not allow it."""
+
+
+class Overloaded(DcronError):
+    """A named bound is reached; the same request may succeed later."""
+
+
+class SetupError(DcronError):
+    """The configuration cannot work and waiting will not mend it: a wrong URL, refused credentials,
+    a newer format of the stored data, a second node with the same id."""
+
+
+class StoreUnreachable(DcronError):
+    """The document store gave no answer in time, or a broken one. What was asked may or may not have
+    been done."""
+
+
+class ObjectsUnreachable(DcronError):
+    """The object store gave no answer in time, or a broken one."""
+
+
+class NodeUnreachable(DcronError):
+    """Another node gave no answer in time. What was asked may or may not have been done."""
+
+
+class SpoolFull(DcronError):
+    """The worker's disk takes no more; the attempt was not started."""

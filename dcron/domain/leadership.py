@@ -1,0 +1,128 @@
+"""Who leads: pure rules over what a node has seen, measured by its own monotonic clock.
+
+A term is claimed once, by creating its document. Its holder leads while its own node document says
+`leading: <term>` and keeps changing. No node compares its clock with another's: a follower counts a
+holder as gone when *it* has seen no new revision of that document for the length of the lease.
+(The rule of client-go's leader election, with the term document in place of the shared lease record.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+__all__ = [
+    "Action",
+    "Decision",
+    "Lease",
+    "Reading",
+    "TermView",
+    "decide",
+    "lead_until",
+    "observe",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """How long a silent leader is still believed, and how often it renews."""
+
+    length_seconds: float = 6.0
+
+    @property
+    def renewal_seconds(self) -> float:
+        """Time between two renewals: a third of the lease."""
+        return self.length_seconds / 3
+
+    @property
+    def leading_seconds(self) -> float:
+        """How long after the start of its last good renewal a leader still acts: it must have
+        stopped well before any follower may count it as gone."""
+        return self.length_seconds * 2 / 3
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The newest term and its holder's node document, as just read from a quorum.
+
+    `holder_revision` is empty when the holder has no node document."""
+
+    term: int
+    holder_id: str
+    holder_token: str
+    holder_revision: str = ""
+    holder_leading: int = 0
+    holder_resigned: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TermView:
+    """What a node believes of the newest term; `seen_at` is its monotonic clock at the last sign of life."""
+
+    reading: Reading
+    seen_at: float
+
+
+class Action(Enum):
+    """What a node does about leadership."""
+
+    FOLLOW = "follow"
+    CLAIM = "claim"
+    LEAD = "lead"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do, why (in words, for log and status), and when to look again at the latest."""
+
+    action: Action
+    why: str
+    again_seconds: float
+
+
+def observe(view: TermView | None, reading: Reading, monotonic: float) -> TermView:
+    """The view after a reading: a sign of life is a new term, or a new revision of the holder's
+    document that still says it leads."""
+    if view is None or reading.term > view.reading.term:
+        return TermView(reading, monotonic)
+    if reading.term < view.reading.term:
+        return view
+    alive = reading.holder_leading == reading.term
+    if alive and reading.holder_revision != view.reading.holder_revision:
+        return TermView(reading, monotonic)
+    return replace(view, reading=reading)
+
+
+def decide(
+    view: TermView | None, token: str, lease: Lease, monotonic: float, *, hindrance: str = ""
+) -> Decision:
+    """What the node of this incarnation `token` does now. `hindrance` says why it may not lead."""
+    if view is None:
+        return _claim_unless(hindrance, "no term has been claimed yet", lease)
+    reading = view.reading
+    if reading.holder_token == token:
+        if reading.holder_resigned >= reading.term:
+            return Decision(Action.FOLLOW, f"resigned term {reading.term}", lease.renewal_seconds)
+        return Decision(Action.LEAD, f"leads term {reading.term}", lease.renewal_seconds)
+    if reading.holder_resigned >= reading.term:
+        return _claim_unless(hindrance, f"{reading.holder_id} resigned term {reading.term}", lease)
+    silent_seconds = monotonic - view.seen_at
+    left_seconds = lease.length_seconds - silent_seconds
+    if left_seconds > 0:
+        why = f"follows {reading.holder_id} in term {reading.term}"
+        return Decision(Action.FOLLOW, why, min(lease.renewal_seconds, left_seconds))
+    why = f"{reading.holder_id} has been silent for {silent_seconds:.1f} s in term {reading.term}"
+    return _claim_unless(hindrance, why, lease)
+
+
+def _claim_unless(hindrance: str, why: str, lease: Lease) -> Decision:
+    if hindrance:
+        return Decision(Action.FOLLOW, f"{why}, but this node may not lead: {hindrance}", lease.renewal_seconds)
+    return Decision(Action.CLAIM, why, 0.0)
+
+
+def lead_until(lease: Lease, renewal_started_at: float) -> float:
+    """Until when (monotonic) a leader may act after a renewal that got a plain success.
+
+    Counted from before the request was sent: followers can have seen it no earlier."""
+    return renewal_started_at + lease.leading_seconds

@@ -1,0 +1,313 @@
+"""The nouns of dcron as immutable values; see the glossary in ARCHITECTURE.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+
+from dcron.domain.ids import is_ulid, ulid_time
+from dcron.domain.instants import format_key, parse_key
+
+__all__ = [
+    "Active",
+    "Claim",
+    "Coalesced",
+    "Job",
+    "LastOutcome",
+    "LogObject",
+    "ManualRun",
+    "Occurrence",
+    "Outcome",
+    "Place",
+    "Script",
+    "Settings",
+    "Skip",
+    "SkipReason",
+    "Specification",
+    "State",
+    "Verdict",
+    "VerdictKind",
+    "execution_id",
+    "occurrence_instant",
+    "split_execution_id",
+]
+
+
+_EXECUTION_ID = re.compile(r"(?P<uid>[0-9A-Z]+):(?P<key>[0-9A-Z]+):(?P<attempt>[0-9]{3})")
+
+
+class State(Enum):
+    """What came of an execution; RUNNING while nothing has."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    NOT_STARTED = "not_started"
+
+
+class SkipReason(Enum):
+    """Why an occurrence has no execution."""
+
+    COALESCED = "coalesced"
+    MISSED = "missed"
+    PAUSED = "paused"
+    FROZEN = "frozen"
+
+
+class VerdictKind(Enum):
+    """How a person settled an execution."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    RETRY = "retry"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """An uploaded file, addressed by its content; `file_name` is for people only."""
+
+    sha256: str
+    size_bytes: int
+    file_name: str = ""
+
+    @property
+    def key(self) -> str:
+        """Its key in the object store."""
+        return f"scripts/{self.sha256}"
+
+
+@dataclass(frozen=True, slots=True)
+class Specification:
+    """What a user wants of a job."""
+
+    schedule: str
+    script: Script
+    timezone: str = "UTC"
+    interpreter: str = ""
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    timeout_seconds: float = 0.0
+    grace_seconds: float = 10.0
+    max_attempts: int = 3
+    failure_retries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """One scheduled instant of one job, or one manual run of it.
+
+    `key` is the instant in fixed width, or the ULID that the asking client made: asking twice with
+    the same ULID is the same occurrence.
+    """
+
+    uid: str
+    key: str
+    scheduled_at: datetime
+    manual: bool = False
+
+    @staticmethod
+    def of_schedule(uid: str, scheduled_at: datetime) -> Occurrence:
+        """The occurrence of a job's schedule at an instant."""
+        return Occurrence(uid, format_key(scheduled_at), scheduled_at)
+
+    @staticmethod
+    def of_request(uid: str, request_id: str) -> Occurrence:
+        """The occurrence that a client asked for."""
+        return Occurrence(uid, request_id, ulid_time(request_id), manual=True)
+
+
+def execution_id(occurrence: Occurrence, attempt: int) -> str:
+    """Id of one attempt at an occurrence; sorts by time, then attempt, within its job."""
+    return f"{occurrence.uid}:{occurrence.key}:{attempt:03d}"
+
+
+def occurrence_instant(key: str) -> datetime:
+    """The instant of an occurrence's key, scheduled or asked for; ValueError when it is neither."""
+    return ulid_time(key) if is_ulid(key) else parse_key(key)
+
+
+def split_execution_id(identifier: str) -> tuple[str, str, int] | None:
+    """Job uid, occurrence key and attempt of an execution id; None when it is not one."""
+    match = _EXECUTION_ID.fullmatch(identifier)
+    return (match["uid"], match["key"], int(match["attempt"])) if match else None
+
+
+@dataclass(frozen=True, slots=True)
+class Coalesced:
+    """Further occurrences that one execution stands for; `count` is None when too many to count."""
+
+    until: datetime
+    count: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Occurrences from `scheduled_at` through `until` that did not run, and why."""
+
+    uid: str
+    scheduled_at: datetime
+    until: datetime
+    reason: SkipReason
+    count: int | None
+    into: str = ""
+    """Key of the occurrence that stands for coalesced ones."""
+
+    @property
+    def id(self) -> str:
+        """Id of its document."""
+        return f"{self.uid}:{format_key(self.scheduled_at)}:skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """The occurrence of a job that is being worked on, and its current attempt.
+
+    Written before the attempt is offered (intent first), so that any leader can go on with it.
+    """
+
+    occurrence: Occurrence
+    attempt: int
+    term: int
+    intended_at: datetime
+    coalesced: Coalesced | None = None
+    spent: int = 0
+    """Earlier attempts that count against `max_attempts`."""
+    failures: int = 0
+    """Earlier attempts that failed by themselves."""
+    avoid: tuple[str, ...] = ()
+    """Nodes of earlier attempts: another one is preferred."""
+
+    @property
+    def execution_id(self) -> str:
+        """Id of the current attempt."""
+        return execution_id(self.occurrence, self.attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class ManualRun:
+    """A run that somebody asked for and that has not been launched yet."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LastOutcome:
+    """How the last settled occurrence ended."""
+
+    execution_id: str
+    state: State
+    settled_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A job's place in the schedule; written by the leader, and by nodes when a client changes the job."""
+
+    sequence: int
+    """Grows with each write; with the term it tells which of two branches is ahead."""
+    term: int
+    next_at: datetime | None
+    """First occurrence not accounted for yet; None while paused or when there is none."""
+    counts_from: datetime
+    """Occurrences of the present schedule count after this instant."""
+    paused_from: datetime | None = None
+    """While paused: first occurrence that the pause holds back."""
+    active: Active | None = None
+    waiting: tuple[ManualRun, ...] = ()
+    skips: tuple[Skip, ...] = ()
+    """Decided with this write; copied to the executions afterwards, and dropped by a later write."""
+    last: LastOutcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a user registered, and its place in the schedule."""
+
+    name: str
+    uid: str
+    revision: int
+    specification: Specification
+    created_at: datetime
+    changed_at: datetime
+    place: Place
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The document that gives a worker the right to start an attempt."""
+
+    execution_id: str
+    token: str
+    node_id: str
+    job: str
+    term: int
+    revision: int
+    script: Script
+    scheduled_at: datetime
+    manual: bool
+    claimed_at: datetime
+    timeout_seconds: float
+    coalesced: Coalesced | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogObject:
+    """Where a log is kept; `cut_bytes` were printed beyond the limit and not kept."""
+
+    key: str
+    size_bytes: int
+    cut_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an attempt, written by its claimant alone. `state` is never RUNNING."""
+
+    execution_id: str
+    token: str
+    node_id: str
+    state: State
+    finished_at: datetime
+    started_at: datetime | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    message: str = ""
+    cpu_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    log: LogObject | None = None
+
+    @property
+    def id(self) -> str:
+        """Id of its document."""
+        return f"{self.execution_id}:{self.token}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a person settled an execution: steers the schedule, hides nothing."""
+
+    execution_id: str
+    kind: VerdictKind
+    by: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What holds for the whole cluster."""
+
+    format_version: int
+    floor: datetime
+    """Nothing scheduled before this instant is ever started."""
+    frozen: bool = False
+    frozen_at: datetime | None = None
+    sequence: int = 0

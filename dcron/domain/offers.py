@@ -1,0 +1,70 @@
+"""What passes between leader and worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from dcron.domain.model import Active, Coalesced, Job, Specification
+
+__all__ = ["MAX_OFFER", "ClaimReference", "OfferAnswer", "OfferResult", "OfferedAttempt", "offered"]
+
+MAX_OFFER = 500
+"""Attempts in one offer at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedAttempt:
+    """One attempt with all that is needed to run it."""
+
+    execution_id: str
+    job: str
+    revision: int
+    specification: Specification
+    scheduled_at: datetime
+    manual: bool
+    coalesced: Coalesced | None = None
+
+
+class OfferResult(Enum):
+    """What a worker says to an offered attempt."""
+
+    ACCEPTED = "accepted"
+    """It is claimed by this worker, now or at an earlier asking."""
+    BUSY = "busy"
+    DRAINING = "draining"
+    OLDER_TERM = "older_term"
+    NOT_CLAIMED = "not_claimed"
+    """Its claim was not a plain success: the claim documents tell more."""
+    UNABLE = "unable"
+    """It cannot take it at present; nothing was claimed."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfferAnswer:
+    """The result and, in words, why."""
+
+    result: OfferResult
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimReference:
+    """A claim as the database has it."""
+
+    execution_id: str
+    token: str
+
+
+def offered(job: Job, active: Active) -> OfferedAttempt:
+    """The offer of a job's active attempt, under the job's present revision."""
+    return OfferedAttempt(
+        execution_id=active.execution_id,
+        job=job.name,
+        revision=job.revision,
+        specification=job.specification,
+        scheduled_at=active.occurrence.scheduled_at,
+        manual=active.occurrence.manual,
+        coalesced=active.coalesced,
+    )

@@ -1,0 +1,38 @@
+"""Which worker is offered what: round-robin over those that match, others before those tried already."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Worker", "candidates"]
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A live node that takes new executions."""
+
+    node_id: str
+    address: str
+    labels: Mapping[str, str]
+
+
+def candidates(
+    workers: Sequence[Worker],
+    wanted: Mapping[str, str],
+    avoid: Collection[str],
+    turn: int,
+) -> list[Worker]:
+    """Workers that have all wanted labels, in the order in which they are to be asked.
+
+    `turn` is where the round stands: it grows by one with each offer. Nodes in `avoid` come last, so
+    that a next attempt goes to another node where there is one."""
+    if not workers:
+        return []
+    start = turn % len(workers)
+    matching = [
+        worker
+        for worker in (*workers[start:], *workers[:start])
+        if all(worker.labels.get(name) == value for name, value in wanted.items())
+    ]
+    return sorted(matching, key=lambda worker: worker.node_id in avoid)

@@ -1,0 +1,274 @@
+"""What is to be done about a job at an instant: pure functions from (job, now, what is known) to decisions.
+
+The leader asks `step` for every job that is due or whose attempt has news; the answer is the job
+document to write. Nothing is launched before that write is a plain success.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from dcron.domain.cron import MAX_STEPS, Schedule, parse_schedule
+from dcron.domain.instants import floor_second
+from dcron.domain.model import (
+    Active,
+    Claim,
+    Coalesced,
+    Job,
+    LastOutcome,
+    Occurrence,
+    Outcome,
+    Place,
+    Settings,
+    Skip,
+    SkipReason,
+    State,
+    Verdict,
+    VerdictKind,
+)
+
+__all__ = [
+    "MAX_ATTEMPT",
+    "MAX_PENDING_SKIPS",
+    "AttemptView",
+    "Moment",
+    "Step",
+    "silence_limit_seconds",
+    "skip_range",
+    "step",
+]
+
+MAX_ATTEMPT = 999
+"""Highest number an attempt can have; an id has three digits for it."""
+MAX_PENDING_SKIPS = 16
+"""Skip records that a job document carries at most until they are copied."""
+SILENCE_MARGIN_SECONDS = 10.0
+"""How much longer than timeout and grace an outcome may take to arrive before its attempt counts as silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    """What is known of an attempt from the database.
+
+    `verified` says that it was read from a quorum, all leaves. Without it, only what cannot be
+    overturned counts: an outcome of a script that was started proves that its token holds the claim.
+    """
+
+    claims: tuple[Claim, ...] = ()
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    verdict: Verdict | None = None
+    verified: bool = False
+    silent: bool = False
+    """No outcome came within the timeout, as the leader's monotonic clock has it."""
+    claims_closed: bool = False
+    """No offer of this attempt can still become a claim."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The circumstances of a decision."""
+
+    now: datetime
+    term: int
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A decision: the job as it is to be written, and whether its active attempt is to be offered then.
+
+    `why` says it in words, for the log."""
+
+    job: Job
+    launch: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """How an attempt ended, as far as the schedule is concerned."""
+
+    state: State
+    node_ids: tuple[str, ...]
+    retry: bool
+    spends: bool
+    why: str
+
+
+def step(job: Job, moment: Moment, view: AttemptView | None) -> Step | None:
+    """The next decision about a job; None when there is nothing to write now.
+
+    `view` is what is known of the active attempt, if there is one."""
+    if job.place.active is None:
+        return _start_next(job, moment)
+    result = _result_of(job, job.place.active, view or AttemptView())
+    if result is None:
+        return None
+    if result.retry:
+        if moment.settings.frozen:
+            return None
+        return _retry(job, job.place.active, result, moment)
+    settled = _settle(job, job.place.active, result, moment)
+    following = _start_next(settled.job, moment)
+    if following is None:
+        return settled
+    return replace(following, why=f"{settled.why}; {following.why}")
+
+
+def silence_limit_seconds(timeout_seconds: float, grace_seconds: float) -> float | None:
+    """How long a claimed attempt may stay without outcome; None when it may for ever."""
+    if timeout_seconds <= 0:
+        return None
+    return timeout_seconds + grace_seconds + SILENCE_MARGIN_SECONDS
+
+
+def _result_of(job: Job, active: Active, view: AttemptView) -> _Result | None:
+    """What came of the active attempt; None while that is open."""
+    nodes = tuple(claim.node_id for claim in view.claims)
+    if view.verdict is not None:
+        return _by_verdict(view.verdict, nodes)
+    for outcome in view.outcomes.values():
+        if outcome.state is not State.NOT_STARTED:
+            return _by_outcome(job, active, outcome)
+    if _nobody_started(view):
+        retry = active.attempt < MAX_ATTEMPT
+        return _Result(State.NOT_STARTED, nodes, retry, spends=False, why="was not started")
+    if view.silent:
+        retry = _attempts_left(job, active)
+        return _Result(State.LOST, nodes, retry, spends=True, why="timed out in silence")
+    return None
+
+
+def _nobody_started(view: AttemptView) -> bool:
+    """Every claimant on every leaf says that it did not start, and no other can come."""
+    return (
+        view.verified
+        and view.claims_closed
+        and bool(view.claims)
+        and all(claim.token in view.outcomes for claim in view.claims)
+    )
+
+
+def _by_verdict(verdict: Verdict, nodes: tuple[str, ...]) -> _Result:
+    why = f"was resolved as {verdict.kind.value} by {verdict.by}"
+    if verdict.kind is VerdictKind.RETRY:
+        return _Result(State.LOST, nodes, retry=True, spends=False, why=why)
+    state = State.SUCCEEDED if verdict.kind is VerdictKind.SUCCEEDED else State.FAILED
+    return _Result(state, nodes, retry=False, spends=False, why=why)
+
+
+def _by_outcome(job: Job, active: Active, outcome: Outcome) -> _Result:
+    state, retry = outcome.state, False
+    if state in (State.TIMED_OUT, State.LOST):
+        retry = job.specification.timeout_seconds > 0 and _attempts_left(job, active)
+    elif state is State.FAILED:
+        retry = active.failures < job.specification.failure_retries and active.attempt < MAX_ATTEMPT
+    return _Result(state, (outcome.node_id,), retry, spends=state is not State.FAILED, why=state.value)
+
+
+def _attempts_left(job: Job, active: Active) -> bool:
+    return active.spent + 1 < job.specification.max_attempts and active.attempt < MAX_ATTEMPT
+
+
+def _retry(job: Job, active: Active, result: _Result, moment: Moment) -> Step:
+    attempt = replace(
+        active,
+        attempt=active.attempt + 1,
+        term=moment.term,
+        intended_at=moment.now,
+        spent=active.spent + int(result.spends),
+        failures=active.failures + int(result.state is State.FAILED),
+        avoid=tuple(dict.fromkeys((*active.avoid, *result.node_ids))),
+    )
+    why = f"{active.execution_id} {result.why}; attempt {attempt.attempt} follows"
+    return Step(_advance(job, moment, replace(job.place, active=attempt)), launch=True, why=why)
+
+
+def _settle(job: Job, active: Active, result: _Result, moment: Moment) -> Step:
+    last = LastOutcome(active.execution_id, result.state, moment.now)
+    settled = _advance(job, moment, replace(job.place, active=None, last=last))
+    return Step(settled, launch=False, why=f"{active.execution_id} {result.why}")
+
+
+def _start_next(job: Job, moment: Moment) -> Step | None:
+    """Launch or skip what is due for an idle job."""
+    place = job.place
+    if len(place.skips) >= MAX_PENDING_SKIPS:
+        return None
+    if place.waiting and not moment.settings.frozen:
+        return _launch_manual(job, moment)
+    if job.paused or place.next_at is None or place.next_at > moment.now:
+        return None
+    if place.next_at < moment.settings.floor:
+        last_missed = moment.settings.floor - timedelta(microseconds=1)
+        return _skip_due(job, moment, SkipReason.MISSED, min(moment.now, last_missed))
+    if moment.settings.frozen:
+        return _skip_due(job, moment, SkipReason.FROZEN, moment.now)
+    return _launch_due(job, moment, place.next_at)
+
+
+def _launch_manual(job: Job, moment: Moment) -> Step:
+    first, *others = job.place.waiting
+    occurrence = Occurrence.of_request(job.uid, first.request_id)
+    active = Active(occurrence, 1, moment.term, moment.now)
+    launched = _advance(job, moment, replace(job.place, active=active, waiting=tuple(others)))
+    return Step(launched, launch=True, why=f"{active.execution_id} was asked for")
+
+
+def _launch_due(job: Job, moment: Moment, due_at: datetime) -> Step:
+    rest, next_at = _schedule(job).between(max(due_at, job.place.counts_from), moment.now)
+    occurrence = Occurrence.of_schedule(job.uid, due_at)
+    earlier = [skip for skip in job.place.skips if skip.into == occurrence.key]
+    skips = job.place.skips
+    if rest:
+        skips = (*skips, _skip(job, rest, moment.now, SkipReason.COALESCED, into=occurrence.key))
+    own = [*earlier, *skips[len(job.place.skips) :]]
+    active = Active(occurrence, 1, moment.term, moment.now, coalesced=_sum(own))
+    launched = _advance(job, moment, replace(job.place, active=active, next_at=next_at, skips=skips))
+    return Step(launched, launch=True, why=f"{active.execution_id} is due")
+
+
+def _sum(skips: list[Skip]) -> Coalesced | None:
+    """All that was coalesced into one occurrence, before and after a change of its schedule."""
+    if not skips:
+        return None
+    counts = [skip.count for skip in skips]
+    total = None if None in counts else sum(count for count in counts if count is not None)
+    return Coalesced(max(skip.until for skip in skips), total)
+
+
+def _skip_due(job: Job, moment: Moment, reason: SkipReason, until: datetime) -> Step:
+    skip, next_at = skip_range(job, until, reason)
+    skipped = _advance(job, moment, replace(job.place, next_at=next_at, skips=(*job.place.skips, skip)))
+    return Step(skipped, launch=False, why=f"{skip.id} {reason.value}")
+
+
+def skip_range(job: Job, until: datetime, reason: SkipReason) -> tuple[Skip, datetime | None]:
+    """The record of all that a job has due through `until`, and its first occurrence after that.
+
+    The job's first occurrence not accounted for (`next_at`, or `paused_from`) is at or before `until`."""
+    first = job.place.next_at or job.place.paused_from
+    if first is None:
+        raise ValueError(f"job {job.name} has nothing due")
+    rest, next_at = _schedule(job).between(max(first, job.place.counts_from), until)
+    return _skip(job, [first, *rest], until, reason), next_at
+
+
+def _skip(
+    job: Job, occurrences: list[datetime], until: datetime, reason: SkipReason, into: str = ""
+) -> Skip:
+    """One record for consecutive occurrences; `until` is its end when there are too many to count."""
+    complete = len(occurrences) < MAX_STEPS
+    last = occurrences[-1] if complete else floor_second(until)
+    return Skip(job.uid, occurrences[0], last, reason, len(occurrences) if complete else None, into)
+
+
+def _schedule(job: Job) -> Schedule:
+    return parse_schedule(job.specification.schedule, job.specification.timezone)
+
+
+def _advance(job: Job, moment: Moment, place: Place) -> Job:
+    """The job with its place moved on by this term."""
+    return replace(job, place=replace(place, sequence=job.place.sequence + 1, term=moment.term))

@@ -1,0 +1,145 @@
+"""What people are shown: executions put together from their documents, nodes and the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from dcron.domain.ids import is_ulid, ulid_time
+from dcron.domain.instants import format_key, parse_key
+from dcron.domain.model import Claim, Outcome, Settings, Skip, State, Verdict, split_execution_id
+from dcron.domain.nodes import LeaderReport, NodeRecord
+
+__all__ = [
+    "ClusterView",
+    "ExecutionView",
+    "NodeView",
+    "SkippedView",
+    "attempt_of",
+    "decisive_outcome",
+    "execution_of",
+    "execution_view",
+    "occurrence_instant",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionView:
+    """One execution: the claim that counts, and what is known of how it ended.
+
+    `open_claims` are those whose token has no outcome yet; more than one only after a split store."""
+
+    claim: Claim
+    outcome: Outcome | None = None
+    verdict: Verdict | None = None
+    open_claims: tuple[Claim, ...] = ()
+    needs_attention: bool = False
+
+    @property
+    def id(self) -> str:
+        """Id of the execution."""
+        return self.claim.execution_id
+
+    @property
+    def state(self) -> State:
+        """What came of it; RUNNING while nothing has. A verdict steers the schedule, not this."""
+        return self.outcome.state if self.outcome else State.RUNNING
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedView:
+    """The record of occurrences that did not run; `job` is empty when the job is gone."""
+
+    skip: Skip
+    job: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """One node as the answering node sees it."""
+
+    record: NodeRecord
+    alive: bool
+    leading: bool
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterView:
+    """The cluster in one answer; `report` is what the leader last said."""
+
+    leader_id: str
+    term: int
+    summary: str
+    nodes: tuple[NodeView, ...]
+    settings: Settings
+    report: LeaderReport
+
+
+def decisive_outcome(claims: Sequence[Claim], outcomes: Mapping[str, Outcome]) -> Outcome | None:
+    """The true outcome of an attempt by its claimants' tokens; None while it may still run.
+
+    A script that was started proves that its token held the claim. That nobody started it is known
+    only when every claimant says so."""
+    for outcome in outcomes.values():
+        if outcome.state is not State.NOT_STARTED:
+            return outcome
+    if claims and all(claim.token in outcomes for claim in claims):
+        return outcomes[claims[0].token]
+    return None
+
+
+def execution_view(
+    claims: Sequence[Claim],
+    outcomes: Mapping[str, Outcome],
+    verdict: Verdict | None,
+    attention: frozenset[str] = frozenset(),
+) -> ExecutionView | None:
+    """One execution out of its documents, by token; None without a claim."""
+    if not claims:
+        return None
+    outcome = decisive_outcome(claims, outcomes)
+    still_open = tuple(claim for claim in claims if claim.token not in outcomes)
+    if outcome is not None:
+        claim = next((claim for claim in claims if claim.token == outcome.token), claims[0])
+    else:
+        claim = still_open[0]
+    return ExecutionView(claim, outcome, verdict, still_open, claim.execution_id in attention)
+
+
+def execution_of(document_id: str) -> str:
+    """The execution id in the id of its claim, outcome or verdict."""
+    return ":".join(document_id.split(":", 3)[:3])
+
+
+def attempt_of(execution_id: str) -> int:
+    """The number of the attempt in an execution id; ValueError when it is not one."""
+    parts = split_execution_id(execution_id)
+    if parts is None:
+        raise ValueError(f"not an execution id: {execution_id!r}")
+    return parts[2]
+
+
+def occurrence_instant(execution_id: str) -> datetime | None:
+    """The instant of the occurrence that an execution id names, which tells its database; None when
+    it is not an execution id as dcron writes it."""
+    # int() takes no digits of other scripts that isdigit() lets pass.
+    parts = split_execution_id(execution_id) if execution_id.isascii() else None
+    if parts is None or not is_ulid(parts[0]):
+        return None
+    uid, key, attempt = parts
+    if execution_id != f"{uid}:{key}:{attempt:03d}":
+        return None
+    if is_ulid(key):
+        return ulid_time(key)
+    return _instant_of_key(key)
+
+
+def _instant_of_key(key: str) -> datetime | None:
+    """The instant of an occurrence key, if that is how it is written."""
+    try:
+        instant = parse_key(key)
+    except ValueError:
+        return None
+    return instant if format_key(instant) == key else None

@@ -1,0 +1,235 @@
+"""All scripts that this keeper looks after: started, watched, stopped, and their ends written down."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+
+from dcron.keeper.adopting import adopt
+from dcron.keeper.journal import say
+from dcron.keeper.launch import LaunchError, launch, prepare_folder
+from dcron.keeper.processes import Snapshot, is_alive, start_ticks
+from dcron.keeper.records import EXIT_NAME, STARTED_NAME, RunningList, read_record, write_record
+from dcron.keeper.script import Request, Script, failed_record
+from dcron.keeper.stopping import Stop
+
+__all__ = ["Table"]
+
+WATCH_SECONDS = 1.0
+"""Between two looks at the logs, and at the processes that are not children of this keeper."""
+WRITE_AGAIN_SECONDS_MAX = 60.0
+
+Answer = dict[str, object]
+
+
+class Table:
+    """The scripts by token. Nothing in it waits: `tick` does what is due, `wait_seconds` says until when."""
+
+    def __init__(self, running: RunningList) -> None:
+        self._running = running
+        self._scripts: dict[str, Script] = {}
+        self._by_pid: dict[int, Script] = {}
+        self._watch_at = 0.0
+        self._exited: list[str] = []
+
+    def adopt(self) -> None:
+        """Take over what the keeper before this one left; first of all. Raises OSError."""
+        for script in adopt(self._running):
+            self._scripts[script.token] = script
+
+    def tokens(self) -> list[str]:
+        """Scripts that run, or whose end could not be written to the disk yet."""
+        return list(self._scripts)
+
+    def take_exited(self) -> list[str]:
+        """Scripts whose end was written since the last call."""
+        exited, self._exited = self._exited, []
+        return exited
+
+    def start(self, requests: list[Request]) -> list[Answer]:
+        """Start scripts; an answer for each, in order. A token that was started before is not started
+        again: a daemon may ask anew when it did not hear the answer."""
+        answers: dict[str, Answer] = {}
+        prepared: list[Request] = []
+        for request in requests:
+            if request.token in answers:
+                continue
+            answer = self._known(request) or self._prepare(request)
+            answers[request.token] = answer
+            if answer["result"] == "prepared":
+                prepared.append(request)
+        try:
+            self._running.flush()
+        except OSError as error:
+            answers |= {request.token: self._refuse(request, error) for request in prepared}
+            prepared = []
+        for request in prepared:
+            answers[request.token] = self._launch(request)
+        return [answers[request.token] for request in requests]
+
+    def cancel(self, token: str) -> bool:
+        """Begin to stop a script; False where it does not run."""
+        script = self._scripts.get(token)
+        if script is None or script.ended:
+            return False
+        if script.stop is None:
+            script.stop = Stop("cancelled", time.monotonic(), script.limits.grace_seconds)
+        return True
+
+    def reap(self) -> None:
+        """Collect every child that has ended, orphans of scripts among them."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            script = self._by_pid.pop(pid, None)
+            if script is not None:
+                script.end(status, usage)
+                if script.stop is not None:
+                    script.stop.look_at = 0.0
+
+    def tick(self) -> None:
+        """Do what is due by now."""
+        now = time.monotonic()
+        if now >= self._watch_at:
+            self._watch_at = now + WATCH_SECONDS
+            for script in self._scripts.values():
+                script.log.trim()
+                if script.adopted and not script.ended and not is_alive(script.pid, script.start_ticks):
+                    script.end_unseen()
+        for script in self._scripts.values():
+            if script.stop is None and not script.ended and now >= script.stop_at:
+                script.stop = Stop("timed_out", now, script.limits.grace_seconds)
+        self._look_at_stops(now)
+        for script in list(self._scripts.values()):
+            if script.ended and (script.stop is None or script.stop.over):
+                self._finish(script, now)
+
+    def wait_seconds(self) -> float | None:
+        """How long nothing is due; None where only an event can change that."""
+        if not self._scripts:
+            return None
+        due = min(map(self._due_at, self._scripts.values()))
+        return max(0.0, min(due, self._watch_at) - time.monotonic())
+
+    @staticmethod
+    def _due_at(script: Script) -> float:
+        if script.stop is not None and not script.stop.over:
+            return script.stop.look_at
+        if script.ended:
+            return script.write_exit_at
+        return script.stop_at if script.stop is None else math.inf
+
+    def _known(self, request: Request) -> Answer | None:
+        """The answer for a script that was started already."""
+        if request.token in self._scripts:
+            return {"result": "started"}
+        try:
+            record = read_record(request.folder / EXIT_NAME)
+        except OSError as error:
+            return self._refuse(request, error)
+        if record is None or record.get("token") != request.token:
+            return None
+        return {"result": "failed"} if record.get("error") else {"result": "started", "over": True}
+
+    def _prepare(self, request: Request) -> Answer:
+        """Write down, before anything runs, that this script may."""
+        try:
+            prepare_folder(request.folder)
+            write_record(request.folder / STARTED_NAME, _new(request).started_record(), durable=False)
+            self._running.add(request.token, request.folder)
+        except OSError as error:
+            return self._refuse(request, error)
+        return {"result": "prepared"}
+
+    def _launch(self, request: Request) -> Answer:
+        if time.clock_gettime(time.CLOCK_BOOTTIME) > request.not_after_boottime:
+            self._forget(request)
+            return {"result": "too_late"}
+        script = _new(request)
+        try:
+            pid = launch(request)
+        except LaunchError as error:
+            return self._fail(request, str(error))
+        except OSError as error:
+            return self._refuse(request, error)
+        # Not reaped yet, so the number is still its own even if it has ended.
+        script.begin(pid, start_ticks(pid) or 0)
+        self._scripts[script.token] = script
+        self._by_pid[pid] = script
+        try:
+            write_record(script.folder / STARTED_NAME, script.started_record(), durable=False)
+        except OSError as error:
+            # It runs; a later keeper would find it by its token.
+            say("started_unrecorded", token=script.token, reason=str(error))
+        return {"result": "started"}
+
+    def _fail(self, request: Request, reason: str) -> Answer:
+        try:
+            write_record(request.folder / EXIT_NAME, failed_record(request.token, reason), durable=True)
+        except OSError as error:
+            return self._refuse(request, error)
+        self._forget(request)
+        return {"result": "failed"}
+
+    def _refuse(self, request: Request, error: OSError) -> Answer:
+        say("spool_refused", token=request.token, folder=str(request.folder), reason=str(error))
+        self._forget(request)
+        return {"result": "spool_full", "reason": str(error)}
+
+    def _forget(self, request: Request) -> None:
+        """Leave no sign of a script that was not started."""
+        try:
+            self._running.remove(request.token)
+            (request.folder / STARTED_NAME).unlink(missing_ok=True)
+        except OSError as error:
+            say("spool_refused", token=request.token, folder=str(request.folder), reason=str(error))
+
+    def _look_at_stops(self, now: float) -> None:
+        snapshot: Snapshot | None = None
+        for script in self._scripts.values():
+            stop = script.stop
+            if stop is None or stop.over or now < stop.look_at:
+                continue
+            if script.adopted and not is_alive(script.pid, script.start_ticks):
+                script.end_unseen()
+            snapshot = snapshot or Snapshot()
+            stop.look(
+                snapshot,
+                pid=script.pid,
+                start_ticks=script.start_ticks,
+                token=script.token,
+                ended=script.ended,
+                now=now,
+            )
+
+    def _finish(self, script: Script, now: float) -> None:
+        """Write down how a script ended, now or as soon as the disk takes it."""
+        if now < script.write_exit_at:
+            return
+        try:
+            _write_exit(script)
+            self._running.remove(script.token)
+        except OSError as error:
+            script.write_exit_tries += 1
+            script.write_exit_at = now + min(2.0**script.write_exit_tries, WRITE_AGAIN_SECONDS_MAX)
+            say("exit_unwritten", token=script.token, reason=str(error))
+            return
+        del self._scripts[script.token]
+        self._exited.append(script.token)
+
+
+def _new(request: Request) -> Script:
+    return Script(request.execution_id, request.token, request.folder, request.limits)
+
+
+def _write_exit(script: Script) -> None:
+    try:
+        write_record(script.folder / EXIT_NAME, script.exit or script.settle(), durable=True)
+    except FileNotFoundError:
+        # The attempt's folder was removed, so nobody will ask.
+        say("folder_gone", token=script.token, folder=str(script.folder))

@@ -1,0 +1,238 @@
+"""One node: the only place that knows every part and puts them together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+
+import structlog
+
+from dcron import __version__
+from dcron.adapters.grpc_nodes import GrpcNodeClient
+from dcron.adapters.keeper_runner import KeeperRunner
+from dcron.adapters.system_clock import SystemClock
+from dcron.api.server import ApiServer
+from dcron.config import Settings
+from dcron.domain.errors import ObjectsUnreachable, SetupError, StoreUnreachable
+from dcron.domain.leadership import Lease
+from dcron.domain.nodes import NodeRecord
+from dcron.logs import set_up_logging
+from dcron.ports import DocumentStore, ObjectStore
+from dcron.services.catalogue import Catalogue
+from dcron.services.cluster import ClusterService
+from dcron.services.elector import Elector, Workload
+from dcron.services.executor import Executor
+from dcron.services.history import History
+from dcron.services.local import LocalState
+from dcron.services.membership import NodeWatch
+from dcron.services.outbox import Outbox
+from dcron.services.scheduler import Leadership, Scheduler
+from dcron.services.script_cache import ScriptCache
+from dcron.services.spool import Spool
+from dcron.services.worker import Worker
+
+__all__ = ["serve_main"]
+
+STOP_GRACE_SECONDS = 2.0
+"""How long calls that clients have begun may go on when the node stops."""
+BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
+"""Pauses between tries to reach a store at the start; the last one repeats."""
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "SHELL")
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+log = structlog.get_logger()
+
+
+def open_store(url: str) -> DocumentStore:
+    """The document store of a URL; nothing is connected yet. SetupError never repeats the URL."""
+    scheme = url.partition(":")[0]
+    if scheme in ("couchdb", "couchdbs"):
+        from dcron.adapters.couchdb import CouchDocumentStore
+        from dcron.adapters.couchdb_http import parse_couchdb_url
+
+        return CouchDocumentStore(parse_couchdb_url(url))
+    if scheme == "sqlite":
+        from dcron.adapters.sqlite import SqliteDocumentStore, parse_sqlite_url
+
+        return SqliteDocumentStore(parse_sqlite_url(url))
+    raise SetupError(
+        "store: expected couchdb://user:password@host:5984/prefix, couchdbs://… or sqlite:///path"
+    )
+
+
+def open_objects(url: str) -> ObjectStore:
+    """The object store of a URL; nothing is connected yet."""
+    scheme = url.partition(":")[0]
+    if scheme == "s3":
+        from dcron.adapters.s3 import S3ObjectStore
+        from dcron.adapters.s3_url import parse_s3_url
+
+        return S3ObjectStore(parse_s3_url(url))
+    if scheme == "file":
+        from dcron.adapters.folder import FolderObjectStore, parse_file_url
+
+        return FolderObjectStore(parse_file_url(url))
+    raise SetupError("objects: expected s3://bucket?endpoint=http://… or file:///path")
+
+
+async def serve_main(settings: Settings) -> int:
+    """Run one node until SIGTERM or SIGINT; the process's exit code. SetupError when it cannot work."""
+    set_up_logging(settings.log_format, settings.log_level, settings.node_id)
+    node = Node(settings)
+    run = asyncio.create_task(node.run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, run.cancel)
+    await asyncio.wait([run])
+    if not run.cancelled() and (error := run.exception()) is not None:
+        raise _setup_error_in(error) or error
+    log.info("stopped", action="stop")
+    return 0
+
+
+def _setup_error_in(error: BaseException) -> SetupError | None:
+    """The reason for a person, when a task group has wrapped it."""
+    if isinstance(error, SetupError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(_setup_error_in, error.exceptions)), None)
+    return None
+
+
+class Node:
+    """All services of one node, wired together."""
+
+    def __init__(self, settings: Settings) -> None:
+        clock = SystemClock()
+        lease = Lease(settings.lease_seconds)
+        self._settings = settings
+        self._store = open_store(settings.store)
+        self._objects = open_objects(settings.objects)
+        self._nodes = GrpcNodeClient()
+        self._spool = Spool(settings.spool)
+        self._runner = KeeperRunner(settings.spool, clock)
+        self._local = LocalState()
+        self._outbox = Outbox(self._store, self._objects, self._spool)
+        self._executor = Executor(
+            settings.node_id,
+            self._spool,
+            self._runner,
+            self._outbox,
+            clock,
+            environment=_script_environment(os.environ),
+            max_log_bytes=settings.max_log_bytes,
+        )
+        self._worker = Worker(
+            settings.node_id,
+            settings.slots,
+            self._store,
+            self._spool,
+            ScriptCache(self._spool.scripts, self._objects),
+            self._executor,
+            self._local,
+            clock,
+        )
+        self._clock = clock
+        self._lease = lease
+
+    async def run(self) -> None:
+        """Serve until cancelled, then leave cleanly."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._nodes.close)
+            stack.push_async_callback(self._objects.close)
+            stack.push_async_callback(self._store.close)
+            self._spool.open()
+            stack.callback(self._spool.close)
+            elector = self._make_elector()
+            server = self._make_server(elector)
+            await server.start()
+            stack.push_async_callback(server.stop, STOP_GRACE_SECONDS)
+            await self._runner.open()
+            stack.push_async_callback(self._runner.close)
+            await _until_reachable("document store", self._store.prepare)
+            await _until_reachable("object store", self._objects.prepare)
+            await _until_reachable("document store", elector.join)
+            await self._work(elector, server)
+
+    async def _work(self, elector: Elector, server: ApiServer) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._outbox.run())
+            group.create_task(self._executor.run())
+            group.create_task(elector.run())
+            await self._executor.recover()
+            self._worker.ready = True
+            server.set_serving(True)
+            log.info("serving", action="serve", address=self._settings.advertise, version=__version__)
+
+    def _make_elector(self) -> Elector:
+        settings = self._settings
+        now = self._clock.now()
+        record = NodeRecord(
+            node_id=settings.node_id,
+            token=secrets.token_hex(8),
+            spool_id=self._spool.id,
+            address=settings.advertise,
+            version=__version__,
+            slots=settings.slots,
+            started_at=now,
+            renewed_at=now,
+            labels=settings.labels,
+        )
+        return Elector(
+            self._store,
+            self._nodes,
+            self._clock,
+            self._lease,
+            record,
+            self._local,
+            self._workload,
+            self._make_scheduler,
+        )
+
+    def _make_scheduler(self, leadership: Leadership) -> Scheduler:
+        watch = NodeWatch(self._store, self._clock, lease_seconds=self._lease.length_seconds)
+        return Scheduler(
+            self._store,
+            self._nodes,
+            self._clock,
+            watch,
+            leadership,
+            renewal_seconds=self._lease.renewal_seconds,
+        )
+
+    def _make_server(self, elector: Elector) -> ApiServer:
+        catalogue = Catalogue(
+            self._store, self._objects, self._clock, max_script_bytes=self._settings.max_script_bytes
+        )
+        history = History(self._store, self._objects, self._nodes, self._clock)
+        cluster = ClusterService(self._store, self._clock, elector)
+        return ApiServer(self._settings.listen, catalogue, history, cluster, self._worker, elector)
+
+    def _workload(self) -> Workload:
+        troubles = (self._outbox.store_trouble, self._outbox.objects_trouble)
+        return Workload(len(self._executor), len(self._outbox), tuple(filter(None, troubles)))
+
+
+async def _until_reachable(what: str, act: Callable[[], Awaitable[None]]) -> None:
+    """Try until a store answers, for as long as it takes, and say so."""
+    failures = 0
+    while True:
+        try:
+            await act()
+        except (StoreUnreachable, ObjectsUnreachable) as error:
+            pause_seconds = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
+            failures += 1
+            log.warning("waiting", action="start", what=what, error=str(error), again_seconds=pause_seconds)
+            await asyncio.sleep(pause_seconds)
+        else:
+            return
+
+
+def _script_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What scripts inherit of the node's environment: where programs are and who runs them, no secrets."""
+    passed_on = {name: environment[name] for name in _PASSED_ON if name in environment}
+    return {"PATH": _DEFAULT_PATH, "SHELL": "/bin/sh", **passed_on}

@@ -1,0 +1,1 @@
+"""Generated from proto/dcron.proto by `make proto`; never edited."""

@@ -1,0 +1,199 @@
+"""The leader's working copy of the jobs that matter now: due before the horizon, active, or changed.
+
+What is in it was read from a quorum or written with a plain success. Anything doubtful is marked stale
+and read again before it is planned from.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+import structlog
+
+from dcron.domain.changes import merge
+from dcron.domain.documents import REVISIONS_START, job_body, job_of
+from dcron.domain.instants import format_instant
+from dcron.domain.model import Job
+from dcron.ports import JOBS, Document, DocumentStore, WriteKind
+
+__all__ = ["READ_BATCH", "JobBook", "is_job_id"]
+
+READ_BATCH = 500
+"""Job documents in one read."""
+POLL_ROWS = 20_000
+"""Due jobs that one poll takes in; the rest comes with the next poll, earliest first."""
+
+log = structlog.get_logger()
+
+
+class JobBook:
+    """Jobs by name with the revision they were read or written at."""
+
+    def __init__(self, store: DocumentStore) -> None:
+        self._store = store
+        self._held: dict[str, tuple[Job, str]] = {}
+        self._heap: list[tuple[datetime, str]] = []
+        self.stale: set[str] = set()
+
+    def get(self, name: str) -> Job | None:
+        """The job as last known for certain."""
+        held = self._held.get(name)
+        return held[0] if held and name not in self.stale else None
+
+    def next_due_at(self) -> datetime | None:
+        """The earliest `next_at` held."""
+        while self._heap:
+            due_at, name = self._heap[0]
+            if self._is_current(due_at, name):
+                return due_at
+            heapq.heappop(self._heap)
+        return None
+
+    def take_due(self, now: datetime, limit: int) -> list[str]:
+        """Names of at most `limit` jobs that are due, each once; they come back when written or loaded."""
+        taken: dict[str, None] = {}
+        while self._heap and len(taken) < limit and self._heap[0][0] <= now:
+            due_at, name = heapq.heappop(self._heap)
+            if self._is_current(due_at, name):
+                taken[name] = None
+        return list(taken)
+
+    def put_back(self, names: Iterable[str]) -> None:
+        """Make jobs due again that were taken and not written."""
+        for name in names:
+            if name in self._held:
+                self._schedule(self._held[name][0])
+
+    def _is_current(self, due_at: datetime, name: str) -> bool:
+        held = self._held.get(name)
+        return held is not None and held[0].place.next_at == due_at
+
+    def _schedule(self, job: Job) -> None:
+        # An active job's next occurrence waits for its settlement, not for the clock.
+        if job.place.next_at is not None and job.place.active is None:
+            heapq.heappush(self._heap, (job.place.next_at, job.name))
+
+    def _hold(self, job: Job, revision: str) -> None:
+        self._held[job.name] = (job, revision)
+        self.stale.discard(job.name)
+        self._schedule(job)
+
+    def is_known(self, document: Document) -> bool:
+        """Whether a changed document is an echo of what is held, or older than that."""
+        held = self._held.get(document.id)
+        if held is None or document.revision is None:
+            return False
+        return document.revision == held[1] or _generation(document.revision) < _generation(held[1])
+
+    def note_change(self, document: Document, horizon: datetime) -> None:
+        """Somebody else changed a job: read it again if it matters before the horizon."""
+        body = document.body
+        next_at = body.get("next_at")
+        matters = body.get("active_since") or (next_at and next_at < format_instant(horizon))
+        if document.id in self._held or (matters and not document.deleted):
+            self.stale.add(document.id)
+
+    def forget(self, name: str) -> None:
+        """Drop a job that is gone, or that is far from due."""
+        self._held.pop(name, None)
+        self.stale.discard(name)
+
+    async def poll(self, horizon: datetime) -> bool:
+        """Take in the jobs due before the horizon; True when there were more than one poll takes.
+
+        The index is a hint: what it names is read from a quorum before it is held."""
+        end = format_instant(horizon)
+        rows = await self._store.find(JOBS, "next_at", end=end, limit=POLL_ROWS)
+        await self.load([row.id for row in rows if not self._holds(row.id, row.key)])
+        return len(rows) == POLL_ROWS
+
+    async def load_active(self) -> list[str]:
+        """Take in all jobs that are being worked on; their names."""
+        names: list[str] = []
+        start = ""
+        while True:
+            rows = await self._store.find(JOBS, "active_since", start=start, limit=POLL_ROWS)
+            names.extend(row.id for row in rows)
+            if len(rows) < POLL_ROWS or rows[-1].key == start:
+                break
+            start = rows[-1].key
+        unique = list(dict.fromkeys(names))
+        await self.load(unique)
+        return unique
+
+    def _holds(self, name: str, next_at: str) -> bool:
+        held = self._held.get(name)
+        if held is None or name in self.stale:
+            return False
+        due_at = held[0].place.next_at
+        return due_at is not None and format_instant(due_at) == next_at
+
+    async def load(self, names: Sequence[str]) -> None:
+        """Read jobs from a quorum, resolving the branches that a split store left."""
+        for start in range(0, len(names), READ_BATCH):
+            batch = names[start : start + READ_BATCH]
+            for name, leaves in zip(batch, await self._store.read(JOBS, batch), strict=True):
+                if not leaves:
+                    self.forget(name)
+                elif len(leaves) == 1:
+                    self._hold(job_of(name, leaves[0].body), _revision(leaves[0]))
+                else:
+                    await self._resolve(name, leaves)
+
+    async def _resolve(self, name: str, leaves: Sequence[Document]) -> None:
+        """Write one job over the branches and delete the losing ones; stale until that is certain."""
+        merged = merge([job_of(name, leaf.body) for leaf in leaves])
+        log.warning("job has branches; merging them", action="merge_job", job=name, leaves=len(leaves))
+        winner, *losers = leaves
+        results = await self._store.write(
+            JOBS,
+            [
+                Document(name, job_body(merged), winner.revision),
+                *(Document(name, {}, loser.revision, deleted=True) for loser in losers),
+            ],
+        )
+        if all(result.done for result in results):
+            self._hold(merged, results[0].revision or "")
+        else:
+            self._held.setdefault(name, (merged, _revision(winner)))
+            self.stale.add(name)
+
+    async def write(self, jobs: Sequence[Job]) -> list[bool]:
+        """Write jobs over the revisions they are held at; True for each plain success.
+
+        What got no plain success is stale. After StoreUnreachable all of them are."""
+        documents = [Document(job.name, job_body(job), self._held[job.name][1]) for job in jobs]
+        self.stale.update(job.name for job in jobs)
+        results = await self._store.write(JOBS, documents)
+        for job, result in zip(jobs, results, strict=True):
+            if result.done:
+                self._hold(job, result.revision or "")
+            elif result.kind is WriteKind.REJECTED:
+                # Out of the book until the next poll: trying again at once would not end otherwise.
+                log.error("store rejects job", action="write_job", job=job.name, reason=result.reason)
+                self.forget(job.name)
+        return [result.done for result in results]
+
+    def trim(self, horizon: datetime) -> None:
+        """Let go of idle jobs that are not due before the horizon."""
+        for name, (job, _) in list(self._held.items()):
+            idle = job.place.active is None and not job.place.waiting and not job.place.skips
+            due_at = job.place.next_at
+            if idle and (due_at is None or due_at > horizon + timedelta(minutes=1)):
+                self.forget(name)
+
+
+def is_job_id(identifier: str) -> bool:
+    """Whether a document of the jobs database is a job rather than a kept revision."""
+    return identifier < REVISIONS_START
+
+
+def _generation(revision: str) -> int:
+    """How many writes led to a revision: the number before its dash."""
+    return int(revision.split("-", 1)[0])
+
+
+def _revision(document: Document) -> str:
+    return document.revision or ""

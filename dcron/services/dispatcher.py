@@ -1,0 +1,253 @@
+"""Offers intended attempts to workers: one request per worker with its share, round-robin.
+
+An attempt stays here until a worker has claimed it. Each worker answers for itself; a slow or dead one
+holds up nobody else. The claim in the database decides, so offering twice is safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from dcron.domain.errors import NodeUnreachable
+from dcron.domain.offers import MAX_OFFER, OfferAnswer, OfferedAttempt, OfferResult
+from dcron.domain.placement import Worker, candidates
+from dcron.ports import Clock, NodeClient
+
+__all__ = ["CLAIM_SETTLE_SECONDS", "Dispatcher"]
+
+CLAIM_SETTLE_SECONDS = 10.0
+"""An offer whose answer was lost can become a claim for at most this long: longer than the deadline of
+the offer, that of the claim's write and the pause that a worker allows itself, together."""
+SWEEP_SECONDS = 1.0
+"""After this long, workers that refused are asked again."""
+SUSPECT_SECONDS = 2.0
+"""A worker that did not answer is left alone for this long."""
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Pending:
+    """An attempt that nobody has claimed yet."""
+
+    attempt: OfferedAttempt
+    avoid: tuple[str, ...]
+    asked: set[str] = field(default_factory=set)
+    ask_again: str = ""
+    """The worker whose answer was lost, to be asked once more before others."""
+    reason: str = "is about to be offered"
+
+
+@dataclass(slots=True)
+class _Peer:
+    """What the leader remembers of a worker between offers."""
+
+    in_flight: bool = False
+    suspect_until: float = 0.0
+    busy_until: float = 0.0
+
+
+class Dispatcher:
+    """The attempts of one term that are to be claimed.
+
+    `workers` tells the live nodes that take new executions; `on_doubtful` hears of an attempt of which
+    only the database knows whether it is claimed; `on_older_term` is called when a worker has seen a
+    newer leader."""
+
+    def __init__(
+        self,
+        nodes: NodeClient,
+        clock: Clock,
+        *,
+        term: int,
+        leader_id: str,
+        may_lead: Callable[[], bool],
+        workers: Callable[[], Sequence[Worker]],
+        on_doubtful: Callable[[str], None],
+        on_older_term: Callable[[], None],
+    ) -> None:
+        self._nodes = nodes
+        self._clock = clock
+        self._term = term
+        self._leader_id = leader_id
+        self._may_lead = may_lead
+        self._workers = workers
+        self._on_doubtful = on_doubtful
+        self._on_older_term = on_older_term
+        self._pending: dict[str, _Pending] = {}
+        self._peers: dict[str, _Peer] = {}
+        self._in_flight: set[str] = set()
+        self._open_until: dict[str, float] = {}
+        self._turn = 0
+        self._wake = asyncio.Event()
+        self._began_at = clock.monotonic()
+        self._held = ""
+
+    def add(self, attempt: OfferedAttempt, avoid: tuple[str, ...]) -> None:
+        """Offer an attempt until it is claimed or dropped."""
+        if attempt.execution_id not in self._pending:
+            self._pending[attempt.execution_id] = _Pending(attempt, avoid)
+            self._wake.set()
+
+    def hold(self, reason: str) -> None:
+        """Offer nothing while there is a reason not to; go on with an empty one."""
+        self._held = reason
+        for pending in self._pending.values() if reason else ():
+            pending.reason = reason
+        self._wake.set()
+
+    def drop(self, execution_id: str) -> None:
+        """Offer it no more."""
+        self._pending.pop(execution_id, None)
+
+    def forget(self, execution_id: str) -> None:
+        """The attempt is settled: keep nothing of it."""
+        self.drop(execution_id)
+        self._open_until.pop(execution_id, None)
+
+    def is_under_way(self, execution_id: str) -> bool:
+        """Whether it is being offered."""
+        return execution_id in self._pending or execution_id in self._in_flight
+
+    def waiting(self) -> dict[str, tuple[str, str]]:
+        """Execution id to job and reason of all that is not claimed."""
+        return {
+            execution_id: (pending.attempt.job, pending.reason)
+            for execution_id, pending in self._pending.items()
+        }
+
+    def freed(self) -> None:
+        """A worker has ended something: whoever was busy may take more."""
+        if self._pending:
+            for peer in self._peers.values():
+                peer.busy_until = 0.0
+            self._sweep()
+
+    def is_closed(self, execution_id: str, intended_in_term: int) -> bool:
+        """Whether no offer of an attempt, this leader's or an earlier one's, can still become a claim."""
+        if self.is_under_way(execution_id):
+            return False
+        earlier = self._began_at + CLAIM_SETTLE_SECONDS if intended_in_term != self._term else 0.0
+        return self._clock.monotonic() >= max(earlier, self._open_until.get(execution_id, 0.0))
+
+    async def run(self) -> None:
+        """Offer until cancelled; requests under way are cancelled with it."""
+        async with asyncio.TaskGroup() as requests:
+            while True:
+                self._assign(requests)
+                try:
+                    async with asyncio.timeout(SWEEP_SECONDS):
+                        await self._wake.wait()
+                except TimeoutError:
+                    self._sweep()
+                self._wake.clear()
+
+    def _sweep(self) -> None:
+        for pending in self._pending.values():
+            pending.asked.clear()
+        self._wake.set()
+
+    def _assign(self, requests: asyncio.TaskGroup) -> None:
+        """Give every attempt to a free worker, and send each worker its share."""
+        if self._held or not self._pending or not self._may_lead():
+            return
+        workers = list(self._workers())
+        if workers and not any(self._is_free(worker) for worker in workers):
+            return
+        shares: dict[str, tuple[Worker, list[_Pending]]] = {}
+        for pending in self._pending.values():
+            worker = self._choose(pending, workers)
+            if worker is None:
+                continue
+            _, share = shares.setdefault(worker.node_id, (worker, []))
+            if len(share) < MAX_OFFER:
+                share.append(pending)
+                self._turn += 1
+        for worker, share in shares.values():
+            self._peer(worker.node_id).in_flight = True
+            requests.create_task(self._offer(worker, share))
+
+    def _choose(self, pending: _Pending, workers: list[Worker]) -> Worker | None:
+        """The next worker to ask, or None and the reason why not now."""
+        attempt = pending.attempt
+        matching = candidates(workers, attempt.specification.labels, pending.avoid, self._turn)
+        if not matching:
+            pending.reason = (
+                "no live node takes executions"
+                if not workers
+                else f"no live node has the labels {_labels(attempt)}"
+            )
+            return None
+        left = [worker for worker in matching if worker.node_id not in pending.asked]
+        left.sort(key=lambda worker: worker.node_id != pending.ask_again)
+        return next((worker for worker in left if self._is_free(worker, pending)), None)
+
+    def _is_free(self, worker: Worker, pending: _Pending | None = None) -> bool:
+        """Whether a worker may be asked now; a suspect one only for the attempt whose answer it owes."""
+        peer = self._peer(worker.node_id)
+        now = self._clock.monotonic()
+        owes = pending is None or pending.ask_again == worker.node_id
+        return not peer.in_flight and peer.busy_until <= now and (owes or peer.suspect_until <= now)
+
+    def _peer(self, node_id: str) -> _Peer:
+        return self._peers.setdefault(node_id, _Peer())
+
+    async def _offer(self, worker: Worker, share: list[_Pending]) -> None:
+        """One request to one worker, and what follows from its answers."""
+        peer = self._peer(worker.node_id)
+        attempts = [pending.attempt for pending in share]
+        self._in_flight.update(attempt.execution_id for attempt in attempts)
+        answers: list[OfferAnswer] | None = None
+        try:
+            answers = await self._nodes.offer(
+                worker.address, worker.node_id, self._term, self._leader_id, attempts
+            )
+        except NodeUnreachable as error:
+            log.warning("no answer to an offer", action="offer", node=worker.node_id, error=str(error))
+            peer.suspect_until = self._clock.monotonic() + SUSPECT_SECONDS
+        finally:
+            peer.in_flight = False
+            self._in_flight.difference_update(attempt.execution_id for attempt in attempts)
+            self._wake.set()
+        if answers is None:
+            self._unanswered(worker, share)
+        else:
+            for pending, answer in zip(share, answers, strict=True):
+                self._take_answer(worker, pending, answer)
+
+    def _unanswered(self, worker: Worker, share: list[_Pending]) -> None:
+        """Ask the same worker once more, for it knows what it claimed; then the next one."""
+        for pending in share:
+            execution_id = pending.attempt.execution_id
+            self._open_until[execution_id] = self._clock.monotonic() + CLAIM_SETTLE_SECONDS
+            pending.reason = f"no answer from {worker.node_id}"
+            if pending.ask_again == worker.node_id:
+                pending.ask_again = ""
+                pending.asked.add(worker.node_id)
+            else:
+                pending.ask_again = worker.node_id
+
+    def _take_answer(self, worker: Worker, pending: _Pending, answer: OfferAnswer) -> None:
+        execution_id = pending.attempt.execution_id
+        if answer.result in (OfferResult.ACCEPTED, OfferResult.NOT_CLAIMED):
+            self.drop(execution_id)
+            log.info(answer.result.value, action="offer", execution=execution_id, node=worker.node_id)
+            if answer.result is OfferResult.NOT_CLAIMED:
+                self._on_doubtful(execution_id)
+            return
+        pending.ask_again = ""
+        pending.asked.add(worker.node_id)
+        pending.reason = f"{worker.node_id} refuses: {answer.reason or answer.result.value}"
+        if answer.result is OfferResult.BUSY:
+            self._peer(worker.node_id).busy_until = self._clock.monotonic() + SWEEP_SECONDS
+            pending.reason = f"all slots of {worker.node_id} are taken"
+        elif answer.result is OfferResult.OLDER_TERM:
+            self._on_older_term()
+
+
+def _labels(attempt: OfferedAttempt) -> str:
+    return ",".join(f"{name}={value}" for name, value in sorted(attempt.specification.labels.items()))

@@ -1,0 +1,407 @@
+"""Renews this node's document, watches who leads, claims a term when nobody does.
+
+The rules are in dcron.domain.leadership; here they meet the store and the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import structlog
+
+from dcron.domain.documents import (
+    FORMAT_VERSION,
+    INITIAL_SETTINGS,
+    SETTINGS_ID,
+    drain_id,
+    node_id_of,
+    node_key,
+    settings_body,
+    term_key,
+)
+from dcron.domain.errors import NodeUnreachable, SetupError, StoreUnreachable
+from dcron.domain.instants import format_instant, format_precise
+from dcron.domain.leadership import Action, Decision, Lease, Reading, TermView, decide, lead_until, observe
+from dcron.domain.nodes import LeaderReport, NodeRecord, node_body, node_of
+from dcron.ports import CLUSTER, Clock, Document, DocumentStore, NodeClient, WriteKind
+from dcron.services.local import LocalState
+from dcron.services.membership import MAX_NODES
+from dcron.services.scheduler import Deposed, Leadership, Scheduler
+from dcron.services.settings import choose_settings, read_settings
+
+__all__ = ["Elector", "Workload"]
+
+MAX_CLOCK_OFFSET_SECONDS = 5.0
+"""A node whose wall clock is further than this from the store's does not lead."""
+CLOCK_CHECK_SECONDS = 60.0
+MAX_TERM_STEPS = 100
+"""Terms looked at in one reading; the newest is found by stepping up from a listing's hint."""
+RESTART_SECONDS = 1.0
+"""Pause before leading again after a defect ended the scheduler."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What a renewal tells of the node's other role."""
+
+    running: int
+    spooled: int
+    warnings: tuple[str, ...]
+
+
+class Elector:
+    """One node's part in leadership. `record` is what it says of itself; `make_scheduler` is called
+    for each term it leads."""
+
+    def __init__(
+        self,
+        store: DocumentStore,
+        nodes: NodeClient,
+        clock: Clock,
+        lease: Lease,
+        record: NodeRecord,
+        local: LocalState,
+        workload: Callable[[], Workload],
+        make_scheduler: Callable[[Leadership], Scheduler],
+    ) -> None:
+        self._store = store
+        self._nodes = nodes
+        self._clock = clock
+        self._lease = lease
+        self._record = record
+        self._local = local
+        self._workload = workload
+        self._make_scheduler = make_scheduler
+        self._revision: str | None = None
+        self._view: TermView | None = None
+        self._decision = Decision(Action.FOLLOW, "is starting", 0.0)
+        self._lead_until = float("-inf")
+        self._scheduler: Scheduler | None = None
+        self._leading: asyncio.Task[None] | None = None
+        self._hindrance = ""
+        self._clock_checked_at = float("-inf")
+        self._store_trouble = ""
+        self._look = asyncio.Event()
+
+    # What others ask.
+
+    def summary(self) -> str:
+        """Who leads or why nobody does, in words, as this node sees it."""
+        if self._store_trouble:
+            return f"the store is unreachable from {self._record.node_id}: {self._store_trouble}"
+        return f"{self._record.node_id} {self._decision.why}"
+
+    def leader_id(self) -> str:
+        """The node that leads as far as this one knows; empty when none does."""
+        if self._view is None or self._store_trouble:
+            return ""
+        reading = self._view.reading
+        silent_seconds = self._clock.monotonic() - self._view.seen_at
+        mine = reading.holder_token == self._record.token
+        if reading.holder_resigned >= reading.term or (
+            not mine and silent_seconds > self._lease.length_seconds
+        ):
+            return ""
+        return reading.holder_id
+
+    def term(self) -> int:
+        """The newest term this node has seen."""
+        return self._local.newest_term
+
+    def report(self) -> LeaderReport | None:
+        """This node's own report while it leads."""
+        return self._scheduler.report() if self._scheduler else None
+
+    async def resignation(self, term: int) -> None:
+        """A leader said that it stops: look at once."""
+        if term >= self._local.newest_term:
+            self._look.set()
+
+    # The life of a node in the cluster.
+
+    async def join(self) -> None:
+        """Write the settings if there are none, check them, and take this node's document.
+
+        Raises SetupError when the format is newer, or another node lives under this id."""
+        settings = await read_settings(self._store)
+        if settings is INITIAL_SETTINGS:
+            await self._store.write(CLUSTER, [Document(SETTINGS_ID, settings_body(settings))])
+            settings = await read_settings(self._store)
+        if settings.format_version > FORMAT_VERSION:
+            raise SetupError(
+                f"the stored data have format {settings.format_version}, this dcron {self._record.version} "
+                f"knows {FORMAT_VERSION}: upgrade this node"
+            )
+        await self._check_unique()
+
+    async def _check_unique(self) -> None:
+        """Another living node under this id shows itself by renewing within a lease.
+
+        A document of this very spool is our own predecessor's, whose folder we could lock."""
+        leaf = await self._own_leaf()
+        if leaf is None:
+            return
+        self._revision = leaf.revision
+        before = node_of(self._record.node_id, leaf.body)
+        if before.stopped or before.spool_id == self._record.spool_id:
+            return
+        log.info("waiting to see whether this id is in use", action="join", node=self._record.node_id)
+        await asyncio.sleep(self._lease.length_seconds)
+        leaf = await self._own_leaf()
+        if leaf is not None and leaf.revision != self._revision:
+            raise SetupError(
+                f"node id {self._record.node_id!r} is in use at {before.address}: give each node its own"
+            )
+
+    async def _own_leaf(self) -> Document | None:
+        key = node_key(self._record.node_id)
+        [leaves] = await self._store.read(CLUSTER, [key])
+        if len(leaves) > 1:
+            losers = [Document(key, {}, leaf.revision, deleted=True) for leaf in leaves[1:]]
+            await self._store.write(CLUSTER, losers)
+        return leaves[0] if leaves else None
+
+    async def run(self) -> None:
+        """Renew, watch and lead until cancelled; then give the term up so that another leads at once.
+
+        Raises SetupError when another node has taken this id."""
+        try:
+            while True:
+                await self._round()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._pause_seconds()):
+                        await self._look.wait()
+                self._look.clear()
+        finally:
+            await self._leave()
+
+    def _pause_seconds(self) -> float:
+        return min(self._decision.again_seconds, self._lease.renewal_seconds)
+
+    async def _round(self) -> None:
+        """One renewal and one look at who leads; the decision is logged when it changes."""
+        try:
+            await self._check_clock()
+            await self._renew()
+            await self._read()
+            decision = self._decide()
+            if decision.action is Action.CLAIM:
+                await self._claim()
+                decision = self._decide()
+            self._set_store_trouble("")
+        except StoreUnreachable as error:
+            self._set_store_trouble(str(error))
+            decision = replace(self._decision, again_seconds=self._lease.renewal_seconds / 2)
+        if decision.why != self._decision.why:
+            log.info(decision.why, action="leadership", term=self._local.newest_term)
+        self._decision = decision
+        await self._act()
+
+    def _decide(self) -> Decision:
+        return decide(
+            self._view, self._record.token, self._lease, self._clock.monotonic(), hindrance=self._hindrance
+        )
+
+    def _may_lead(self) -> bool:
+        return self._clock.monotonic() < self._lead_until
+
+    def _term_held(self) -> int:
+        """The term this node holds and has not given up; 0 when none."""
+        if self._view is None or self._view.reading.holder_token != self._record.token:
+            return 0
+        term = self._view.reading.term
+        return term if self._record.resigned < term else 0
+
+    async def _check_clock(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._clock_checked_at < CLOCK_CHECK_SECONDS:
+            return
+        before = self._clock.now()
+        theirs = await self._store.wall_clock()
+        self._clock_checked_at = now
+        offset_seconds = (before - theirs).total_seconds()
+        hindrance = ""
+        if abs(offset_seconds) > MAX_CLOCK_OFFSET_SECONDS:
+            hindrance = f"its clock is {offset_seconds:+.0f} s off the store's; set it (chrony, ntp)"
+        if hindrance != self._hindrance:
+            log.warning(hindrance or "the clock agrees with the store's", action="check_clock")
+            self._hindrance = hindrance
+
+    async def _renew(self) -> None:
+        """Write this node's document; only a plain success keeps a leader leading."""
+        if self._hindrance and self._term_held():
+            await self._resign()
+        term = self._term_held()
+        workload = self._workload()
+        self._record = replace(
+            self._record,
+            renewed_at=self._clock.now(),
+            running=workload.running,
+            spooled=workload.spooled,
+            warnings=(*workload.warnings, self._hindrance) if self._hindrance else workload.warnings,
+            draining=self._local.draining,
+            leading=term,
+            report=self.report(),
+        )
+        began_at = self._clock.monotonic()
+        if await self._write_record() and term:
+            self._lead_until = lead_until(self._lease, began_at)
+
+    async def _write_record(self) -> bool:
+        key = node_key(self._record.node_id)
+        [result] = await self._store.write(CLUSTER, [Document(key, node_body(self._record), self._revision)])
+        if result.done:
+            self._revision = result.revision
+            return True
+        if result.kind is WriteKind.REJECTED:
+            raise SetupError(f"the store rejects this node's document: {result.reason}")
+        leaf = await self._own_leaf()
+        if leaf is not None and leaf.body["token"] != self._record.token and self._revision is not None:
+            other = node_of(self._record.node_id, leaf.body)
+            if other.started_at > self._record.started_at:
+                raise SetupError(
+                    f"node id {self._record.node_id!r} was taken by {other.address}: give each node its own"
+                )
+        self._revision = leaf.revision if leaf else None
+        return False
+
+    async def _read(self) -> None:
+        """Read from a quorum: the newest term, its holder's document, our drain, the settings."""
+        if self._view is None:
+            hint = await self._store.range(CLUSTER, "term:", "term;", limit=1, descending=True)
+            term = int(hint[0].id.split(":")[1]) if hint else 0
+        else:
+            term = self._view.reading.term
+        for _ in range(MAX_TERM_STEPS):
+            newer = await self._read_once(term)
+            if newer is None:
+                return
+            term = newer
+        raise StoreUnreachable(f"more than {MAX_TERM_STEPS} terms went by in one reading")
+
+    async def _read_once(self, term: int) -> int | None:
+        """Take in a term; the next one when it exists already."""
+        holder_id = self._view.reading.holder_id if self._view else ""
+        ids = [
+            term_key(term),
+            term_key(term + 1),
+            drain_id(self._record.node_id),
+            SETTINGS_ID,
+            node_key(holder_id or self._record.node_id),
+        ]
+        current, following, drain, settings, holder = await self._store.read(CLUSTER, ids)
+        self._local.draining = bool(drain and drain[0].body["draining"])
+        self._local.floor = choose_settings(settings).floor
+        if following:
+            return term + 1
+        if not current:
+            return None
+        self._local.saw_term(term)
+        holder_now = str(current[0].body["node"])
+        if holder_now != holder_id:
+            [holder] = await self._store.read(CLUSTER, [node_key(holder_now)])
+        record = node_of(holder_now, holder[0].body) if holder else None
+        same = record is not None and record.token == current[0].body["token"]
+        reading = Reading(
+            term=term,
+            holder_id=holder_now,
+            holder_token=str(current[0].body["token"]),
+            holder_revision=(holder[0].revision or "") if holder else "",
+            holder_leading=record.leading if record and same else 0,
+            holder_resigned=record.resigned if record and same else 0,
+        )
+        self._view = observe(self._view, reading, self._clock.monotonic())
+        return None
+
+    async def _claim(self) -> None:
+        """Try to become the holder of the next term; losing is fine."""
+        term = (self._view.reading.term if self._view else 0) + 1
+        body = {
+            "kind": "term",
+            "node": self._record.node_id,
+            "token": self._record.token,
+            "claimed_at": format_precise(self._clock.now()),
+        }
+        [result] = await self._store.write(CLUSTER, [Document(term_key(term), body)])
+        log.info(result.kind.value, action="claim_term", term=term)
+        await self._read()
+        if result.done:
+            # Followers count from our first document that says so.
+            await self._renew()
+
+    async def _act(self) -> None:
+        """Start or stop the scheduler, as the decision and the lease have it."""
+        leads = self._decision.action is Action.LEAD and self._may_lead() and not self._hindrance
+        if leads and (self._leading is None or self._leading.done()):
+            self._leading = asyncio.create_task(self._lead(self._term_held()))
+        elif not leads and self._leading is not None:
+            await self._stop_leading()
+
+    async def _lead(self, term: int) -> None:
+        """One scheduler's life. A defect in it is logged whole, and another one is made."""
+        leadership = Leadership(term, self._record.node_id, self._may_lead, self._look.set)
+        self._scheduler = self._make_scheduler(leadership)
+        try:
+            await self._scheduler.run()
+        except* Deposed:
+            log.info("stops leading", action="lead", term=term)
+        except* Exception:
+            log.exception("the scheduler failed; another one follows", action="lead", term=term)
+            await asyncio.sleep(RESTART_SECONDS)
+        finally:
+            self._scheduler = None
+
+    async def _stop_leading(self) -> None:
+        if self._leading is not None:
+            self._leading.cancel()
+            await asyncio.wait([self._leading])
+            self._leading = None
+
+    async def _resign(self) -> None:
+        """Give the term up: stop acting first, then say so."""
+        term = self._term_held()
+        await self._stop_leading()
+        self._lead_until = float("-inf")
+        self._record = replace(self._record, leading=0, resigned=term, report=None)
+        log.info("resigns", action="resign", term=term)
+
+    async def _leave(self) -> None:
+        """A clean stop: nobody need wait for the lease to run out."""
+        term = self._term_held()
+        await self._resign() if term else await self._stop_leading()
+        self._record = replace(self._record, stopped=True, renewed_at=self._clock.now())
+        try:
+            await self._write_record()
+            if term:
+                await self._announce(term)
+        except StoreUnreachable as error:
+            log.warning("cannot say that this node stops", action="leave", error=str(error))
+
+    async def _announce(self, term: int) -> None:
+        """Tell the others; whoever does not hear it finds out by looking."""
+        documents = await self._store.range(CLUSTER, node_key(""), "node;", limit=MAX_NODES)
+        records = [node_of(node_id_of(document.id), document.body) for document in documents]
+        addresses = [
+            each.address for each in records if not each.stopped and each.token != self._record.token
+        ]
+        await asyncio.gather(*(self._announce_to(address, term) for address in addresses))
+
+    async def _announce_to(self, address: str, term: int) -> None:
+        try:
+            await self._nodes.announce_resignation(address, term)
+        except NodeUnreachable as error:
+            log.info("did not hear of the resignation", action="leave", address=address, error=str(error))
+
+    def _set_store_trouble(self, trouble: str) -> None:
+        if bool(trouble) != bool(self._store_trouble):
+            since = format_instant(self._clock.now())
+            if trouble:
+                log.warning("store unreachable", action="renew", since=since, error=trouble)
+            else:
+                log.info("store reachable again", action="renew", since=since)
+        self._store_trouble = trouble

@@ -1,0 +1,254 @@
+"""Starts claimed attempts, learns how they ended, and takes them up again after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from dcron.domain.errors import DcronError, InvalidInput
+from dcron.domain.instants import format_instant
+from dcron.domain.model import Claim, LogObject, Outcome, State, split_execution_id
+from dcron.domain.offers import OfferedAttempt
+from dcron.ports import Clock, ProcessExit, ProcessRunner, ProcessStart, StartResult
+from dcron.services.outbox import Outbox
+from dcron.services.spool import Entry, Spool
+
+__all__ = ["CLAIM_TO_START_SECONDS", "Executor", "Launch"]
+
+CLAIM_TO_START_SECONDS = 5.0
+"""A script does not start when more than this has passed, by CLOCK_BOOTTIME, since its claim was sent:
+by then the leader may have reason to believe that it never will."""
+RECOVER_POLL_SECONDS = 0.5
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A claimed attempt about to start; `claimed_boottime` is from before its claim was sent."""
+
+    entry: Entry
+    attempt: OfferedAttempt
+    script_path: str
+    claimed_boottime: float
+
+
+class Executor:
+    """The scripts that run on this node, by token."""
+
+    def __init__(
+        self,
+        node_id: str,
+        spool: Spool,
+        runner: ProcessRunner,
+        outbox: Outbox,
+        clock: Clock,
+        *,
+        environment: Mapping[str, str],
+        max_log_bytes: int,
+    ) -> None:
+        self._node_id = node_id
+        self._spool = spool
+        self._runner = runner
+        self._outbox = outbox
+        self._clock = clock
+        self._environment = environment
+        self._max_log_bytes = max_log_bytes
+        self._running: dict[str, Entry] = {}
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def holds(self, token: str) -> bool:
+        """Whether an attempt runs here, or its outcome is on its way."""
+        return token in self._running or self._outbox.holds(token)
+
+    def entry_of(self, execution_id: str) -> Entry | None:
+        """The attempt of an execution while it is in the spool."""
+        for entry in self._running.values():
+            if entry.claim.execution_id == execution_id:
+                return entry
+        return self._outbox.entry_of(execution_id)
+
+    def is_running(self, entry: Entry) -> bool:
+        """Whether its script has not ended yet."""
+        return entry.claim.token in self._running
+
+    async def cancel(self, execution_id: str) -> bool:
+        """Stop a script and all it left behind; False when it does not run here."""
+        for token, entry in self._running.items():
+            if entry.claim.execution_id == execution_id:
+                return await self._runner.cancel(token)
+        return False
+
+    async def start(self, launches: list[Launch]) -> None:
+        """Start claimed attempts; what cannot start gets its outcome at once."""
+        for launch in launches:
+            self._running[launch.entry.claim.token] = launch.entry
+        try:
+            results = await self._runner.start([self._process(launch) for launch in launches])
+        except InvalidInput as error:
+            for launch in launches:
+                self.refuse(launch.entry, str(error), State.FAILED)
+            return
+        except DcronError as error:
+            # Whether they were started is not known: `next_exit` will name each of them.
+            log.warning("no answer from the keeper", action="start", error=str(error))
+            return
+        for launch, result in zip(launches, results, strict=True):
+            self._note_start(launch.entry, result)
+
+    def _note_start(self, entry: Entry, result: StartResult) -> None:
+        if result is StartResult.STARTED:
+            log.info("started", action="start", execution=entry.claim.execution_id)
+        elif result is StartResult.TOO_LATE:
+            self.refuse(entry, f"more than {CLAIM_TO_START_SECONDS:g} s passed after the claim")
+        elif result is StartResult.SPOOL_FULL:
+            self.refuse(entry, "the spool is full")
+        else:
+            self._learn_end(entry)
+
+    def _learn_end(self, entry: Entry) -> None:
+        """Read how an attempt ended; one without any trace was never started."""
+        ended = self._runner.read_exit(entry.folder, entry.claim.token)
+        if ended is None:
+            self.refuse(entry, "the keeper did not start it")
+        else:
+            self._end(entry, self._outcome(entry.claim, ended))
+
+    def refuse(self, entry: Entry, why: str, state: State = State.NOT_STARTED) -> None:
+        """Give an attempt that never ran its outcome."""
+        outcome = Outcome(
+            entry.claim.execution_id, entry.claim.token, self._node_id, state, self._clock.now(), message=why
+        )
+        self._end(entry, outcome)
+
+    def _end(self, entry: Entry, outcome: Outcome) -> None:
+        self._running.pop(entry.claim.token, None)
+        try:
+            self._spool.finish(entry, outcome)
+        except OSError as error:
+            # The keeper's exit.json tells the same after a restart, and the outbox has it in memory.
+            log.warning("cannot note outcome", action="end", error=str(error))
+        self._outbox.add(entry, outcome)
+
+    async def run(self) -> None:
+        """Learn of the scripts that end, until cancelled."""
+        while True:
+            token = await self._runner.next_exit()
+            entry = self._running.get(token)
+            if entry is not None:
+                self._learn_end(entry)
+
+    async def recover(self) -> None:
+        """Take up what the spool holds from before: adopt what runs, deliver what ended.
+
+        What has no sign of a start cannot start any more once the time allowed for it has passed."""
+        undecided = [entry for entry in self._spool.entries() if not self._take_up(entry)]
+        deadline = self._clock.boottime() + CLAIM_TO_START_SECONDS
+        while undecided and self._clock.boottime() < deadline:
+            await asyncio.sleep(RECOVER_POLL_SECONDS)
+            running = await self._runner.running()
+            undecided = [entry for entry in undecided if not self._adopt(entry, running)]
+        for entry in undecided:
+            self.refuse(entry, "the node was restarted between claim and start")
+
+    def _take_up(self, entry: Entry) -> bool:
+        outcome = self._spool.outcome(entry)
+        if outcome is None:
+            return False
+        self._outbox.add(entry, outcome)
+        return True
+
+    def _adopt(self, entry: Entry, running: frozenset[str]) -> bool:
+        token = entry.claim.token
+        if token in running:
+            self._running[token] = entry
+            log.info("adopted", action="adopt", execution=entry.claim.execution_id)
+            return True
+        ended = self._runner.read_exit(entry.folder, token)
+        if ended is None:
+            return False
+        self._end(entry, self._outcome(entry.claim, ended))
+        return True
+
+    def _process(self, launch: Launch) -> ProcessStart:
+        specification = launch.attempt.specification
+        claim = launch.entry.claim
+        interpreter = (specification.interpreter,) if specification.interpreter else ()
+        parts = split_execution_id(claim.execution_id)
+        return ProcessStart(
+            execution_id=claim.execution_id,
+            token=claim.token,
+            folder=launch.entry.folder,
+            argv=(*interpreter, launch.script_path, *specification.arguments),
+            environment={
+                **self._environment,
+                **specification.environment,
+                "DCRON_JOB": claim.job,
+                "DCRON_EXECUTION_ID": claim.execution_id,
+                "DCRON_SCHEDULED_AT": format_instant(claim.scheduled_at),
+                "DCRON_ATTEMPT": str(parts[2] if parts else 1),
+                "DCRON_NODE": self._node_id,
+            },
+            timeout_seconds=specification.timeout_seconds,
+            grace_seconds=specification.grace_seconds,
+            max_log_bytes=self._max_log_bytes,
+            not_after_boottime=launch.claimed_boottime + CLAIM_TO_START_SECONDS,
+        )
+
+    def _outcome(self, claim: Claim, ended: ProcessExit) -> Outcome:
+        state, message = _state_of(ended)
+        kept_bytes = min(ended.log_bytes, self._max_log_bytes)
+        log_object = (
+            LogObject(_log_key(claim), kept_bytes, ended.log_bytes - kept_bytes) if kept_bytes else None
+        )
+        return Outcome(
+            execution_id=claim.execution_id,
+            token=claim.token,
+            node_id=self._node_id,
+            state=state,
+            finished_at=ended.finished_at or self._clock.now(),
+            started_at=ended.started_at,
+            exit_code=ended.exit_code,
+            signal=ended.signal,
+            message=message,
+            cpu_seconds=ended.cpu_seconds,
+            peak_memory_bytes=ended.peak_memory_bytes,
+            log=log_object,
+        )
+
+
+def _state_of(ended: ProcessExit) -> tuple[State, str]:
+    """The state that an end amounts to, and what is to be said of it."""
+    if ended.lost:
+        return (
+            State.LOST,
+            "nobody saw how it ended: the keeper of its node was killed, or the machine restarted",
+        )
+    if ended.cancelled:
+        return State.CANCELLED, "stopped on request"
+    if ended.timed_out:
+        return State.TIMED_OUT, "stopped at its timeout"
+    if ended.error:
+        return State.FAILED, ended.error
+    if ended.signal is not None:
+        return State.FAILED, f"ended by signal {_signal_name(ended.signal)}"
+    return (State.SUCCEEDED, "") if ended.exit_code == 0 else (State.FAILED, "")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
+
+
+def _log_key(claim: Claim) -> str:
+    """logs/<month>/<uid>/<occurrence>-<attempt>-<token>.log, so that a lifecycle rule can end a month."""
+    uid, key, attempt = claim.execution_id.split(":")
+    return f"logs/{claim.scheduled_at:%Y-%m}/{uid}/{key}-{attempt}-{claim.token}.log"

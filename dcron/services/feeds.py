@@ -1,0 +1,50 @@
+"""Follows the changes feeds of the store, one task per database, for as long as a term lasts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+import structlog
+
+from dcron.domain.errors import StoreUnreachable
+from dcron.ports import Document, DocumentStore
+
+__all__ = ["Feeds"]
+
+WAIT_SECONDS = 25.0
+BACKOFF_SECONDS = 0.5
+
+log = structlog.get_logger()
+
+
+class Feeds:
+    """The feeds being followed; each batch goes to `on_change(database, documents)`."""
+
+    def __init__(self, store: DocumentStore, on_change: Callable[[str, Sequence[Document]], None]) -> None:
+        self._store = store
+        self._on_change = on_change
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def follow(self, database: str, group: asyncio.TaskGroup) -> None:
+        """Follow from now on. Raises StoreUnreachable when there is no position to begin from."""
+        if database not in self._tasks:
+            start = await self._store.changes(database, None, wait_seconds=0)
+            self._tasks[database] = group.create_task(self._run(database, start.since))
+
+    def keep_only(self, databases: Iterable[str]) -> None:
+        """Stop following the others."""
+        for database in self._tasks.keys() - set(databases):
+            self._tasks.pop(database).cancel()
+
+    async def _run(self, database: str, since: str) -> None:
+        while True:
+            try:
+                batch = await self._store.changes(database, since, wait_seconds=WAIT_SECONDS)
+            except StoreUnreachable as error:
+                log.warning("feed broke", action="follow", database=database, error=str(error))
+                await asyncio.sleep(BACKOFF_SECONDS)
+                continue
+            since = batch.since
+            if batch.documents:
+                self._on_change(database, batch.documents)

@@ -1,0 +1,80 @@
+"""Which nodes are alive, as the leader sees it: by new revisions of their documents, on its own clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dcron.domain.documents import node_id_of, node_key
+from dcron.domain.nodes import NodeRecord, node_of
+from dcron.domain.placement import Worker
+from dcron.ports import CLUSTER, Clock, DocumentStore
+
+__all__ = ["MAX_NODES", "NodeWatch"]
+
+MAX_NODES = 1_000
+LISTING_SECONDS = 10.0
+"""How often the list of nodes is read anew; known ones are read at every refresh."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    record: NodeRecord
+    revision: str
+    changed_at: float
+
+
+class NodeWatch:
+    """Node records, and since when (monotonic) each has not changed."""
+
+    def __init__(self, store: DocumentStore, clock: Clock, *, lease_seconds: float) -> None:
+        self._store = store
+        self._clock = clock
+        self._lease_seconds = lease_seconds
+        self._seen: dict[str, _Seen] = {}
+        self._listed_at = float("-inf")
+
+    async def refresh(self) -> None:
+        """Read all node documents from a quorum. A node seen for the first time is given a lease."""
+        now = self._clock.monotonic()
+        if now - self._listed_at >= LISTING_SECONDS:
+            listing = await self._store.range(CLUSTER, node_key(""), "node;", limit=MAX_NODES)
+            ids = {node_id_of(document.id) for document in listing}
+            self._listed_at = now
+        else:
+            ids = set()
+        ids |= self._seen.keys()
+        wanted = sorted(ids)
+        if not wanted:
+            return
+        found = await self._store.read(CLUSTER, [node_key(node_id) for node_id in wanted])
+        for node_id, leaves in zip(wanted, found, strict=True):
+            if leaves:
+                self._take(node_of(node_id, leaves[0].body), leaves[0].revision or "", now)
+            else:
+                self._seen.pop(node_id, None)
+
+    def _take(self, record: NodeRecord, revision: str, now: float) -> None:
+        seen = self._seen.get(record.node_id)
+        if seen is None or seen.revision != revision:
+            self._seen[record.node_id] = _Seen(record, revision, now)
+
+    def _is_alive(self, seen: _Seen) -> bool:
+        silent_seconds = self._clock.monotonic() - seen.changed_at
+        return not seen.record.stopped and silent_seconds < self._lease_seconds
+
+    def alive(self) -> frozenset[str]:
+        """Ids of the nodes that renewed within the lease."""
+        return frozenset(node_id for node_id, seen in self._seen.items() if self._is_alive(seen))
+
+    def address(self, node_id: str) -> str | None:
+        """Where a live node is reached; None when it is not alive."""
+        seen = self._seen.get(node_id)
+        return seen.record.address if seen and self._is_alive(seen) else None
+
+    def workers(self) -> list[Worker]:
+        """Live nodes that take new executions, in a fixed order for round-robin."""
+        return [
+            Worker(node_id, seen.record.address, seen.record.labels)
+            for node_id, seen in sorted(self._seen.items())
+            if self._is_alive(seen) and not seen.record.draining
+        ]

@@ -1,0 +1,154 @@
+"""The worker's own record of its attempts, on disk before anything else: what a script did is not lost.
+
+    <spool>/lock                                  held by the running node
+    <spool>/id                                    drawn once, stays with the folder
+    <spool>/scripts/<sha256>                      the cache of scripts
+    <spool>/attempts/<execution id>:<token>/
+        attempt.json    the claim, before it is sent to the database
+        log, started.json, exit.json              by the keeper
+        outcome.json    what is to be recorded
+        log.stored      the object store has the log
+
+An attempt's folder goes when both stores have what they should.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dcron.domain.documents import claim_body, claim_of, outcome_body, outcome_of
+from dcron.domain.errors import SetupError, SpoolFull
+from dcron.domain.model import Claim, Outcome
+
+__all__ = ["Entry", "Spool"]
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One attempt in the spool."""
+
+    claim: Claim
+    folder: Path
+
+    @property
+    def log_path(self) -> Path:
+        """What the script printed."""
+        return self.folder / "log"
+
+
+class Spool:
+    """The folder of one node. All methods block on the disk: call them from a thread where it matters."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._attempts = folder / "attempts"
+        self.scripts = folder / "scripts"
+        self._lock: int | None = None
+        self.id = ""
+
+    def open(self) -> None:
+        """Take the folder for this process; SetupError when another has it or it cannot be written."""
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._attempts.mkdir(mode=0o700, exist_ok=True)
+            self.scripts.mkdir(mode=0o700, exist_ok=True)
+            self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.id = self._read_id()
+        except BlockingIOError as error:
+            raise SetupError(
+                f"spool {self.folder} is in use by another dcron node; give each its own"
+            ) from error
+        except OSError as error:
+            raise SetupError(f"spool {self.folder} cannot be used: {error.strerror}") from error
+
+    def _read_id(self) -> str:
+        path = self.folder / "id"
+        if not path.exists():
+            _write_json(path, {"id": secrets.token_hex(8)})
+        return str(json.loads(path.read_text())["id"])
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def add(self, claims: Iterable[Claim]) -> list[Entry]:
+        """Note attempts before they are claimed. SpoolFull: none of them is noted."""
+        entries = [Entry(claim, self._attempts / f"{claim.execution_id}:{claim.token}") for claim in claims]
+        try:
+            for entry in entries:
+                entry.folder.mkdir(mode=0o700)
+                body = {"execution": entry.claim.execution_id, **claim_body(entry.claim)}
+                _write_json(entry.folder / "attempt.json", body)
+        except OSError as error:
+            for entry in entries:
+                shutil.rmtree(entry.folder, ignore_errors=True)
+            if error.errno in _DISK_FULL:
+                raise SpoolFull(f"spool {self.folder} is full") from error
+            raise SpoolFull(f"spool {self.folder} cannot be written: {error.strerror}") from error
+        return entries
+
+    def finish(self, entry: Entry, outcome: Outcome) -> None:
+        """Note what is to be recorded. Not synced to the disk: what the keeper wrote is, and tells the same.
+
+        Raises OSError when the disk is full: try again later."""
+        _write_json(entry.folder / "outcome.json", outcome_body(outcome))
+
+    def outcome(self, entry: Entry) -> Outcome | None:
+        """What was noted; None when nothing was, or not completely."""
+        body = _read_json(entry.folder / "outcome.json")
+        return outcome_of(body) if body is not None else None
+
+    def entries(self) -> list[Entry]:
+        """All attempts that the folder holds; half-made ones, which nobody can have claimed, are removed."""
+        found = []
+        for folder in sorted(self._attempts.iterdir()):
+            body = _read_json(folder / "attempt.json")
+            if body is None:
+                shutil.rmtree(folder)
+            else:
+                found.append(Entry(claim_of(body["execution"], body), folder))
+        return found
+
+    def mark_log_stored(self, entry: Entry) -> None:
+        """The object store has the log."""
+        (entry.folder / "log.stored").touch()
+
+    def is_log_stored(self, entry: Entry) -> bool:
+        """Whether the object store has the log."""
+        return (entry.folder / "log.stored").exists()
+
+    def remove(self, entry: Entry) -> None:
+        """Both stores have everything."""
+        shutil.rmtree(entry.folder)
+
+
+def _write_json(path: Path, body: dict[str, Any]) -> None:
+    """Whole or not at all, as far as any process can see."""
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(body))
+    draft.replace(path)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        body = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:
+        # After a power cut a file can be there without its content.
+        return None
+    return body if isinstance(body, dict) else None

@@ -1,0 +1,178 @@
+"""What the leader knows of the attempts that are being worked on, and when it last heard of them.
+
+The changes feed brings news quickly; a read from a quorum (`verify`) settles what a feed cannot: that
+nobody started an attempt, or that nothing has come of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from dcron.domain.documents import claim_of, outcome_of, verdict_of
+from dcron.domain.model import Active, Job, State
+from dcron.domain.planning import SILENCE_MARGIN_SECONDS, AttemptView, silence_limit_seconds
+from dcron.ports import Clock, Document, DocumentStore
+from dcron.services.attempts import database_of, read_attempts
+
+__all__ = ["Tracked", "Tracker"]
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Tracked:
+    """One active attempt. `heard_at` is the monotonic time of the last sign of its claimant."""
+
+    job: str
+    active: Active
+    silence_limit_seconds: float | None
+    view: AttemptView = field(default_factory=AttemptView)
+    heard_at: float | None = None
+
+
+class Tracker:
+    """Active attempts by execution id; tells which jobs have news."""
+
+    def __init__(self, store: DocumentStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._tracked: dict[str, Tracked] = {}
+        self._of_job: dict[str, str] = {}
+        self.doubtful: set[str] = set()
+        """Execution ids that are to be read from a quorum."""
+
+    def follow(self, job: Job) -> None:
+        """Follow the active attempt of a job, or stop when it has none."""
+        active = job.place.active
+        if active is None:
+            self.drop(job.name)
+            return
+        limit = silence_limit_seconds(
+            job.specification.timeout_seconds, job.specification.grace_seconds
+        )
+        if self._of_job.get(job.name) == active.execution_id:
+            known = self._tracked[active.execution_id]
+            known.active, known.silence_limit_seconds = active, limit
+            return
+        self.drop(job.name)
+        self._of_job[job.name] = active.execution_id
+        self._tracked[active.execution_id] = Tracked(job.name, active, limit)
+
+    def drop(self, job: str) -> None:
+        """Follow nothing of a job any more."""
+        execution_id = self._of_job.pop(job, None)
+        if execution_id is not None:
+            del self._tracked[execution_id]
+            self.doubtful.discard(execution_id)
+
+    def get(self, execution_id: str) -> Tracked | None:
+        """What is followed under an execution id."""
+        return self._tracked.get(execution_id)
+
+    def of_job(self, job: str) -> Tracked | None:
+        """What is followed of a job."""
+        return self._tracked.get(self._of_job.get(job, ""))
+
+    def all(self) -> list[Tracked]:
+        """Everything that is followed."""
+        return list(self._tracked.values())
+
+    def databases(self) -> set[str]:
+        """The month databases of all that is followed."""
+        return {database_of(tracked.active) for tracked in self._tracked.values()}
+
+    def learn(self, documents: Iterable[Document]) -> list[str]:
+        """Take in documents of the changes feed; names of the jobs that can be settled now."""
+        news: list[str] = []
+        for document in documents:
+            execution_id, _, rest = _split(document.id)
+            tracked = self._tracked.get(execution_id)
+            if tracked is None or document.deleted:
+                continue
+            if not rest:
+                self._learn_claim(tracked, document)
+            elif self._learn_result(tracked, document, rest):
+                news.append(tracked.job)
+        return news
+
+    def _learn_claim(self, tracked: Tracked, document: Document) -> None:
+        claim = claim_of(document.id, document.body)
+        if all(known.token != claim.token for known in tracked.view.claims):
+            tracked.view = replace(tracked.view, claims=(*tracked.view.claims, claim), verified=False)
+        if tracked.heard_at is None:
+            tracked.heard_at = self._clock.monotonic()
+
+    def _learn_result(self, tracked: Tracked, document: Document, rest: str) -> bool:
+        if rest == "verdict":
+            tracked.view = replace(tracked.view, verdict=verdict_of(document.body))
+            return True
+        outcome = outcome_of(document.body)
+        outcomes = {**tracked.view.outcomes, outcome.token: outcome}
+        tracked.view = replace(tracked.view, outcomes=outcomes)
+        if outcome.state is State.NOT_STARTED:
+            self.doubtful.add(tracked.active.execution_id)
+            return False
+        return True
+
+    async def verify(self, execution_ids: Collection[str]) -> list[str]:
+        """Read attempts from a quorum; names of their jobs. Raises StoreUnreachable."""
+        by_database: dict[str, list[str]] = {}
+        for execution_id in execution_ids:
+            tracked = self._tracked.get(execution_id)
+            if tracked is not None:
+                by_database.setdefault(database_of(tracked.active), []).append(execution_id)
+        jobs: list[str] = []
+        for database, wanted in by_database.items():
+            for execution_id, record in (await read_attempts(self._store, database, wanted)).items():
+                tracked = self._tracked.get(execution_id)
+                if tracked is None:
+                    continue
+                tracked.view = replace(
+                    tracked.view,
+                    claims=record.claims,
+                    outcomes={**tracked.view.outcomes, **record.outcomes},
+                    verdict=record.verdict or tracked.view.verdict,
+                    verified=True,
+                )
+                if record.claims and tracked.heard_at is None:
+                    tracked.heard_at = self._clock.monotonic()
+                jobs.append(tracked.job)
+        return jobs
+
+    def silent(self) -> list[Tracked]:
+        """Claimed attempts whose outcome is overdue."""
+        now = self._clock.monotonic()
+        return [
+            tracked
+            for tracked in self._tracked.values()
+            if tracked.silence_limit_seconds is not None
+            and tracked.heard_at is not None
+            and not tracked.view.silent
+            and now - tracked.heard_at > tracked.silence_limit_seconds
+        ]
+
+    def heard(self, tracked: Tracked) -> None:
+        """Its claimant says that it still has it: ask again after the margin."""
+        limit = tracked.silence_limit_seconds or 0.0
+        tracked.heard_at = self._clock.monotonic() - limit + SILENCE_MARGIN_SECONDS
+
+    def give_up(self, tracked: Tracked) -> None:
+        """Its timeout has passed in silence."""
+        tracked.view = replace(tracked.view, silent=True)
+        log.warning(
+            "execution is silent past its timeout",
+            action="silence",
+            job=tracked.job,
+            execution=tracked.active.execution_id,
+        )
+
+
+def _split(identifier: str) -> tuple[str, str, str]:
+    """Execution id and what follows it (nothing for a claim, a token or `verdict` otherwise)."""
+    uid, _, rest = identifier.partition(":")
+    key, _, rest = rest.partition(":")
+    attempt, separator, tail = rest.partition(":")
+    return f"{uid}:{key}:{attempt}", separator, tail

@@ -1,0 +1,245 @@
+"""The worker's side of an offer: check, note in the spool, claim in the database, start."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+
+import structlog
+
+from dcron.domain.documents import claim_body, claim_of
+from dcron.domain.errors import NotFound, ObjectsUnreachable, SpoolFull, StoreUnreachable
+from dcron.domain.model import Claim, Script, State, occurrence_instant, split_execution_id
+from dcron.domain.offers import ClaimReference, OfferAnswer, OfferedAttempt, OfferResult
+from dcron.ports import Clock, Document, DocumentStore, executions_database
+from dcron.services.executor import Executor, Launch
+from dcron.services.local import LocalState
+from dcron.services.log_file import follow_file
+from dcron.services.script_cache import BadScript, ScriptCache
+from dcron.services.spool import Entry, Spool
+
+__all__ = ["Worker"]
+
+SCRIPT_PATIENCE_SECONDS = 2.0
+"""How long an offer waits for its script; after that the worker refuses, and goes on fetching."""
+
+log = structlog.get_logger()
+
+
+class Worker:
+    """Takes offers for one node. What the leader asks is answered within its patience; what was begun is
+    finished even when the asking leader hangs up."""
+
+    def __init__(
+        self,
+        node_id: str,
+        slots: int,
+        store: DocumentStore,
+        spool: Spool,
+        scripts: ScriptCache,
+        executor: Executor,
+        local: LocalState,
+        clock: Clock,
+    ) -> None:
+        self._node_id = node_id
+        self._slots = slots
+        self._store = store
+        self._spool = spool
+        self._scripts = scripts
+        self._executor = executor
+        self._local = local
+        self._clock = clock
+        self._deciding: dict[str, asyncio.Future[OfferAnswer]] = {}
+        self._begun: set[asyncio.Task[None]] = set()
+        self.ready = False
+
+    async def offer(
+        self, node_id: str, term: int, leader_id: str, attempts: Sequence[OfferedAttempt]
+    ) -> list[OfferAnswer]:
+        """One answer for each attempt, in order."""
+        refusal = self._refusal(node_id, term)
+        if refusal is not None:
+            return [refusal] * len(attempts)
+        self._local.saw_term(term)
+        log.debug("offered", action="offer", leader=leader_id, term=term, attempts=len(attempts))
+        futures = [self._decide(attempt) for attempt in attempts]
+        fresh = [
+            (attempt, future) for attempt, (future, is_new) in zip(attempts, futures, strict=True) if is_new
+        ]
+        if fresh:
+            task = asyncio.create_task(self._take(term, fresh))
+            self._begun.add(task)
+            task.add_done_callback(self._begun.discard)
+        return list(await asyncio.gather(*(asyncio.shield(future) for future, _ in futures)))
+
+    def _refusal(self, node_id: str, term: int) -> OfferAnswer | None:
+        """Why nothing at all is taken now."""
+        if node_id != self._node_id:
+            return OfferAnswer(OfferResult.UNABLE, f"this is node {self._node_id}, not {node_id}")
+        if not self.ready:
+            return OfferAnswer(OfferResult.UNABLE, "the node is starting")
+        if term < self._local.newest_term:
+            return OfferAnswer(OfferResult.OLDER_TERM, f"term {self._local.newest_term} has been seen")
+        if self._local.draining:
+            return OfferAnswer(OfferResult.DRAINING, "the node is draining")
+        return None
+
+    def _decide(self, attempt: OfferedAttempt) -> tuple[asyncio.Future[OfferAnswer], bool]:
+        """The answer to an attempt, and whether it has yet to be found: then a slot is reserved."""
+        under_way = self._deciding.get(attempt.execution_id)
+        if under_way is not None:
+            return under_way, False
+        future: asyncio.Future[OfferAnswer] = asyncio.get_running_loop().create_future()
+        if self._executor.entry_of(attempt.execution_id) is not None:
+            future.set_result(OfferAnswer(OfferResult.ACCEPTED, "claimed before"))
+        elif attempt.scheduled_at < self._local.floor:
+            future.set_result(OfferAnswer(OfferResult.UNABLE, "it is from before the retention floor"))
+        elif len(self._executor) + len(self._deciding) >= self._slots:
+            future.set_result(OfferAnswer(OfferResult.BUSY))
+        else:
+            self._deciding[attempt.execution_id] = future
+            return future, True
+        return future, False
+
+    async def _take(self, term: int, fresh: list[tuple[OfferedAttempt, asyncio.Future[OfferAnswer]]]) -> None:
+        """Find the answers of attempts that are new here, and start what is claimed."""
+        answers: dict[str, OfferAnswer] = {}
+        try:
+            attempts = [attempt for attempt, _ in fresh]
+            scripts = await self._fetch_scripts({attempt.specification.script for attempt in attempts})
+            possible = []
+            for attempt in attempts:
+                path = scripts[attempt.specification.script.sha256]
+                if isinstance(path, OfferAnswer):
+                    answers[attempt.execution_id] = path
+                else:
+                    possible.append((attempt, path))
+            if possible:
+                answers |= await self._claim(term, possible)
+        finally:
+            unable = OfferAnswer(OfferResult.UNABLE, "the node failed to take it; see its log")
+            for attempt, future in fresh:
+                del self._deciding[attempt.execution_id]
+                future.set_result(answers.get(attempt.execution_id, unable))
+
+    async def _fetch_scripts(self, scripts: set[Script]) -> dict[str, str | BadScript | OfferAnswer]:
+        """Path of each script by digest; why not, when it can never be had or cannot be had now.
+
+        Before the claim, because afterwards every second counts."""
+
+        async def fetch(script: Script) -> str | BadScript | OfferAnswer:
+            try:
+                async with asyncio.timeout(SCRIPT_PATIENCE_SECONDS):
+                    return str(await self._scripts.path(script))
+            except (BadScript, NotFound) as error:
+                return BadScript(str(error))
+            except TimeoutError:
+                return OfferAnswer(OfferResult.UNABLE, "its script is still being fetched")
+            except (ObjectsUnreachable, OSError) as error:
+                return OfferAnswer(OfferResult.UNABLE, f"its script cannot be fetched: {error}")
+
+        ordered = sorted(scripts, key=lambda script: script.sha256)
+        found = await asyncio.gather(*(fetch(script) for script in ordered))
+        return {script.sha256: each for script, each in zip(ordered, found, strict=True)}
+
+    async def _claim(
+        self, term: int, possible: list[tuple[OfferedAttempt, str | BadScript]]
+    ) -> dict[str, OfferAnswer]:
+        """Spool, claim, and start what got a plain success; nothing else ever starts."""
+        now = self._clock.now()
+        claimed_boottime = self._clock.boottime()
+        claims = [self._new_claim(attempt, term, now) for attempt, _ in possible]
+        try:
+            entries = await asyncio.to_thread(self._spool.add, claims)
+        except SpoolFull as error:
+            return {claim.execution_id: OfferAnswer(OfferResult.UNABLE, str(error)) for claim in claims}
+        won = await self._write_claims(entries)
+        launches: list[Launch] = []
+        answers: dict[str, OfferAnswer] = {}
+        for (attempt, path), entry in zip(possible, entries, strict=True):
+            if entry.claim.token not in won:
+                self._executor.refuse(entry, "its claim was not a plain success")
+                answers[attempt.execution_id] = OfferAnswer(OfferResult.NOT_CLAIMED)
+                continue
+            answers[attempt.execution_id] = OfferAnswer(OfferResult.ACCEPTED)
+            if isinstance(path, BadScript):
+                self._executor.refuse(entry, str(path), State.FAILED)
+            else:
+                launches.append(Launch(entry, attempt, path, claimed_boottime))
+        if launches:
+            await self._executor.start(launches)
+        return answers
+
+    def _new_claim(self, attempt: OfferedAttempt, term: int, now: datetime) -> Claim:
+        return Claim(
+            execution_id=attempt.execution_id,
+            token=secrets.token_hex(8),
+            node_id=self._node_id,
+            job=attempt.job,
+            term=term,
+            revision=attempt.revision,
+            script=attempt.specification.script,
+            scheduled_at=attempt.scheduled_at,
+            manual=attempt.manual,
+            claimed_at=now,
+            timeout_seconds=attempt.specification.timeout_seconds,
+            coalesced=attempt.coalesced,
+        )
+
+    async def _write_claims(self, entries: list[Entry]) -> set[str]:
+        """Tokens of the claims that got a plain success; an unreachable store gives none."""
+        by_database: dict[str, list[Entry]] = {}
+        for entry in entries:
+            by_database.setdefault(executions_database(entry.claim.scheduled_at), []).append(entry)
+        won: set[str] = set()
+        for database, group in by_database.items():
+            documents = [Document(entry.claim.execution_id, claim_body(entry.claim)) for entry in group]
+            try:
+                results = await self._store.write(database, documents)
+            except StoreUnreachable as error:
+                log.warning("cannot claim", action="claim", error=str(error))
+                continue
+            won |= {entry.claim.token for entry, result in zip(group, results, strict=True) if result.done}
+        return won
+
+    async def cancel(self, execution_id: str) -> bool:
+        """Stop a script that runs here."""
+        return await self._executor.cancel(execution_id)
+
+    async def known_tokens(self, node_id: str, claims: Sequence[ClaimReference]) -> frozenset[str]:
+        """Which claims of this node it still holds. The others it writes off as lost: their spool entry
+        is gone (a new disk, a wiped folder), so nobody will ever tell how they ended."""
+        if node_id != self._node_id or not self.ready:
+            return frozenset(claim.token for claim in claims)
+        known = {
+            claim.token
+            for claim in claims
+            if claim.execution_id in self._deciding or self._executor.holds(claim.token)
+        }
+        for claim in claims:
+            if claim.token not in known:
+                await self._write_off(claim)
+        return frozenset(known)
+
+    async def _write_off(self, reference: ClaimReference) -> None:
+        parts = split_execution_id(reference.execution_id)
+        if parts is None:
+            return
+        database = executions_database(occurrence_instant(parts[1]))
+        ids = [reference.execution_id, f"{reference.execution_id}:{reference.token}"]
+        leaves, outcome = await self._store.read(database, ids)
+        for leaf in leaves:
+            claim = claim_of(reference.execution_id, leaf.body)
+            if claim.token == reference.token and claim.node_id == self._node_id and not outcome:
+                [entry] = await asyncio.to_thread(self._spool.add, [claim])
+                log.warning("writes off a claim", action="write_off", execution=claim.execution_id)
+                self._executor.refuse(entry, "the node's spool has lost it", State.LOST)
+
+    def follow_log(self, execution_id: str, offset: int, *, follow: bool) -> AsyncIterator[bytes]:
+        """The log of an attempt in the spool; NotFound when it is not there (any more)."""
+        entry = self._executor.entry_of(execution_id)
+        if entry is None:
+            raise NotFound(f"execution {execution_id} is not in the spool of {self._node_id}")
+        return follow_file(entry.log_path, offset, lambda: follow and self._executor.is_running(entry))

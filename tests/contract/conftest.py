@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from dcron.adapters.couchdb import CouchDocumentStore, CouchSettings, parse_couchdb_url
+from dcron.adapters.memory import MemoryDocumentStore
+from dcron.adapters.sqlite import SqliteDocumentStore
+from dcron.ports import DocumentStore
+from tests.couchdb_server import CouchServer, CouchUnavailable
+
+
+@dataclass
+class Backend:
+    """Where stores under test keep their data; each `open` is a store of its own on the same data."""
+
+    make: Callable[[], DocumentStore]
+    opened: list[DocumentStore] = field(default_factory=list)
+
+    async def open(self) -> DocumentStore:
+        store = self.make()
+        self.opened.append(store)
+        await store.prepare()
+        return store
+
+    async def close(self) -> None:
+        for store in self.opened:
+            await store.close()
+
+
+@dataclass
+class Couch:
+    """A CouchDB under test, and a way into it beside the store's."""
+
+    settings: CouchSettings
+    session: aiohttp.ClientSession
+
+    async def ask(self, method: str, path: str, body: Any = None) -> Any:
+        async with self.session.request(method, f"{self.settings.hosts[0]}/{path}", json=body) as response:
+            return await response.json(content_type=None)
+
+    async def is_genuine(self) -> bool:
+        """Whether this is CouchDB itself, and not what stands in for it."""
+        return "couchdb" in await self.ask("GET", "")
+
+    async def remove_databases(self) -> None:
+        for name in await self.ask("GET", "_all_dbs"):
+            if name.startswith(f"{self.settings.prefix}-"):
+                await self.ask("DELETE", name)
+
+
+@pytest.fixture(scope="session")
+def couch_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    url = os.environ.get("DCRON_TEST_COUCHDB_URL")
+    if url:
+        yield url
+        return
+    try:
+        with CouchServer(tmp_path_factory.mktemp("couchdb")) as server:
+            yield server.url
+    except CouchUnavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def couch_server(tmp_path: Path) -> Iterator[CouchServer]:
+    """A server of the test's own, to be paused and stopped."""
+    try:
+        with CouchServer(tmp_path / "couchdb") as server:
+            yield server
+    except CouchUnavailable as error:
+        pytest.skip(str(error))
+
+
+@asynccontextmanager
+async def opened(couch_url: str) -> AsyncIterator[Couch]:
+    """Databases of a prefix of our own, removed in the end."""
+    given = parse_couchdb_url(couch_url)
+    settings = CouchSettings(given.hosts, f"test-{secrets.token_hex(6)}", given.user, given.password)
+    headers = {}
+    if given.user is not None:
+        headers["Authorization"] = aiohttp.encode_basic_auth(given.user, given.password or "")
+    async with aiohttp.ClientSession(headers=headers) as session:
+        couch = Couch(settings, session)
+        yield couch
+        await couch.remove_databases()
+
+
+@pytest.fixture
+async def couch(couch_url: str) -> AsyncIterator[Couch]:
+    async with opened(couch_url) as couch:
+        yield couch
+
+
+@pytest.fixture(params=["memory", "sqlite", "couchdb"])
+def backend_url(request: pytest.FixtureRequest) -> str:
+    """Of CouchDB where the test is to run on it; asked for here, since async fixtures cannot ask."""
+    return str(request.getfixturevalue("couch_url")) if request.param == "couchdb" else request.param
+
+
+@pytest.fixture
+async def backend(backend_url: str, tmp_path: Path) -> AsyncIterator[Backend]:
+    async with AsyncExitStack() as stack:
+        if backend_url == "memory":
+            shared = MemoryDocumentStore()
+            backend = Backend(lambda: shared)
+        elif backend_url == "sqlite":
+            backend = Backend(lambda: SqliteDocumentStore(tmp_path / "store.db"))
+        else:
+            settings = (await stack.enter_async_context(opened(backend_url))).settings
+            backend = Backend(lambda: CouchDocumentStore(settings))
+        yield backend
+        await backend.close()
+
+
+@pytest.fixture
+async def store(backend: Backend) -> DocumentStore:
+    return await backend.open()
