@@ -20,10 +20,11 @@ from dcron.ports import ObjectStore
 from tests.s3_server import Flavour, S3Server, minio_program
 from tests.swift_venv import SwiftUnavailable
 
-__all__ = ["S3_KINDS", "S3Access", "S3Servers", "collect", "new_key"]
+__all__ = ["S3_KINDS", "STARTED_KINDS", "S3Access", "S3Servers", "collect", "new_key"]
 
 EXTERNAL_URL = os.environ.get("DCRON_TEST_S3_URL", "")
-S3_KINDS = ["external"] if EXTERNAL_URL else ["swift", *(["minio"] if minio_program() else [])]
+STARTED_KINDS: list[Flavour] = ["swift", "minio"] if minio_program() else ["swift"]
+S3_KINDS = ["external"] if EXTERNAL_URL else STARTED_KINDS
 
 
 @dataclass(frozen=True)
@@ -57,18 +58,27 @@ class S3Servers:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._running: dict[str, S3Server] = {}
+        self._missing: dict[str, str] = {}
 
     def access(self, kind: str) -> S3Access:
         if kind == "external":
             return S3Access(EXTERNAL_URL, {})
         if kind not in self._running:
-            server = S3Server(self._folder / kind, cast("Flavour", kind))
+            self._running[kind] = self.start(kind)
+        return S3Access(self._running[kind].url, self._running[kind].environment)
+
+    def start(self, kind: str, name: str = "shared") -> S3Server:
+        """A server of its own, in a folder of that name; the caller stops it."""
+        server = S3Server(self._folder / kind / name, cast("Flavour", kind))
+        # Looking in vain for what is to be installed takes long: once is enough.
+        if kind not in self._missing:
             try:
                 server.start()
             except SwiftUnavailable as error:
-                pytest.skip(f"no S3 server to test with: {error}")
-            self._running[kind] = server
-        return S3Access(self._running[kind].url, self._running[kind].environment)
+                self._missing[kind] = str(error)
+        if kind in self._missing:
+            pytest.skip(f"no S3 server to test with: {self._missing[kind]}")
+        return server
 
     def stop(self) -> None:
         for server in self._running.values():

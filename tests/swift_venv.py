@@ -44,7 +44,7 @@ def swift_python() -> Path:
 def _install(folder: Path, python: Path) -> None:
     venv.create(folder, with_pip=True)
     command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    command += ["--constraint", str(VERSIONS), "swift"]
+    command += ["--retries", "1", "--constraint", str(VERSIONS), "swift"]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_SECONDS, check=False
@@ -52,8 +52,8 @@ def _install(folder: Path, python: Path) -> None:
     except subprocess.TimeoutExpired:
         raise SwiftUnavailable(f"pip took more than {INSTALL_TIMEOUT_SECONDS:g} s to install Swift") from None
     if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        raise SwiftUnavailable(f"pip cannot install Swift: {lines[-1]}")
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")] or ["no message"]
+        raise SwiftUnavailable(f"pip cannot install Swift (no network?): {errors[0].removeprefix('ERROR: ')}")
 
 
 if __name__ == "__main__":

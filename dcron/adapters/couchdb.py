@@ -78,7 +78,6 @@ class CouchDocumentStore:
         self._call_seconds = call_seconds
         self._http = CouchHttp(settings, tls_context=tls_context)
         self._setup = CouchSetup(self._http)
-        self._ensured: set[str] = set()
 
     async def prepare(self) -> None:
         """Make the databases and indexes that are missing; a user without rights may find them made."""
@@ -86,29 +85,32 @@ class CouchDocumentStore:
             async with self._http.deadline(PREPARE_SECONDS):
                 (await self._http.request("GET", "_session")).require(HTTPStatus.OK)
                 for database in (JOBS, CLUSTER):
-                    await self._ensure(database)
-                    await self._setup.shorten_history(self._name(database))
+                    name = self._name(database)
+                    self._setup.forget(name)
+                    await self._setup.ensure(name, index_fields(database))
+                    await self._setup.shorten_history(name)
         except AccessRefused as error:
             raise SetupError(str(error)) from None
 
     async def write(self, database: str, documents: Sequence[Document]) -> list[WriteResult]:
         """See `DocumentStore.write`. More than fit into one request are written one request after
-        another: when StoreUnreachable comes, the first of them may be stored."""
+        another: when StoreUnreachable comes, the first of them may be stored. Making a month's database
+        has a deadline of its own, so the first write to one may take twice as long."""
         name = self._name(database)
         results: dict[int, WriteResult] = {}
         outgoing = list(encoded(documents, results))
-        async with self._http.deadline(self._call_seconds):
-            if is_executions_database(database) and database not in self._ensured:
-                await self._ensure(database)
-            try:
-                await self._write(name, outgoing, results)
-            except _DatabaseMissing:
-                if not is_executions_database(database):
-                    raise
-                # Dropped since we made it. A 404 wrote nothing, so this repeats nothing.
-                unwritten = [item for item in outgoing if item.position not in results]
-                await self._ensure(database)
-                await self._write(name, unwritten, results)
+        monthly = is_executions_database(database)
+        if monthly:
+            await self._ensure(database)
+        try:
+            await self._write(name, outgoing, results)
+        except _DatabaseMissing:
+            if not monthly:
+                raise
+            # Another node has dropped it. A 404 wrote nothing, so this repeats nothing.
+            self._setup.forget(name)
+            await self._ensure(database)
+            await self._write(name, [item for item in outgoing if item.position not in results], results)
         return [results[position] for position in range(len(documents))]
 
     async def read(self, database: str, ids: Sequence[str]) -> list[tuple[Document, ...]]:
@@ -156,12 +158,14 @@ class CouchDocumentStore:
                 "use_index": [design_name(index), index],
             }
         )
-        path = f"{self._name(database)}/_find"
+        name = self._name(database)
+        path = f"{name}/_find"
         async with self._http.deadline(self._call_seconds):
             reply = await self._http.request("POST", path, body=body)
             if reply.status == HTTPStatus.BAD_REQUEST and "no_usable_index" in reply.reason:
                 # Whoever made this month's database died before it made the index.
-                await self._ensure(database)
+                self._setup.forget(name)
+                await self._setup.ensure(name, index_fields(database))
                 reply = await self._http.request("POST", path, body=body)
         if reply.status == HTTPStatus.NOT_FOUND:
             return []
@@ -200,9 +204,10 @@ class CouchDocumentStore:
     async def drop(self, database: str) -> None:
         """See `DocumentStore.drop`; ValueError for any other database."""
         require_executions_database(database)
-        self._ensured.discard(database)
+        name = self._name(database)
+        self._setup.forget(name)
         async with self._http.deadline(self._call_seconds):
-            reply = await self._http.request("DELETE", self._name(database))
+            reply = await self._http.request("DELETE", name)
         reply.require(HTTPStatus.OK, HTTPStatus.ACCEPTED, HTTPStatus.NOT_FOUND)
 
     async def wall_clock(self) -> datetime:
@@ -223,20 +228,21 @@ class CouchDocumentStore:
         return f"{self._prefix}-{database}"
 
     async def _ensure(self, database: str) -> None:
-        await self._setup.ensure(self._name(database), index_fields(database))
-        self._ensured.add(database)
+        async with self._http.deadline(self._call_seconds):
+            await self._setup.ensure(self._name(database), index_fields(database))
 
     async def _write(self, name: str, outgoing: Sequence[Outgoing], results: dict[int, WriteResult]) -> None:
-        for batch in batches(outgoing):
-            absent = await self._absent(name, [item.document for item in batch])
-            present = []
-            for item in batch:
-                if item.document.revision is not None and item.document.id in absent:
-                    results[item.position] = WriteResult(WriteKind.LOST)
-                else:
-                    present.append(item)
-            for item, result in zip(present, await self._store(name, present), strict=True):
-                results[item.position] = result
+        async with self._http.deadline(self._call_seconds):
+            for batch in batches(outgoing):
+                absent = await self._absent(name, [item.document for item in batch])
+                present = []
+                for item in batch:
+                    if item.document.revision is not None and item.document.id in absent:
+                        results[item.position] = WriteResult(WriteKind.LOST)
+                    else:
+                        present.append(item)
+                for item, result in zip(present, await self._store(name, present), strict=True):
+                    results[item.position] = result
 
     async def _absent(self, name: str, documents: Sequence[Document]) -> set[str]:
         """Which of the updated documents never existed: CouchDB would take the update and store a stray.

@@ -33,10 +33,13 @@ class CouchSetup:
     def __init__(self, http: CouchHttp) -> None:
         self._http = http
         self._one_at_a_time = asyncio.Lock()
+        self._ensured: set[str] = set()
 
     async def ensure(self, name: str, fields: Sequence[str]) -> None:
-        """Make a database with its indexes, as far as they are missing."""
+        """Make a database with its indexes, as far as they are missing; asks only once for each."""
         async with self._one_at_a_time:
+            if name in self._ensured:
+                return
             reply = await self._http.request("GET", name)
             if reply.status == HTTPStatus.NOT_FOUND:
                 await self._create(name)
@@ -46,6 +49,11 @@ class CouchSetup:
             for field in fields:
                 if field not in existing:
                     await self._create_index(name, field)
+            self._ensured.add(name)
+
+    def forget(self, name: str) -> None:
+        """Look again at the next `ensure`: the database, or what is in it, has turned out to be gone."""
+        self._ensured.discard(name)
 
     async def shorten_history(self, name: str) -> None:
         """Lower the number of revisions that CouchDB remembers; kept as it is where that is refused."""

@@ -71,8 +71,10 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> int:
     """The format of the file, 0 for a new one; SetupError when it is not for this dcron."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    # In one statement: another process may be making the tables right now.
+    version, tables = connection.execute(
+        "SELECT user_version, (SELECT count(*) FROM sqlite_master) FROM pragma_user_version"
+    ).fetchone()
     if version > SCHEMA_VERSION:
         raise SetupError(
             f"{path} has format {version}, made by a newer dcron; this one knows {SCHEMA_VERSION}"

@@ -159,7 +159,9 @@ class Dispatcher:
         if workers and not any(self._is_free(worker) for worker in workers):
             return
         shares: dict[str, tuple[Worker, list[_Pending]]] = {}
-        for pending in self._pending.values():
+        for execution_id, pending in self._pending.items():
+            if execution_id in self._in_flight:
+                continue
             worker = self._choose(pending, workers)
             if worker is None:
                 continue

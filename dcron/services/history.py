@@ -7,7 +7,7 @@ from typing import Protocol
 
 import structlog
 
-from dcron.domain.documents import verdict_body, verdict_id, verdict_of
+from dcron.domain.documents import verdict_body, verdict_id
 from dcron.domain.errors import FailedPrecondition, InvalidInput, NodeUnreachable, NotFound, StoreUnreachable
 from dcron.domain.model import Claim, State, Verdict, VerdictKind
 from dcron.domain.nodes import LeaderReport
@@ -40,7 +40,7 @@ class NodeDirectory(Protocol):
     async def address_of(self, node_id: str) -> str | None:
         """Where a node is reached; None when there is no such node, or it has stopped."""
 
-    def report(self) -> LeaderReport:
+    async def report(self) -> LeaderReport:
         """What the leader last said; empty when there is none."""
 
 
@@ -60,7 +60,7 @@ class History:
         self._clock = clock
         self._directory = node_directory
         self._jobs = job_documents(store)
-        self._listing = Listing(store, lambda: frozenset(node_directory.report().attention))
+        self._listing = Listing(store, self._attention)
         self._logs = LogReader(objects, nodes, node_directory.address_of)
 
     async def list(self, job: str, state: StateFilter | None, limit: int) -> Sequence[Listed]:
@@ -82,12 +82,15 @@ class History:
         views = await self.get_all([identifier])
         if views:
             return views[0]
-        for waiting in self._directory.report().waiting:
+        for waiting in (await self._directory.report()).waiting:
             if waiting.execution_id == identifier:
                 raise NotFound(f"execution {identifier} has not started: {waiting.reason}")
         raise NotFound(
-            f"no execution {shown(identifier)} is stored; one that still waits for a worker shows with its job"
+            f"no execution {shown(identifier)} is stored; what still waits for a worker shows with its job"
         )
+
+    async def _attention(self) -> frozenset[str]:
+        return frozenset((await self._directory.report()).attention)
 
     async def get_all(self, identifiers: Sequence[str]) -> Sequence[ExecutionView]:
         """Those of the executions that are stored, in the same order, with one read for each month."""
@@ -163,10 +166,10 @@ class History:
                 raise InvalidInput("reason", f"cannot be stored: {result.reason}")
             # Verdicts are never updated, so whatever a quorum shows of one stays.
             [leaves] = await self._store.read(database, [identifier])
-            if leaves and verdict_of(leaves[0].body).execution_id == verdict.execution_id:
+            if leaves:
                 return
         raise StoreUnreachable(
-            f"the store does not confirm writes at present; whether {verdict.execution_id} is resolved is unknown"
+            f"the store does not confirm writes at present; {verdict.execution_id} may or may not be resolved"
         )
 
 
@@ -183,6 +186,5 @@ def _resolved_otherwise(view: ExecutionView) -> FailedPrecondition:
     verdict = view.verdict
     if verdict is None:
         return FailedPrecondition(f"execution {view.id} cannot be resolved now; try again")
-    return FailedPrecondition(
-        f"execution {view.id} is already resolved as {verdict.kind.value} by {verdict.by}"
-    )
+    settled = f"{verdict.kind.value} by {verdict.by}"
+    return FailedPrecondition(f"execution {view.id} is already resolved as {settled}")

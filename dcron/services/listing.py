@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
@@ -58,7 +58,7 @@ class _Budget:
 class Listing:
     """Finds executions; `attention` gives the ids of those that need a person."""
 
-    def __init__(self, store: DocumentStore, attention: Callable[[], frozenset[str]]) -> None:
+    def __init__(self, store: DocumentStore, attention: Callable[[], Awaitable[frozenset[str]]]) -> None:
         self._store = store
         self._attention = attention
 
@@ -69,7 +69,7 @@ class Listing:
             instant = occurrence_instant(identifier)
             if instant is not None:
                 by_database.setdefault(executions_database(instant), []).append(identifier)
-        attention = self._attention()
+        attention = await self._attention() if by_database else frozenset()
         views: dict[str, ExecutionView] = {}
         for database, ids in by_database.items():
             for identifier, record in (await read_attempts(self._store, database, ids)).items():
@@ -107,7 +107,8 @@ class Listing:
                     SkippedView(candidate, name) for candidate in candidates if isinstance(candidate, Skip)
                 ]
             views = [view for view in (await self.views(ids)).values() if _matches(view, state)]
-            found += sorted([*views, *skips], key=_time_order, reverse=True)[:wanted]
+            of_month: list[Listed] = [*views, *skips]
+            found += sorted(of_month, key=_time_order, reverse=True)[:wanted]
         return found
 
     async def _months(self) -> Sequence[str]:

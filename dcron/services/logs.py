@@ -1,4 +1,4 @@
-"""Finding the log of an execution: in the object store, or on the node that ran it, or first one then the other."""
+"""Finding the log of an execution: in the object store, or on the node that ran it, or both in turn."""
 
 from __future__ import annotations
 

@@ -12,8 +12,6 @@ from dcron.ports import CLUSTER, Clock, DocumentStore
 __all__ = ["MAX_NODES", "NodeWatch"]
 
 MAX_NODES = 1_000
-LISTING_SECONDS = 10.0
-"""How often the list of nodes is read anew; known ones are read at every refresh."""
 
 
 @dataclass(slots=True)
@@ -31,19 +29,12 @@ class NodeWatch:
         self._clock = clock
         self._lease_seconds = lease_seconds
         self._seen: dict[str, _Seen] = {}
-        self._listed_at = float("-inf")
 
     async def refresh(self) -> None:
         """Read all node documents from a quorum. A node seen for the first time is given a lease."""
         now = self._clock.monotonic()
-        if now - self._listed_at >= LISTING_SECONDS:
-            listing = await self._store.range(CLUSTER, node_key(""), "node;", limit=MAX_NODES)
-            ids = {node_id_of(document.id) for document in listing}
-            self._listed_at = now
-        else:
-            ids = set()
-        ids |= self._seen.keys()
-        wanted = sorted(ids)
+        listing = await self._store.range(CLUSTER, node_key(""), "node;", limit=MAX_NODES)
+        wanted = sorted({node_id_of(document.id) for document in listing} | self._seen.keys())
         if not wanted:
             return
         found = await self._store.read(CLUSTER, [node_key(node_id) for node_id in wanted])

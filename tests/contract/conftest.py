@@ -4,7 +4,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,12 @@ from tests.couchdb_server import CouchServer, CouchUnavailable
 
 @dataclass
 class Backend:
-    """Where stores under test keep their data; each `open` is a store of its own on the same data."""
+    """Where stores under test keep their data; each `open` is a store of its own on the same data.
+
+    With several copies, as on a cluster, hints may be old and a race may have no winner."""
 
     make: Callable[[], DocumentStore]
+    one_copy: bool = True
     opened: list[DocumentStore] = field(default_factory=list)
 
     async def open(self) -> DocumentStore:
@@ -42,6 +45,7 @@ class Couch:
 
     settings: CouchSettings
     session: aiohttp.ClientSession
+    stores: int = 0
 
     async def ask(self, method: str, path: str, body: Any = None) -> Any:
         async with self.session.request(method, f"{self.settings.hosts[0]}/{path}", json=body) as response:
@@ -50,6 +54,17 @@ class Couch:
     async def is_genuine(self) -> bool:
         """Whether this is CouchDB itself, and not what stands in for it."""
         return "couchdb" in await self.ask("GET", "")
+
+    async def nodes(self) -> int:
+        members = await self.ask("GET", "_membership")
+        return len(members.get("cluster_nodes", [])) or 1
+
+    def store(self) -> CouchDocumentStore:
+        """A store of its own; on a cluster, each one asks another node first."""
+        hosts = self.settings.hosts
+        first = self.stores % len(hosts)
+        self.stores += 1
+        return CouchDocumentStore(replace(self.settings, hosts=hosts[first:] + hosts[:first]))
 
     async def remove_databases(self) -> None:
         for name in await self.ask("GET", "_all_dbs"):
@@ -115,8 +130,8 @@ async def backend(backend_url: str, tmp_path: Path) -> AsyncIterator[Backend]:
         elif backend_url == "sqlite":
             backend = Backend(lambda: SqliteDocumentStore(tmp_path / "store.db"))
         else:
-            settings = (await stack.enter_async_context(opened(backend_url))).settings
-            backend = Backend(lambda: CouchDocumentStore(settings))
+            couch = await stack.enter_async_context(opened(backend_url))
+            backend = Backend(couch.store, one_copy=await couch.nodes() == 1)
         yield backend
         await backend.close()
 

@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 import pytest
 
 from dcron.adapters.documents import MAX_DOCUMENT_BYTES
-from dcron.ports import CLUSTER, JOBS, Document, WriteKind, executions_database
+from dcron.ports import CLUSTER, JOBS, Document, IndexRow, WriteKind, executions_database
 
 MONTH = executions_database(datetime(2026, 11, 3, tzinfo=UTC))
+HINT_SECONDS = 20
+POLL_SECONDS = 0.05
 UNKNOWN_REVISION = "3-" + "9" * 32
 
 
@@ -22,6 +24,27 @@ async def create(store, database, document_id, **body):
 async def read_one(store, database, document_id):
     [leaves] = await store.read(database, [document_id])
     return leaves
+
+
+async def settles(ask, expected):
+    """Whether a hint comes to say what is expected: those of a cluster may be seconds old."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + HINT_SECONDS
+    while (told := await ask()) != expected and loop.time() < until:
+        await asyncio.sleep(POLL_SECONDS)
+    assert told == expected
+    return True
+
+
+async def follow(store, database, since, ids):
+    """Changes from a position until each of the ids has come: the last word on each document."""
+    seen = {}
+    async with asyncio.timeout(HINT_SECONDS):
+        while not set(ids) <= set(seen):
+            batch = await store.changes(database, since, wait_seconds=5)
+            seen |= {document.id: document for document in batch.documents}
+            since = batch.since
+    return seen, since
 
 
 async def keys(store, index="next_at", database=JOBS, **arguments):
@@ -40,26 +63,34 @@ class TestWrite:
 
     async def test_of_racing_creates_exactly_one_is_done(self, backend):
         stores = [await backend.open() for _ in range(4)]
-        for round_number in range(3):
-            contest = f"term:{round_number}"
+        won = 0
+        for contest in (f"term:{n}" for n in range(10)):
             results = await asyncio.gather(
                 *(stores[n % 4].write(CLUSTER, [Document(contest, {"token": n})]) for n in range(20))
             )
             kinds = [result.kind for [result] in results]
-            assert kinds.count(WriteKind.DONE) == 1
-            assert kinds.count(WriteKind.LOST) == 19
-            [winner] = await read_one(stores[0], CLUSTER, contest)
-            assert winner.body == {"token": kinds.index(WriteKind.DONE)}
+            assert kinds.count(WriteKind.DONE) <= 1
+            assert WriteKind.REJECTED not in kinds
+            if backend.one_copy:
+                assert kinds.count(WriteKind.LOST) == 19
+            if WriteKind.DONE in kinds:
+                won += 1
+                leaves = await read_one(stores[0], CLUSTER, contest)
+                assert kinds.index(WriteKind.DONE) in [leaf.body["token"] for leaf in leaves]
+        # With several copies, a few contests have no winner, for everybody reached but one of them.
+        assert won == 10 if backend.one_copy else won >= 5
 
-    async def test_of_racing_updates_of_one_revision_exactly_one_is_done(self, backend):
+    async def test_of_racing_updates_of_one_revision_no_two_are_done(self, backend):
         stores = [await backend.open() for _ in range(4)]
         revision = await create(stores[0], JOBS, "a", n=0)
         results = await asyncio.gather(
             *(stores[n % 4].write(JOBS, [Document("a", {"n": n}, revision)]) for n in range(20))
         )
         kinds = [result.kind for [result] in results]
-        assert kinds.count(WriteKind.DONE) == 1
-        assert kinds.count(WriteKind.LOST) == 19
+        assert kinds.count(WriteKind.DONE) <= 1
+        if backend.one_copy:
+            assert kinds.count(WriteKind.DONE) == 1
+            assert kinds.count(WriteKind.LOST) == 19
 
     async def test_an_update_replaces_the_body_and_the_revision(self, store):
         first = await create(store, JOBS, "a", n=1, gone=True)
@@ -147,7 +178,7 @@ class TestWrite:
         results = await store.write(JOBS, [Document("good", {}), bad, Document("better", {})])
         assert [result.kind.name for result in results] == ["DONE", "REJECTED", "DONE"]
         assert results[1].reason
-        assert await range_ids(store, "", "\uffff") == ["better", "good"]
+        assert await settles(lambda: range_ids(store, "", "\uffff"), ["better", "good"])
 
     async def test_more_documents_than_fit_one_request_are_all_written(self, store):
         documents = [Document(f"{n:05}", {"n": n, "text": "x" * 1000}) for n in range(1200)]
@@ -159,7 +190,8 @@ class TestWrite:
     async def test_writes_of_the_same_moment_all_succeed(self, store):
         answers = await asyncio.gather(*(store.write(MONTH, [Document(f"{n}", {"n": n})]) for n in range(60)))
         assert {result.kind for [result] in answers} == {WriteKind.DONE}
-        assert len(await store.range(MONTH, "", "\uffff", limit=100)) == 60
+        leaves = await store.read(MONTH, [f"{n}" for n in range(60)])
+        assert [leaf.body["n"] for [leaf] in leaves] == list(range(60))
 
     async def test_writing_nothing_answers_nothing(self, store):
         assert await store.write(JOBS, []) == []
@@ -204,34 +236,35 @@ class TestRange:
         return store
 
     async def test_a_range_holds_its_start_and_not_its_end(self, filled):
-        assert await range_ids(filled, "b", "c") == ["b", "b:1", "b:2"]
-        assert await range_ids(filled, "b", "c", descending=True) == ["b:2", "b:1", "b"]
+        assert await settles(lambda: range_ids(filled, "b", "c"), ["b", "b:1", "b:2"])
+        assert await settles(lambda: range_ids(filled, "b", "c", descending=True), ["b:2", "b:1", "b"])
 
     async def test_the_order_is_that_of_bytes_and_nothing_else_is_listed(self, filled):
         expected = ["A", "Z", "a", "b", "b:1", "b:2", "c", "z", "~", "ä"]
-        assert await range_ids(filled, "", "\uffff") == expected
-        assert await range_ids(filled, "", "\uffff", descending=True) == expected[::-1]
+        assert await settles(lambda: range_ids(filled, "", "\uffff"), expected)
+        assert await settles(lambda: range_ids(filled, "", "\uffff", descending=True), expected[::-1])
 
     @pytest.mark.parametrize("limit", range(11))
     async def test_the_limit_is_kept_from_either_end(self, filled, limit):
         expected = ["A", "Z", "a", "b", "b:1", "b:2", "c", "z", "~", "ä"]
-        assert await range_ids(filled, "", "\uffff", limit=limit) == expected[:limit]
-        assert await range_ids(filled, "", "\uffff", limit=limit, descending=True) == expected[::-1][:limit]
+        assert await settles(lambda: range_ids(filled, "", "\uffff", limit=limit), expected[:limit])
+        assert await settles(
+            lambda: range_ids(filled, "", "\uffff", limit=limit, descending=True), expected[::-1][:limit]
+        )
 
     async def test_a_descending_range_keeps_its_limit_although_its_end_exists(self, filled):
-        assert await range_ids(filled, "a", "c", limit=2, descending=True) == ["b:2", "b:1"]
+        assert await settles(lambda: range_ids(filled, "a", "c", limit=2, descending=True), ["b:2", "b:1"])
 
     @pytest.mark.parametrize("span", [("b", "b"), ("c", "b"), ("x", "y")])
     async def test_an_empty_range_holds_nothing(self, filled, span):
-        assert await range_ids(filled, *span) == []
-        assert await range_ids(filled, *span, descending=True) == []
+        assert await settles(lambda: range_ids(filled, *span), [])
+        assert await settles(lambda: range_ids(filled, *span, descending=True), [])
 
     async def test_documents_come_whole_and_deleted_ones_do_not(self, filled):
         [[leaf]] = await filled.read(JOBS, ["b:1"])
         await filled.write(JOBS, [Document("b:1", {}, leaf.revision, deleted=True)])
-        [document] = await filled.range(JOBS, "b:1", "b:3", limit=10)
-        assert document.body == {"name": "b:2"}
-        assert document.revision
+        whole = (await filled.read(JOBS, ["b:2"]))[0]
+        assert await settles(lambda: filled.range(JOBS, "b:1", "b:3", limit=10), list(whole))
 
 
 class TestFind:
@@ -249,21 +282,23 @@ class TestFind:
 
     async def test_all_rows_come_in_order_however_many(self, filled):
         expected = [f"2026-11-{n:02}" for n in range(1, 31)]
-        assert await keys(filled) == expected
-        assert await keys(filled, descending=True) == expected[::-1]
+        assert await settles(lambda: keys(filled), expected)
+        assert await settles(lambda: keys(filled, descending=True), expected[::-1])
 
     async def test_a_range_of_keys_holds_its_start_and_not_its_end(self, filled):
         span = {"start": "2026-11-10", "end": "2026-11-13"}
-        assert await keys(filled, **span) == ["2026-11-10", "2026-11-11", "2026-11-12"]
-        assert await keys(filled, **span, descending=True) == ["2026-11-12", "2026-11-11", "2026-11-10"]
+        assert await settles(lambda: keys(filled, **span), ["2026-11-10", "2026-11-11", "2026-11-12"])
+        assert await settles(
+            lambda: keys(filled, **span, descending=True), ["2026-11-12", "2026-11-11", "2026-11-10"]
+        )
 
     async def test_the_limit_is_kept_from_either_end(self, filled):
-        assert await keys(filled, limit=2) == ["2026-11-01", "2026-11-02"]
-        assert await keys(filled, limit=2, descending=True) == ["2026-11-30", "2026-11-29"]
+        assert await settles(lambda: keys(filled, limit=2), ["2026-11-01", "2026-11-02"])
+        assert await settles(lambda: keys(filled, limit=2, descending=True), ["2026-11-30", "2026-11-29"])
 
     async def test_rows_name_the_document(self, filled):
-        [row] = await filled.find(JOBS, "active_since", limit=5)
-        assert (row.id, row.key) == ("without", "2026-11-07")
+        expected = [IndexRow("without", "2026-11-07")]
+        assert await settles(lambda: filled.find(JOBS, "active_since", limit=5), expected)
 
     async def test_a_row_follows_its_document(self, filled):
         [[first], [second]] = await filled.read(JOBS, ["job01", "job02"])
@@ -274,14 +309,16 @@ class TestFind:
                 Document("job02", {}, second.revision, deleted=True),
             ],
         )
-        assert await keys(filled, end="2026-11-04") == ["2026-11-03"]
-        assert await keys(filled, start="2026-11-30") == ["2026-11-30", "2026-12-01"]
+        assert await settles(lambda: keys(filled, end="2026-11-04"), ["2026-11-03"])
+        assert await settles(lambda: keys(filled, start="2026-11-30"), ["2026-11-30", "2026-12-01"])
 
     async def test_databases_do_not_mix(self, filled):
         await create(filled, MONTH, "a", claimed_at="2026-11-01", state_at="2026-11-02")
-        assert await keys(filled, "claimed_at", MONTH) == ["2026-11-01"]
-        assert await keys(filled, "state_at", MONTH) == ["2026-11-02"]
-        assert await keys(filled, "claimed_at", executions_database(datetime(2026, 10, 1, tzinfo=UTC))) == []
+        assert await settles(lambda: keys(filled, "claimed_at", MONTH), ["2026-11-01"])
+        assert await settles(lambda: keys(filled, "state_at", MONTH), ["2026-11-02"])
+        assert await settles(
+            lambda: keys(filled, "claimed_at", executions_database(datetime(2026, 10, 1, tzinfo=UTC))), []
+        )
 
     async def test_an_index_that_is_not_there_is_refused(self, filled):
         with pytest.raises(ValueError, match="index"):
@@ -289,13 +326,15 @@ class TestFind:
 
 
 class TestChanges:
-    async def test_from_now_on_means_nothing_of_before(self, store):
+    async def test_from_now_on_means_nothing_of_before(self, store, backend):
         await create(store, JOBS, "before")
         position = await store.changes(JOBS, None, wait_seconds=10)
         assert position.documents == ()
-        await create(store, JOBS, "after", n=1)
-        batch = await store.changes(JOBS, position.since, wait_seconds=10)
-        assert [(document.id, document.body) for document in batch.documents] == [("after", {"n": 1})]
+        revision = await create(store, JOBS, "after", n=1)
+        seen, _ = await follow(store, JOBS, position.since, ["after"])
+        assert seen["after"] == Document("after", {"n": 1}, revision)
+        if backend.one_copy:
+            assert set(seen) == {"after"}
 
     async def test_a_wait_ends_as_soon_as_something_changes(self, backend):
         watcher, writer = await backend.open(), await backend.open()
@@ -304,7 +343,7 @@ class TestChanges:
         done, _ = await asyncio.wait([waiting], timeout=0.2)
         assert not done
         revision = await create(writer, JOBS, "a", n=1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HINT_SECONDS):
             batch = await waiting
         assert batch.documents == (Document("a", {"n": 1}, revision),)
 
@@ -316,32 +355,44 @@ class TestChanges:
         assert batch.documents == ()
         assert 0.3 < loop.time() - started < 3
         await create(store, JOBS, "a")
-        batch = await store.changes(JOBS, batch.since, wait_seconds=10)
-        assert [document.id for document in batch.documents] == ["a"]
+        assert "a" in (await follow(store, JOBS, batch.since, ["a"]))[0]
 
-    async def test_a_document_comes_once_as_it_is_now_and_a_deleted_one_as_deleted(self, store):
+    async def test_a_document_comes_as_it_is_now_and_a_deleted_one_as_deleted(self, store, backend):
         position = await store.changes(JOBS, None, wait_seconds=0)
         first = await create(store, JOBS, "a", n=1)
         [second] = await store.write(JOBS, [Document("a", {"n": 2}, first)])
         gone = await create(store, JOBS, "b", n=1)
         [deletion] = await store.write(JOBS, [Document("b", {}, gone, deleted=True)])
-        batch = await store.changes(JOBS, position.since, wait_seconds=10)
-        assert sorted(batch.documents, key=lambda document: document.id) == [
-            Document("a", {"n": 2}, second.revision),
-            Document("b", {}, deletion.revision, deleted=True),
-        ]
+        expected = {
+            "a": Document("a", {"n": 2}, second.revision),
+            "b": Document("b", {}, deletion.revision, deleted=True),
+        }
+
+        async def told():
+            return (await follow(store, JOBS, position.since, ["a", "b"]))[0]
+
+        assert await settles(told, expected)
+        if backend.one_copy:
+            assert len((await store.changes(JOBS, position.since, wait_seconds=5)).documents) == 2
 
     async def test_batches_of_limited_size_miss_nothing(self, store):
         since = (await store.changes(JOBS, None, wait_seconds=0)).since
+        expected = {f"{n}" for n in range(25)}
+        await store.write(JOBS, [Document(name, {}) for name in expected])
+        seen = set()
+        async with asyncio.timeout(HINT_SECONDS):
+            while seen != expected:
+                batch = await store.changes(JOBS, since, wait_seconds=5, limit=10)
+                assert len(batch.documents) <= 10
+                seen |= {document.id for document in batch.documents}
+                since = batch.since
+
+    async def test_after_the_last_change_there_is_nothing(self, store, backend):
+        since = (await store.changes(JOBS, None, wait_seconds=0)).since
         await store.write(JOBS, [Document(f"{n}", {}) for n in range(25)])
-        seen = []
-        while len(seen) < 25:
-            batch = await store.changes(JOBS, since, wait_seconds=10, limit=10)
-            assert 0 < len(batch.documents) <= 10
-            seen += [document.id for document in batch.documents]
-            since = batch.since
-        assert sorted(seen) == sorted(f"{n}" for n in range(25))
-        assert (await store.changes(JOBS, since, wait_seconds=0)).documents == ()
+        _, since = await follow(store, JOBS, since, [f"{n}" for n in range(25)])
+        if backend.one_copy:
+            assert (await store.changes(JOBS, since, wait_seconds=0)).documents == ()
 
     async def test_databases_are_followed_apart(self, store):
         position = await store.changes(CLUSTER, None, wait_seconds=0)
@@ -352,8 +403,8 @@ class TestChanges:
         position = await store.changes(MONTH, None, wait_seconds=0)
         assert (await store.changes(MONTH, position.since, wait_seconds=0.1)).documents == ()
         await create(store, MONTH, "a")
-        batch = await store.changes(MONTH, position.since, wait_seconds=10)
-        assert [document.id for document in batch.documents] == ["a"]
+        seen, _ = await follow(store, MONTH, position.since, ["a"])
+        assert set(seen) == {"a"}
 
 
 class TestDatabases:
@@ -361,17 +412,17 @@ class TestDatabases:
         stores = await asyncio.gather(*(backend.open() for _ in range(3)))
         await asyncio.gather(*(store.prepare() for store in stores))
         await create(stores[0], JOBS, "a", next_at="x")
-        assert await keys(stores[2]) == ["x"]
+        assert await settles(lambda: keys(stores[2]), ["x"])
 
     async def test_a_months_database_comes_with_the_first_write_of_any_node(self, backend):
         stores = [await backend.open() for _ in range(3)]
-        assert await stores[0].databases() == []
+        assert await settles(stores[0].databases, [])
         answers = await asyncio.gather(
             *(store.write(MONTH, [Document(f"{n}", {"state_at": f"{n}"})]) for n, store in enumerate(stores))
         )
         assert [result.kind for [result] in answers] == [WriteKind.DONE] * 3
-        assert await stores[0].databases() == [MONTH]
-        assert await keys(stores[1], "state_at", MONTH) == ["0", "1", "2"]
+        assert await settles(stores[0].databases, [MONTH])
+        assert await settles(lambda: keys(stores[1], "state_at", MONTH), ["0", "1", "2"])
 
     async def test_months_are_listed_oldest_first(self, store):
         months = [
@@ -380,7 +431,7 @@ class TestDatabases:
         ]
         for month in months:
             await create(store, month, "a")
-        assert await store.databases() == sorted(months)
+        assert await settles(store.databases, sorted(months))
 
     async def test_a_dropped_month_is_gone_and_may_be_written_again(self, store):
         other = executions_database(datetime(2026, 12, 1, tzinfo=UTC))
@@ -388,11 +439,21 @@ class TestDatabases:
         await create(store, other, "kept")
         await store.drop(MONTH)
         await store.drop(MONTH)
-        assert await store.databases() == [other]
+        assert await settles(store.databases, [other])
         assert await read_one(store, MONTH, "1") == ()
-        assert await keys(store, "state_at", MONTH) == []
+        assert await settles(lambda: keys(store, "state_at", MONTH), [])
         await create(store, MONTH, "1", state_at="y")
-        assert await keys(store, "state_at", MONTH) == ["y"]
+        assert await settles(lambda: keys(store, "state_at", MONTH), ["y"])
+
+    async def test_a_month_that_another_node_dropped_may_be_written_again(self, backend):
+        writer, other = await backend.open(), await backend.open()
+        revision = await create(writer, MONTH, "old", state_at="x")
+        await other.drop(MONTH)
+        results = await writer.write(
+            MONTH, [Document("new", {"state_at": "y"}), Document("old", {}, revision)]
+        )
+        assert [result.kind for result in results] == [WriteKind.DONE, WriteKind.LOST]
+        assert await settles(lambda: keys(other, "state_at", MONTH), ["y"])
 
     async def test_only_months_can_be_dropped(self, store):
         with pytest.raises(ValueError, match="executions"):

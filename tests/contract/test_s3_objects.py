@@ -21,12 +21,11 @@ import boto3
 import pytest
 
 from dcron.adapters import s3 as s3_module
-from dcron.adapters.s3 import S3ObjectStore, S3Settings
+from dcron.adapters.s3 import S3ObjectStore, S3Settings, parse_s3_url
 from dcron.domain.errors import ObjectsUnreachable, SetupError
 from dcron.ports import UploadTarget
-from tests.object_stores import S3_KINDS, S3Access, collect, new_key
-from tests.s3_server import S3Server, isolated_environment
-from tests.swift_venv import SwiftUnavailable
+from tests.object_stores import STARTED_KINDS, S3Access, S3Servers, collect, new_key
+from tests.s3_server import isolated_environment
 
 pytest_plugins = ["tests.object_store_fixtures"]
 
@@ -303,19 +302,15 @@ async def test_an_answer_that_breaks_off_is_never_taken_for_a_shorter_object() -
         await store.close()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in S3_KINDS if kind != "external"])
+@pytest.mark.parametrize("kind", STARTED_KINDS)
 async def test_a_store_survives_crashes_and_outages_of_its_server(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, s3_servers: S3Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = S3Server(tmp_path / "data", "swift" if kind == "swift" else "minio")
-    try:
-        await asyncio.to_thread(server.start)
-    except SwiftUnavailable as error:
-        pytest.skip(f"no S3 server to test with: {error}")
+    server = await asyncio.to_thread(s3_servers.start, kind, "crashes")
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    access = S3Access(server.url, server.environment)
-    store = S3ObjectStore(access.settings)
+    url = server.url
+    store = S3ObjectStore(parse_s3_url(url))
     path = tmp_path / "body"
     path.write_bytes(bytes(9 * MIB))
     try:
@@ -325,7 +320,7 @@ async def test_a_store_survives_crashes_and_outages_of_its_server(
         with pytest.raises(ObjectsUnreachable):
             await store.size("kept")
         await asyncio.to_thread(server.start)
-        assert server.url == access.url
+        assert server.url == url
         assert await collect(store, "kept") == bytes(9 * MIB)
         await asyncio.to_thread(server.restart)
         await store.put_file("another", path, size_bytes=1)

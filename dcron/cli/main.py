@@ -1,0 +1,100 @@
+"""The command `dcron`: finds the subcommand, and turns every failure into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+import click
+
+from dcron.cli.failures import CommandFailed, ExitCode, one_line
+from dcron.cli.options import root_server_option
+
+__all__ = ["cli", "main"]
+
+PROGRAM = "dcron"
+
+
+@dataclass(frozen=True, slots=True)
+class _Subcommand:
+    """Where a subcommand is, and its line in `dcron --help`, which so need not import it."""
+
+    location: str
+    summary: str
+    hidden: bool = False
+
+
+_SUBCOMMANDS = {
+    "job": _Subcommand("dcron.cli.jobs:job", "Register jobs, look at them, change them, run them."),
+    "execution": _Subcommand("dcron.cli.executions:execution", "See what ran, its result and its log."),
+    "node": _Subcommand("dcron.cli.nodes:node", "See the nodes, and take them out of service."),
+    "cluster": _Subcommand("dcron.cli.cluster:cluster", "See how the cluster is, and hold it."),
+    "serve": _Subcommand("dcron.cli.serve:serve", "Run one node."),
+    "dev": _Subcommand("dcron.cli.dev:dev", "Run a whole cluster on this machine until Ctrl-C."),
+    "demo": _Subcommand("dcron.cli.demo:demo", "Show the main job on a temporary cluster.", hidden=True),
+    "completion": _Subcommand("dcron.cli.completion:completion", "Print a shell's completion script."),
+}
+
+
+class _LazyGroup(click.Group):
+    """Imports a subcommand only when it is used: gRPC alone takes longer than all of `dcron --help`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name, subcommand in _SUBCOMMANDS.items() if not subcommand.hidden]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        subcommand = _SUBCOMMANDS.get(cmd_name)
+        if subcommand is None:
+            return None
+        module, _, attribute = subcommand.location.partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _SUBCOMMANDS[name].summary) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@root_server_option
+@click.version_option(package_name="dcron")
+def cli() -> None:
+    """Cron for a fleet of servers: each occurrence of a job runs once, on whichever node is free.
+
+    Try it on this machine: 'dcron dev' in one terminal, 'dcron cluster status' in another.
+
+    \b
+    Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 not found, 4 no node reachable.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line (sys.argv by default); the exit code for the shell."""
+    # Must precede the import of gRPC, whose own lines on stderr would stand beside ours.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    try:
+        result = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
+    except click.UsageError as error:
+        return _show_usage_error(error)
+    except click.Abort:
+        return ExitCode.INTERRUPTED
+    except click.ClickException as error:
+        CommandFailed(error.format_message(), error.exit_code).show()
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`| head`). Python would complain at exit, when it
+        # flushes what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.BROKEN_PIPE
+    return result if isinstance(result, int) else ExitCode.OK
+
+
+def _show_usage_error(error: click.UsageError) -> int:
+    command = error.ctx.command_path if error.ctx else PROGRAM
+    message = one_line(error.format_message()).rstrip(".")
+    CommandFailed(f"{message}; see '{command} --help'", ExitCode.USAGE).show()
+    return ExitCode.USAGE

@@ -1,0 +1,312 @@
+"""Protobuf messages from and to the model; the only place that knows both.
+
+Absent timestamps are absent fields. What cannot be understood is InvalidInput with the field's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from dcron.domain.errors import InvalidInput
+from dcron.domain.model import Active, Coalesced, Job, LastOutcome, Script, Specification, State, VerdictKind
+from dcron.domain.nodes import LeaderReport
+from dcron.domain.offers import OfferAnswer, OfferedAttempt, OfferResult
+from dcron.domain.views import ClusterView, ExecutionView, NodeView, SkippedView, attempt_of
+from dcron.rpc import dcron_pb2 as pb
+
+__all__ = [
+    "CHANNEL_MESSAGE_BYTES",
+    "answer_from",
+    "answer_message",
+    "attempt_from",
+    "attempt_message",
+    "cluster_message",
+    "execution_message",
+    "job_message",
+    "node_message",
+    "skipped_message",
+    "specification_from",
+    "specification_message",
+    "state_from",
+    "timestamp",
+    "verdict_from",
+]
+
+CHANNEL_MESSAGE_BYTES = 48 * 1024 * 1024
+"""Largest message between nodes: MAX_OFFER attempts, each with MAX_TEXT_BYTES of text, and room beside."""
+
+_STATES = {
+    State.RUNNING: pb.RUNNING,
+    State.SUCCEEDED: pb.SUCCEEDED,
+    State.FAILED: pb.FAILED,
+    State.TIMED_OUT: pb.TIMED_OUT,
+    State.CANCELLED: pb.CANCELLED,
+    State.LOST: pb.LOST,
+    State.NOT_STARTED: pb.NOT_STARTED,
+}
+_STATES_BACK = {number: state for state, number in _STATES.items()}
+_VERDICTS = {
+    pb.AS_SUCCEEDED: VerdictKind.SUCCEEDED,
+    pb.AS_FAILED: VerdictKind.FAILED,
+    pb.AS_RETRY: VerdictKind.RETRY,
+}
+_RESULTS = {
+    OfferResult.ACCEPTED: pb.ACCEPTED,
+    OfferResult.BUSY: pb.BUSY,
+    OfferResult.DRAINING: pb.DRAINING,
+    OfferResult.OLDER_TERM: pb.OLDER_TERM,
+    OfferResult.NOT_CLAIMED: pb.NOT_CLAIMED,
+    OfferResult.UNABLE: pb.UNABLE,
+}
+_RESULTS_BACK = {number: result for result, number in _RESULTS.items()}
+
+
+def timestamp(instant: datetime | None) -> Timestamp | None:
+    """An instant as protobuf has it."""
+    if instant is None:
+        return None
+    message = Timestamp()
+    message.FromDatetime(instant)
+    return message
+
+
+def state_from(number: pb.ExecutionState.ValueType) -> State | None:
+    """The state of a filter; None for any. SKIPPED is no State and has to be looked for first."""
+    if number == pb.EXECUTION_STATE_UNSPECIFIED:
+        return None
+    try:
+        return _STATES_BACK[number]
+    except KeyError:
+        raise InvalidInput("state", f"{number} is no state that this node knows") from None
+
+
+def verdict_from(number: pb.Verdict.ValueType) -> VerdictKind:
+    """A person's verdict."""
+    try:
+        return _VERDICTS[number]
+    except KeyError:
+        raise InvalidInput("verdict", "give succeeded, failed or retry") from None
+
+
+def specification_message(specification: Specification) -> pb.Specification:
+    """What is wanted of a job."""
+    return pb.Specification(
+        schedule=specification.schedule,
+        timezone=specification.timezone,
+        interpreter=specification.interpreter,
+        script=_script_message(specification.script),
+        arguments=specification.arguments,
+        environment=specification.environment,
+        labels=specification.labels,
+        timeout_seconds=specification.timeout_seconds,
+        grace_seconds=specification.grace_seconds,
+        max_attempts=specification.max_attempts,
+        failure_retries=specification.failure_retries,
+    )
+
+
+def specification_from(message: pb.Specification) -> Specification:
+    """What is wanted of a job, unchecked; an empty timezone is UTC."""
+    script = message.script
+    return Specification(
+        schedule=message.schedule,
+        script=Script(script.sha256, script.size_bytes, script.file_name),
+        timezone=message.timezone or "UTC",
+        interpreter=message.interpreter,
+        arguments=tuple(message.arguments),
+        environment=dict(message.environment),
+        labels=dict(message.labels),
+        timeout_seconds=message.timeout_seconds,
+        grace_seconds=message.grace_seconds,
+        max_attempts=message.max_attempts,
+        failure_retries=message.failure_retries,
+    )
+
+
+def job_message(job: Job, report: LeaderReport) -> pb.Job:
+    """A job, with the leader's reason should it wait."""
+    place = job.place
+    reasons = [waiting.reason for waiting in report.waiting if waiting.job == job.name]
+    return pb.Job(
+        name=job.name,
+        uid=job.uid,
+        revision=job.revision,
+        specification=specification_message(job.specification),
+        paused=job.paused,
+        created_at=timestamp(job.created_at),
+        changed_at=timestamp(job.changed_at),
+        next_at=timestamp(place.next_at),
+        active=_active_message(place.active) if place.active else None,
+        waiting_request_ids=[run.request_id for run in place.waiting],
+        last=_last_message(place.last) if place.last else None,
+        waiting_reason=reasons[0] if reasons else "",
+    )
+
+
+def execution_message(view: ExecutionView) -> pb.Execution:
+    """One execution with its outcome, if it has one."""
+    claim, outcome, verdict = view.claim, view.outcome, view.verdict
+    message = pb.Execution(
+        id=view.id,
+        job=claim.job,
+        state=_STATES[view.state],
+        scheduled_at=timestamp(claim.scheduled_at),
+        attempt=attempt_of(view.id),
+        manual=claim.manual,
+        node_id=claim.node_id,
+        term=claim.term,
+        revision=claim.revision,
+        script=_script_message(claim.script),
+        claimed_at=timestamp(claim.claimed_at),
+        timeout_seconds=claim.timeout_seconds,
+        needs_attention=view.needs_attention,
+    )
+    if claim.coalesced is not None:
+        message.occurrences_until.FromDatetime(claim.coalesced.until)
+        if claim.coalesced.count is not None:
+            message.occurrence_count = claim.coalesced.count
+    if verdict is not None:
+        message.verdict, message.verdict_by = verdict.kind.value, verdict.by
+    if outcome is not None:
+        message.MergeFrom(
+            pb.Execution(
+                started_at=timestamp(outcome.started_at),
+                finished_at=timestamp(outcome.finished_at),
+                exit_code=outcome.exit_code,
+                signal=outcome.signal,
+                message=outcome.message,
+                cpu_seconds=outcome.cpu_seconds,
+                peak_memory_bytes=outcome.peak_memory_bytes,
+                log_bytes=outcome.log.size_bytes + outcome.log.cut_bytes if outcome.log else 0,
+                log_cut_bytes=outcome.log.cut_bytes if outcome.log else 0,
+            )
+        )
+    return message
+
+
+def skipped_message(view: SkippedView) -> pb.Execution:
+    """The record of occurrences that did not run."""
+    skip = view.skip
+    return pb.Execution(
+        id=skip.id,
+        job=view.job,
+        state=pb.SKIPPED,
+        scheduled_at=timestamp(skip.scheduled_at),
+        occurrences_until=timestamp(skip.until),
+        occurrence_count=skip.count,
+        skip_reason=skip.reason.value,
+    )
+
+
+def node_message(view: NodeView) -> pb.Node:
+    """One node."""
+    record = view.record
+    return pb.Node(
+        id=record.node_id,
+        address=record.address,
+        version=record.version,
+        alive=view.alive,
+        leading=view.leading,
+        draining=view.draining,
+        slots=record.slots,
+        running=record.running,
+        labels=record.labels,
+        started_at=timestamp(record.started_at),
+        renewed_at=timestamp(record.renewed_at),
+        spooled=record.spooled,
+        warnings=record.warnings,
+    )
+
+
+def cluster_message(view: ClusterView, needs_attention: Sequence[ExecutionView]) -> pb.ClusterStatus:
+    """The cluster in one answer."""
+    return pb.ClusterStatus(
+        leader_id=view.leader_id,
+        term=view.term,
+        summary=view.summary,
+        nodes=[node_message(node) for node in view.nodes],
+        frozen=view.settings.frozen,
+        frozen_at=timestamp(view.settings.frozen_at),
+        waiting=[
+            pb.Waiting(job=waiting.job, execution_id=waiting.execution_id, reason=waiting.reason)
+            for waiting in view.report.waiting
+        ],
+        waiting_count=view.report.waiting_count,
+        needs_attention=[execution_message(execution) for execution in needs_attention],
+        active_count=view.report.active_count,
+        format_version=view.settings.format_version,
+    )
+
+
+def attempt_message(attempt: OfferedAttempt) -> pb.Attempt:
+    """One attempt, offered."""
+    coalesced = attempt.coalesced
+    return pb.Attempt(
+        execution_id=attempt.execution_id,
+        job=attempt.job,
+        revision=attempt.revision,
+        specification=specification_message(attempt.specification),
+        scheduled_at=timestamp(attempt.scheduled_at),
+        manual=attempt.manual,
+        coalesced_count=coalesced.count if coalesced else None,
+        coalesced_until=timestamp(coalesced.until) if coalesced else None,
+    )
+
+
+def attempt_from(message: pb.Attempt) -> OfferedAttempt:
+    """One offered attempt."""
+    coalesced = None
+    if message.HasField("coalesced_until"):
+        count = message.coalesced_count if message.HasField("coalesced_count") else None
+        coalesced = Coalesced(_instant("coalesced_until", message.coalesced_until), count)
+    return OfferedAttempt(
+        execution_id=message.execution_id,
+        job=message.job,
+        revision=message.revision,
+        specification=specification_from(message.specification),
+        scheduled_at=_instant("scheduled_at", message.scheduled_at),
+        manual=message.manual,
+        coalesced=coalesced,
+    )
+
+
+def answer_message(answer: OfferAnswer) -> pb.OfferAnswer:
+    """A worker's answer to one attempt."""
+    return pb.OfferAnswer(result=_RESULTS[answer.result], reason=answer.reason)
+
+
+def answer_from(message: pb.OfferAnswer) -> OfferAnswer:
+    """A worker's answer; one that only a newer node knows counts as unable."""
+    return OfferAnswer(_RESULTS_BACK.get(message.result, OfferResult.UNABLE), message.reason)
+
+
+def _instant(field: str, message: Timestamp) -> datetime:
+    try:
+        return message.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput(field, f"is not an instant: {error}") from error
+
+
+def _script_message(script: Script) -> pb.Script:
+    return pb.Script(sha256=script.sha256, size_bytes=script.size_bytes, file_name=script.file_name)
+
+
+def _active_message(active: Active) -> pb.ActiveOccurrence:
+    return pb.ActiveOccurrence(
+        execution_id=active.execution_id,
+        scheduled_at=timestamp(active.occurrence.scheduled_at),
+        intended_at=timestamp(active.intended_at),
+        manual=active.occurrence.manual,
+        attempt=active.attempt,
+    )
+
+
+def _last_message(last: LastOutcome) -> pb.LastOutcome:
+    return pb.LastOutcome(
+        execution_id=last.execution_id,
+        state=_STATES[last.state],
+        settled_at=timestamp(last.settled_at),
+    )

@@ -1,0 +1,220 @@
+"""Real nodes as processes, driven by the command line as a user drives them."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+Answer = TypeVar("Answer")
+
+START_SECONDS = 30.0
+STOP_SECONDS = 15.0
+POLL_SECONDS = 0.1
+KEEPER_SECONDS = 20.0
+"""A keeper ends by itself this long after its node, at the latest."""
+
+
+def wait_for(what: str, ask: Callable[[], Answer | None], seconds: float = 20.0) -> Answer:
+    """The first answer that is not empty; fails with `what` when none comes in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        answer = ask()
+        if answer:
+            return answer
+        time.sleep(POLL_SECONDS)
+    raise AssertionError(f"not within {seconds:g} s: {what}")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free just now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+class NodeProcess:
+    """One `dcron serve`, its spool and its log file."""
+
+    def __init__(self, node_id: str, port: int, folder: Path, environment: Mapping[str, str]) -> None:
+        self.id = node_id
+        self.address = f"127.0.0.1:{port}"
+        self.spool = folder / node_id
+        self.log = folder / f"{node_id}.log"
+        self.environment = {
+            **os.environ,
+            **environment,
+            "DCRON_NODE_ID": node_id,
+            "DCRON_LISTEN": self.address,
+            "DCRON_SPOOL": str(self.spool),
+            "DCRON_LABELS": f"host={node_id}",
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the daemon; it is not ready yet."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "dcron", "serve"],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, f"{self.id} was not started"
+        return self._process
+
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL of the daemon alone; its keeper and scripts go on."""
+        self.process.kill()
+        self.process.wait(STOP_SECONDS)
+
+    def stop(self) -> int:
+        """A clean stop; the daemon's exit code."""
+        if self.is_running():
+            self.process.terminate()
+        return self.process.wait(STOP_SECONDS)
+
+    def tail(self, lines: int = 40) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+class Cluster:
+    """Nodes on one pair of stores; what a user does goes through `cli` and `ask`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        store_url: str,
+        objects_url: str,
+        environment: Mapping[str, str],
+        *,
+        nodes: int = 3,
+        lease_seconds: float = 3.0,
+    ) -> None:
+        self.folder = folder
+        prefix = f"t{secrets.token_hex(4)}"
+        store = f"{store_url.rstrip('/').rpartition('/')[0]}/{prefix}" if "couchdb" in store_url else store_url
+        shared = {
+            **environment,
+            "DCRON_STORE": store,
+            "DCRON_OBJECTS": objects_url,
+            "DCRON_LEASE_SECONDS": str(lease_seconds),
+        }
+        ports = free_ports(nodes)
+        self.nodes = [NodeProcess(f"n{number}", port, folder, shared) for number, port in enumerate(ports, 1)]
+        self.store_url = store
+
+    def start(self) -> None:
+        for node in self.nodes:
+            node.start()
+        for node in self.nodes:
+            self.wait_ready(node)
+        wait_for("a leader", self.leader_id)
+        wait_for("all nodes alive", lambda: len(self.alive()) == len(self.nodes))
+
+    def wait_ready(self, node: NodeProcess) -> None:
+        def ready() -> bool:
+            assert node.is_running(), f"{node.id} ended by itself:\n{node.tail()}"
+            return self.cli("cluster", "status", via=[node]).returncode == 0
+
+        wait_for(f"{node.id} answers", ready, START_SECONDS)
+
+    def stop(self) -> None:
+        """Stop all nodes, and wait for their keepers to end by themselves."""
+        for node in self.nodes:
+            if node.is_running():
+                node.signal(signal.SIGCONT)
+                node.process.terminate()
+        for node in self.nodes:
+            if node.is_running():
+                try:
+                    node.process.wait(STOP_SECONDS)
+                except subprocess.TimeoutExpired:
+                    node.kill()
+
+    def node(self, node_id: str) -> NodeProcess:
+        return next(node for node in self.nodes if node.id == node_id)
+
+    def cli(
+        self, *words: str, via: Sequence[NodeProcess] | None = None, stdin: bytes = b""
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run the command line against some nodes (default: all that run)."""
+        nodes = via if via is not None else [node for node in self.nodes if node.is_running()]
+        environment = {
+            **os.environ,
+            "DCRON_SERVER": ",".join(node.address for node in nodes),
+        }
+        return subprocess.run(
+            [sys.executable, "-m", "dcron", *words],
+            env=environment,
+            input=stdin,
+            capture_output=True,
+            timeout=90,
+            check=False,
+        )
+
+    def ask(self, *words: str, via: Sequence[NodeProcess] | None = None) -> Any:
+        """A reading command's JSON; the command must succeed."""
+        done = self.cli(*words, "--output", "json", via=via)
+        assert done.returncode == 0, f"dcron {' '.join(words)}: {done.stderr.decode()}"
+        return json.loads(done.stdout)
+
+    def do(self, *words: str, via: Sequence[NodeProcess] | None = None, stdin: bytes = b"") -> str:
+        """A command that must succeed; what it prints."""
+        done = self.cli(*words, via=via, stdin=stdin)
+        assert done.returncode == 0, f"dcron {' '.join(words)}: {done.stderr.decode()}"
+        return done.stdout.decode()
+
+    def create(self, name: str, script: str, *options: str, via: Sequence[NodeProcess] | None = None) -> None:
+        """Register a job with a shell script."""
+        path = self.folder / f"{name}.sh"
+        path.write_text(script)
+        self.do("job", "create", name, "--interpreter", "sh", *options, str(path), via=via)
+
+    def status(self, via: Sequence[NodeProcess] | None = None) -> Any:
+        return self.ask("cluster", "status", via=via)
+
+    def leader_id(self, via: Sequence[NodeProcess] | None = None) -> str:
+        return str(self.status(via)["leaderId"])
+
+    def alive(self) -> list[str]:
+        return [node["id"] for node in self.ask("node", "list")["nodes"] if node["alive"]]
+
+    def executions(self, job: str = "", *, state: str = "", limit: int = 1000) -> list[Any]:
+        words = ["execution", "list", "-n", str(limit)]
+        words += ["--job", job] if job else []
+        words += ["--state", state] if state else []
+        return list(self.ask(*words)["executions"])
+
+    def settled(self, job: str, count: int = 1, seconds: float = 30.0) -> list[Any]:
+        """At least `count` executions of a job that have an outcome."""
+
+        def ended() -> list[Any] | None:
+            found = [each for each in self.executions(job) if each["state"] not in {"RUNNING", "SKIPPED"}]
+            return found if len(found) >= count else None
+
+        return wait_for(f"{count} outcomes of {job}", ended, seconds)
