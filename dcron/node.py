@@ -15,6 +15,8 @@ from dcron import __version__
 from dcron.adapters.grpc_nodes import GrpcNodeClient
 from dcron.adapters.keeper_runner import KeeperRunner
 from dcron.adapters.system_clock import SystemClock
+from dcron.api.internal import Internal
+from dcron.api.public import Public
 from dcron.api.server import ApiServer
 from dcron.config import Settings
 from dcron.domain.errors import ObjectsUnreachable, SetupError, StoreUnreachable
@@ -165,7 +167,7 @@ class Node:
             group.create_task(elector.run())
             await self._executor.recover()
             self._worker.ready = True
-            server.set_serving(True)
+            await server.set_serving(True)
             log.info("serving", action="serve", address=self._settings.advertise, version=__version__)
 
     def _make_elector(self) -> Elector:
@@ -205,12 +207,15 @@ class Node:
         )
 
     def _make_server(self, elector: Elector) -> ApiServer:
+        settings = self._settings
         catalogue = Catalogue(
-            self._store, self._objects, self._clock, max_script_bytes=self._settings.max_script_bytes
+            self._store, self._objects, self._clock, max_script_bytes=settings.max_script_bytes
         )
-        history = History(self._store, self._objects, self._nodes, self._clock)
-        cluster = ClusterService(self._store, self._clock, elector)
-        return ApiServer(self._settings.listen, catalogue, history, cluster, self._worker, elector)
+        cluster = ClusterService(self._store, self._clock, elector, lease=self._lease)
+        history = History(self._store, self._objects, self._nodes, self._clock, cluster)
+        public = Public(catalogue, history, cluster)
+        internal = Internal(self._worker, elector)
+        return ApiServer(settings.listen, public, internal)
 
     def _workload(self) -> Workload:
         troubles = (self._outbox.store_trouble, self._outbox.objects_trouble)

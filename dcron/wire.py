@@ -64,10 +64,8 @@ _RESULTS = {
 _RESULTS_BACK = {number: result for result, number in _RESULTS.items()}
 
 
-def timestamp(instant: datetime | None) -> Timestamp | None:
+def timestamp(instant: datetime) -> Timestamp:
     """An instant as protobuf has it."""
-    if instant is None:
-        return None
     message = Timestamp()
     message.FromDatetime(instant)
     return message
@@ -138,7 +136,7 @@ def job_message(job: Job, report: LeaderReport) -> pb.Job:
         paused=job.paused,
         created_at=timestamp(job.created_at),
         changed_at=timestamp(job.changed_at),
-        next_at=timestamp(place.next_at),
+        next_at=_maybe(place.next_at),
         active=_active_message(place.active) if place.active else None,
         waiting_request_ids=[run.request_id for run in place.waiting],
         last=_last_message(place.last) if place.last else None,
@@ -173,7 +171,7 @@ def execution_message(view: ExecutionView) -> pb.Execution:
     if outcome is not None:
         message.MergeFrom(
             pb.Execution(
-                started_at=timestamp(outcome.started_at),
+                started_at=_maybe(outcome.started_at),
                 finished_at=timestamp(outcome.finished_at),
                 exit_code=outcome.exit_code,
                 signal=outcome.signal,
@@ -229,7 +227,7 @@ def cluster_message(view: ClusterView, needs_attention: Sequence[ExecutionView])
         summary=view.summary,
         nodes=[node_message(node) for node in view.nodes],
         frozen=view.settings.frozen,
-        frozen_at=timestamp(view.settings.frozen_at),
+        frozen_at=_maybe(view.settings.frozen_at),
         waiting=[
             pb.Waiting(job=waiting.job, execution_id=waiting.execution_id, reason=waiting.reason)
             for waiting in view.report.waiting
@@ -281,6 +279,10 @@ def answer_message(answer: OfferAnswer) -> pb.OfferAnswer:
 def answer_from(message: pb.OfferAnswer) -> OfferAnswer:
     """A worker's answer; one that only a newer node knows counts as unable."""
     return OfferAnswer(_RESULTS_BACK.get(message.result, OfferResult.UNABLE), message.reason)
+
+
+def _maybe(instant: datetime | None) -> Timestamp | None:
+    return None if instant is None else timestamp(instant)
 
 
 def _instant(field: str, message: Timestamp) -> datetime:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
 import re
 import ssl
@@ -189,11 +190,13 @@ class CouchHttp:
         self, host: str, method: str, path: str, params: Mapping[str, str] | None, body: bytes | None
     ) -> Reply:
         headers = {"Accept": "application/json"}
+        data = None
         if body is not None:
             headers["Content-Type"] = "application/json"
+            data = io.BytesIO(body)  # which aiohttp sends piece by piece, letting others run in between
         try:
             async with self._opened().request(
-                method, f"{host}/{path}", params=params, data=body, headers=headers, allow_redirects=False
+                method, f"{host}/{path}", params=params, data=data, headers=headers, allow_redirects=False
             ) as response:
                 payload = json.loads(await _read(response))
         except aiohttp.ClientConnectorError:

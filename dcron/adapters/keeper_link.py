@@ -225,9 +225,11 @@ async def _launch(spool: Path) -> None:
             async with asyncio.timeout(CONNECT_SECONDS):
                 status = await process.wait()
         except TimeoutError as error:
-            process.kill()
-            await process.wait()
             raise SetupError(f"the keeper in {spool} did not start within {CONNECT_SECONDS:g} s") from error
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         if status != 0:
             reason = os.pread(journal, REASON_BYTES_MAX, start).decode(errors="replace").strip()
             raise SetupError(f"the keeper in {spool} did not start: {reason}")

@@ -407,7 +407,9 @@ class TestKeeperDies:
         record = json.loads((start.folder / "started.json").read_text())
         os.kill(record["pid"], signal.SIGKILL)
         bystander = await asyncio.create_subprocess_exec("sleep", "600")
-        (start.folder / "started.json").write_text(json.dumps({**record, "pid": bystander.pid}))
+        (start.folder / "started.json").write_text(
+            json.dumps({**record, "pid": bystander.pid, "start_ticks": 1})
+        )
         successor = runner_of(spool.folder)
         await successor.open()
         await until((start.folder / "exit.json").exists)

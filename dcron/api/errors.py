@@ -1,0 +1,129 @@
+"""Errors of dcron as gRPC status, for every method of its services in one place."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+import structlog
+from grpc import aio
+
+from dcron.domain.errors import (
+    AlreadyExists,
+    DcronError,
+    FailedPrecondition,
+    InvalidInput,
+    NodeUnreachable,
+    NotFound,
+    ObjectsUnreachable,
+    Overloaded,
+    SetupError,
+    SpoolFull,
+    StoreUnreachable,
+)
+from dcron.services.revisions import StaleRevision
+
+__all__ = ["FIELD_METADATA", "ErrorInterceptor", "status_of"]
+
+FIELD_METADATA = "dcron-field"
+"""Trailing metadata that names the field at fault, with INVALID_ARGUMENT."""
+MAX_DETAILS_CHARACTERS = 1_000
+"""Details travel in a header, for which clients have little room."""
+SERVICES_PREFIX = "/dcron.v1."
+
+_STATUS: tuple[tuple[type[DcronError], grpc.StatusCode], ...] = (
+    (InvalidInput, grpc.StatusCode.INVALID_ARGUMENT),
+    (NotFound, grpc.StatusCode.NOT_FOUND),
+    (AlreadyExists, grpc.StatusCode.ALREADY_EXISTS),
+    # Before its base class.
+    (StaleRevision, grpc.StatusCode.ABORTED),
+    (FailedPrecondition, grpc.StatusCode.FAILED_PRECONDITION),
+    (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (SpoolFull, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (StoreUnreachable, grpc.StatusCode.UNAVAILABLE),
+    (ObjectsUnreachable, grpc.StatusCode.UNAVAILABLE),
+    (NodeUnreachable, grpc.StatusCode.UNAVAILABLE),
+    (SetupError, grpc.StatusCode.FAILED_PRECONDITION),
+)
+_OPERATORS_MATTER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+
+log = structlog.get_logger()
+
+# A method takes a message or a stream of them; what else there is to it, this module does not touch.
+_Context = aio.ServicerContext[Any, Any]
+_Answer = Callable[[Any, _Context], Awaitable[Any]]
+_Stream = Callable[[Any, _Context], AsyncIterator[Any]]
+
+
+def status_of(error: DcronError) -> grpc.StatusCode:
+    """The gRPC status that says what an error says."""
+    for kind, code in _STATUS:
+        if isinstance(error, kind):
+            return code
+    return grpc.StatusCode.INTERNAL
+
+
+class ErrorInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+    """Ends a call with the status of the error that its method raised.
+
+    What is not an error of dcron becomes INTERNAL with an id, under which the log has the traceback."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        """Wrap the method of a dcron service; health and reflection speak for themselves."""
+        handler: Any = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or not method.startswith(SERVICES_PREFIX):
+            return handler  # type: ignore[no-any-return]  # None where there is no such method
+        codec = (handler.request_deserializer, handler.response_serializer)
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(_answering(method, handler.unary_unary), *codec)
+        if handler.stream_unary:
+            return grpc.stream_unary_rpc_method_handler(_answering(method, handler.stream_unary), *codec)
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(_streaming(method, handler.unary_stream), *codec)
+        raise TypeError(f"{method} is of a kind that no service of dcron has")
+
+
+def _answering(method: str, behaviour: _Answer) -> _Answer:
+    async def wrapped(request: Any, context: _Context) -> Any:
+        try:
+            return await behaviour(request, context)
+        except aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - every error is answered
+            await _abort(context, method, error)
+
+    return wrapped
+
+
+def _streaming(method: str, behaviour: _Stream) -> _Stream:
+    async def wrapped(request: Any, context: _Context) -> AsyncIterator[Any]:
+        try:
+            async for message in behaviour(request, context):
+                yield message
+        except aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - every error is answered
+            await _abort(context, method, error)
+
+    return wrapped
+
+
+async def _abort(context: _Context, method: str, error: Exception) -> NoReturn:
+    if not isinstance(error, DcronError):
+        error_id = secrets.token_hex(8)
+        log.error("call failed", action="call", method=method, error_id=error_id, exc_info=error)
+        await context.abort(
+            grpc.StatusCode.INTERNAL, f"internal error {error_id}; this node's log has it under that id"
+        )
+    code = status_of(error)
+    if code in _OPERATORS_MATTER:
+        log.warning("call refused", action="call", method=method, status=code.name, error=str(error))
+    metadata = ((FIELD_METADATA, error.field),) if isinstance(error, InvalidInput) else ()
+    await context.abort(code, str(error)[:MAX_DETAILS_CHARACTERS], metadata)

@@ -1,0 +1,212 @@
+"""What clients ask of any node."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from grpc import aio
+
+from dcron.domain.errors import InvalidInput
+from dcron.domain.model import Job
+from dcron.domain.views import ClusterView, SkippedView
+from dcron.rpc import dcron_pb2 as pb
+from dcron.rpc import dcron_pb2_grpc
+from dcron.services.catalogue import Catalogue
+from dcron.services.cluster import ClusterService
+from dcron.services.history import History
+from dcron.services.listing import SKIPPED, StateFilter
+from dcron.wire import (
+    cluster_message,
+    execution_message,
+    job_message,
+    node_message,
+    skipped_message,
+    specification_from,
+    state_from,
+    timestamp,
+    verdict_from,
+)
+
+__all__ = ["MAX_ANSWER_BYTES", "MAX_CHUNK_BYTES", "Public"]
+
+MAX_CHUNK_BYTES = 1024 * 1024
+"""Bytes of a script or log in one message."""
+MAX_ANSWER_BYTES = 3 * 1024 * 1024
+"""Where a page of jobs ends early: clients of gRPC take messages of 4 MiB unless told otherwise."""
+
+_Context = aio.ServicerContext[Any, Any]
+
+
+class Public(dcron_pb2_grpc.PublicServicer):
+    """The `Public` service: converts, and hands over to the services."""
+
+    def __init__(self, catalogue: Catalogue, history: History, cluster: ClusterService) -> None:
+        self._catalogue = catalogue
+        self._history = history
+        self._cluster = cluster
+
+    async def PrepareUpload(
+        self, request: pb.PrepareUploadRequest, context: _Context
+    ) -> pb.PrepareUploadResponse:
+        """See proto/dcron.proto."""
+        plan = await self._catalogue.prepare_upload(request.sha256, request.size_bytes)
+        if plan.target is None:
+            return pb.PrepareUploadResponse(present=plan.present)
+        return pb.PrepareUploadResponse(url=plan.target.url, headers=plan.target.headers)
+
+    async def UploadScript(
+        self, request_iterator: AsyncIterator[pb.UploadScriptRequest], context: _Context
+    ) -> pb.UploadScriptResponse:
+        """See proto/dcron.proto."""
+        first = await anext(request_iterator, None)
+        if first is None:
+            raise InvalidInput("sha256", "no message came; send the digest in the first one")
+        size_bytes = await self._catalogue.upload_script(first.sha256, _data(first, request_iterator))
+        return pb.UploadScriptResponse(size_bytes=size_bytes)
+
+    async def CreateJob(self, request: pb.CreateJobRequest, context: _Context) -> pb.Job:
+        """See proto/dcron.proto."""
+        specification = specification_from(request.specification)
+        return await self._job(
+            await self._catalogue.create(request.name, specification, paused=request.paused)
+        )
+
+    async def UpdateJob(self, request: pb.UpdateJobRequest, context: _Context) -> pb.Job:
+        """See proto/dcron.proto."""
+        job = await self._catalogue.update(
+            request.name,
+            specification_from(request.specification),
+            list(request.fields),
+            if_revision=request.if_revision,
+        )
+        return await self._job(job)
+
+    async def DeleteJob(self, request: pb.DeleteJobRequest, context: _Context) -> pb.DeleteJobResponse:
+        """See proto/dcron.proto."""
+        return pb.DeleteJobResponse(running_execution_id=await self._catalogue.delete(request.name))
+
+    async def GetJob(self, request: pb.GetJobRequest, context: _Context) -> pb.Job:
+        """See proto/dcron.proto."""
+        return await self._job(await self._catalogue.get(request.name))
+
+    async def ListJobs(self, request: pb.ListJobsRequest, context: _Context) -> pb.ListJobsResponse:
+        """See proto/dcron.proto."""
+        page = await self._catalogue.list(request.page_size, request.page_token)
+        report = await self._cluster.report()
+        answer = pb.ListJobsResponse(next_page_token=page.next_token)
+        size_bytes = 0
+        for job in page.jobs:
+            message = job_message(job, report)
+            size_bytes += message.ByteSize()
+            if answer.jobs and size_bytes > MAX_ANSWER_BYTES:
+                answer.next_page_token = answer.jobs[-1].name
+                break
+            answer.jobs.append(message)
+        return answer
+
+    async def PauseJob(self, request: pb.PauseJobRequest, context: _Context) -> pb.Job:
+        """See proto/dcron.proto."""
+        return await self._job(await self._catalogue.pause(request.name))
+
+    async def ResumeJob(self, request: pb.ResumeJobRequest, context: _Context) -> pb.Job:
+        """See proto/dcron.proto."""
+        return await self._job(await self._catalogue.resume(request.name))
+
+    async def RunJob(self, request: pb.RunJobRequest, context: _Context) -> pb.RunJobResponse:
+        """See proto/dcron.proto."""
+        execution_id = await self._catalogue.run(request.name, request.request_id)
+        return pb.RunJobResponse(execution_id=execution_id)
+
+    async def NextOccurrences(
+        self, request: pb.NextOccurrencesRequest, context: _Context
+    ) -> pb.NextOccurrencesResponse:
+        """See proto/dcron.proto."""
+        if request.name:
+            instants, timezone = await self._catalogue.next_occurrences(request.name, request.count)
+        else:
+            timezone = request.timezone or "UTC"
+            instants = self._catalogue.preview(request.schedule, timezone, request.count)
+        return pb.NextOccurrencesResponse(
+            occurrences=[timestamp(instant) for instant in instants], timezone=timezone
+        )
+
+    async def ListExecutions(
+        self, request: pb.ListExecutionsRequest, context: _Context
+    ) -> pb.ListExecutionsResponse:
+        """See proto/dcron.proto."""
+        wanted: StateFilter | None = SKIPPED if request.state == pb.SKIPPED else state_from(request.state)
+        found = await self._history.list(request.job, wanted, request.limit)
+        return pb.ListExecutionsResponse(
+            executions=[
+                skipped_message(view) if isinstance(view, SkippedView) else execution_message(view)
+                for view in found
+            ]
+        )
+
+    async def GetExecution(self, request: pb.GetExecutionRequest, context: _Context) -> pb.Execution:
+        """See proto/dcron.proto."""
+        return execution_message(await self._history.get(request.id))
+
+    async def ReadLog(self, request: pb.ReadLogRequest, context: _Context) -> AsyncIterator[pb.LogChunk]:
+        """See proto/dcron.proto."""
+        async for chunk in self._history.read_log(request.id, follow=request.follow):
+            yield pb.LogChunk(data=chunk)
+
+    async def CancelExecution(
+        self, request: pb.CancelExecutionRequest, context: _Context
+    ) -> pb.CancelExecutionResponse:
+        """See proto/dcron.proto."""
+        return pb.CancelExecutionResponse(node_id=await self._history.cancel(request.id))
+
+    async def ResolveExecution(self, request: pb.ResolveExecutionRequest, context: _Context) -> pb.Execution:
+        """See proto/dcron.proto."""
+        kind = verdict_from(request.verdict)
+        return execution_message(await self._history.resolve(request.id, kind, request.by, request.reason))
+
+    async def ListNodes(self, request: pb.ListNodesRequest, context: _Context) -> pb.ListNodesResponse:
+        """See proto/dcron.proto."""
+        return pb.ListNodesResponse(nodes=[node_message(node) for node in await self._cluster.nodes()])
+
+    async def DrainNode(self, request: pb.DrainNodeRequest, context: _Context) -> pb.Node:
+        """See proto/dcron.proto."""
+        return node_message(await self._cluster.drain(request.id))
+
+    async def UndrainNode(self, request: pb.UndrainNodeRequest, context: _Context) -> pb.Node:
+        """See proto/dcron.proto."""
+        return node_message(await self._cluster.undrain(request.id))
+
+    async def GetClusterStatus(
+        self, request: pb.GetClusterStatusRequest, context: _Context
+    ) -> pb.ClusterStatus:
+        """See proto/dcron.proto."""
+        return await self._status(await self._cluster.status())
+
+    async def FreezeCluster(self, request: pb.FreezeClusterRequest, context: _Context) -> pb.ClusterStatus:
+        """See proto/dcron.proto."""
+        return await self._status(await self._cluster.freeze())
+
+    async def ThawCluster(self, request: pb.ThawClusterRequest, context: _Context) -> pb.ClusterStatus:
+        """See proto/dcron.proto."""
+        return await self._status(await self._cluster.thaw())
+
+    async def _job(self, job: Job) -> pb.Job:
+        return job_message(job, await self._cluster.report())
+
+    async def _status(self, view: ClusterView) -> pb.ClusterStatus:
+        return cluster_message(view, await self._history.get_all(view.report.attention))
+
+
+async def _data(
+    first: pb.UploadScriptRequest, others: AsyncIterator[pb.UploadScriptRequest]
+) -> AsyncIterator[bytes]:
+    """The bytes of an upload, message by message."""
+    message: pb.UploadScriptRequest | None = first
+    while message is not None:
+        if len(message.data) > MAX_CHUNK_BYTES:
+            raise InvalidInput(
+                "data", f"a message has {len(message.data)} bytes; send {MAX_CHUNK_BYTES} at most"
+            )
+        if message.data:
+            yield message.data
+        message = await anext(others, None)

@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+from collections import deque
+from dataclasses import replace
+
+import pytest
+from aiohttp import web
+
+from dcron.adapters.couchdb import CouchDocumentStore, CouchSettings, parse_couchdb_url
+from dcron.adapters.couchdb_documents import position_of
+from dcron.adapters.couchdb_setup import REVISIONS_KEPT
+from dcron.domain.errors import SetupError, StoreUnreachable
+from dcron.ports import CLUSTER, JOBS, Document, WriteKind
+
+MARKS = ("967a00dff5e02add41819138abb3284d", "d4823bba83191814dda20e5ffd00a769")
+
+
+class TestUrl:
+    def test_all_parts_are_read_and_credentials_decoded(self):
+        settings = parse_couchdb_url("couchdb://us%40er:p%2Fa%3Ass@a:1,b.example:2,[::1]/my_prefix")
+        assert settings == CouchSettings(
+            ("http://a:1", "http://b.example:2", "http://[::1]:5984"), "my_prefix", "us@er", "p/a:ss"
+        )
+
+    def test_prefix_port_and_credentials_have_defaults(self):
+        assert parse_couchdb_url("couchdb://a") == CouchSettings(("http://a:5984",), "dcron", None, None)
+        assert parse_couchdb_url("couchdbs://u:p@a/").hosts == ("https://a:6984",)
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://user:SECRET@a:1/x",
+            "couchdb:user:SECRET@a",
+            "couchdb://user:SECRET@/x",
+            "couchdb://user:SECRET@a,,b/x",
+            "couchdb://user:SECRET@a:port/x",
+            "couchdb://user:SECRET@a:99999/x",
+            "couchdb://user:SECRET@a/UPPER",
+            "couchdb://user:SECRET@a/x/y",
+            "couchdb://user:SECRET@a/x?y=1",
+            "couchdb://user:SEC/RET@a/x",
+            "couchdb://user:12/SECRET@a/x",
+            "couchdb://user:#SECRET@a/x",
+            "couchdb://SECRET@a/x",
+            "couchdb://:SECRET@a/x",
+        ],
+    )
+    def test_nonsense_is_refused_without_showing_the_password(self, url):
+        with pytest.raises(SetupError) as caught:
+            parse_couchdb_url(url)
+        assert "SEC" not in str(caught.value)
+        assert "SEC" not in repr(caught.value.__cause__)
+
+    def test_settings_do_not_show_the_password(self):
+        assert "SECRET" not in repr(parse_couchdb_url("couchdb://user:SECRET@a/x"))
+
+
+@pytest.fixture
+async def stores():
+    """Makes stores and closes them."""
+    made = []
+
+    def make(settings, **options):
+        made.append(CouchDocumentStore(settings, **options))
+        return made[-1]
+
+    yield make
+    for store in made:
+        await store.close()
+
+
+class TestServer:
+    async def test_a_wrong_password_is_a_set_up_error_that_names_user_and_host_only(self, couch, stores):
+        user, password = f"nobody-{secrets.token_hex(4)}", "SECRET-WORD"
+        store = stores(replace(couch.settings, user=user, password=password))
+        with pytest.raises(SetupError) as caught:
+            await store.prepare()
+        assert user in str(caught.value)
+        assert couch.settings.hosts[0] in str(caught.value)
+        with pytest.raises(StoreUnreachable) as later:
+            await store.read(JOBS, ["a"])
+        assert "SECRET" not in f"{caught.value!r} {later.value!r}"
+
+    async def test_all_leaves_are_read_the_winner_first_and_deleted_ones_not(self, couch, stores):
+        if not await couch.is_genuine():
+            pytest.skip("pouchdb-server reads one leaf only")
+        store = stores(couch.settings)
+        await store.prepare()
+        low, high = sorted(MARKS)
+        leaves = [
+            {"_id": "a", "_rev": f"1-{low}", "n": 1},
+            {"_id": "a", "_rev": f"1-{high}", "n": 2},
+            {"_id": "a", "_rev": f"2-{'f' * 32}", "n": 3, "_deleted": True},
+            {"_id": "b", "_rev": f"9-{low}", "n": 9},
+            {"_id": "b", "_rev": f"10-{low}", "n": 10},
+        ]
+        path = f"{couch.settings.prefix}-jobs/_bulk_docs"
+        await couch.ask("POST", path, {"new_edits": False, "docs": leaves})
+        assert await store.read(JOBS, ["a", "b"]) == [
+            (Document("a", {"n": 2}, f"1-{high}"), Document("a", {"n": 1}, f"1-{low}")),
+            (Document("b", {"n": 10}, f"10-{low}"), Document("b", {"n": 9}, f"9-{low}")),
+        ]
+        assert (await couch.ask("GET", f"{couch.settings.prefix}-jobs/a"))["n"] == 2
+        [deletion] = await store.write(JOBS, [Document("a", {}, f"1-{low}", deleted=True)])
+        assert deletion.done
+        assert await store.read(JOBS, ["a"]) == [(Document("a", {"n": 2}, f"1-{high}"),)]
+
+    async def test_preparing_lowers_the_number_of_revisions_that_are_kept(self, couch, stores):
+        if not await couch.is_genuine():
+            pytest.skip("pouchdb-server has no _revs_limit")
+        await stores(couch.settings).prepare()
+        for database in ("jobs", "cluster"):
+            assert await couch.ask("GET", f"{couch.settings.prefix}-{database}/_revs_limit") == REVISIONS_KEPT
+
+    async def test_a_member_who_is_no_admin_finds_what_an_admin_has_made(self, couch, stores):
+        if not await couch.is_genuine():
+            pytest.skip("pouchdb-server runs without users")
+        name = f"member-{secrets.token_hex(4)}"
+        user = {"name": name, "password": "SECRET-WORD", "roles": [], "type": "user"}
+        created = await couch.ask("PUT", f"_users/org.couchdb.user:{name}", user)
+        try:
+            member = stores(replace(couch.settings, user=name, password="SECRET-WORD"))
+            with pytest.raises(SetupError, match="admin has to make it") as caught:
+                await member.prepare()
+            assert "SECRET" not in str(caught.value)
+            await stores(couch.settings).prepare()
+            rights = {"admins": {"names": []}, "members": {"names": [name]}}
+            for database in ("jobs", "cluster"):
+                await couch.ask("PUT", f"{couch.settings.prefix}-{database}/_security", rights)
+            await member.prepare()
+            [result] = await member.write(JOBS, [Document("a", {"next_at": "x"})])
+            assert result.done
+        finally:
+            await couch.ask("DELETE", f"_users/org.couchdb.user:{name}?rev={created['rev']}")
+
+    async def test_a_host_that_refuses_connections_is_passed_over_at_once(self, couch, stores):
+        store = stores(replace(couch.settings, hosts=(_dead_host(), *couch.settings.hosts)))
+        await store.prepare()
+        [result] = await store.write(JOBS, [Document("a", {})])
+        assert result.done
+
+    async def test_when_no_host_answers_the_store_is_unreachable(self, stores):
+        store = stores(CouchSettings((_dead_host(), _dead_host()), user="user", password="SECRET"))
+        for call in (store.prepare(), store.read(JOBS, ["a"]), store.changes(JOBS, "0", wait_seconds=5)):
+            with pytest.raises(StoreUnreachable) as caught:
+                await call
+            assert "SECRET" not in repr(caught.value)
+
+    async def test_a_silent_server_costs_one_deadline_and_is_left_for_the_next_host(
+        self, couch_server, couch, stores
+    ):
+        silent = parse_couchdb_url(couch_server.url).hosts[0]
+        await stores(replace(couch.settings, hosts=(silent,))).prepare()
+        store = stores(replace(couch.settings, hosts=(silent, *couch.settings.hosts)), call_seconds=1.0)
+        await store.prepare()
+        couch_server.pause()
+        started = asyncio.get_running_loop().time()
+        with pytest.raises(StoreUnreachable, match="did not answer within 1 s"):
+            await store.write(JOBS, [Document("a", {})])
+        assert asyncio.get_running_loop().time() - started < 3
+        await stores(couch.settings).prepare()
+        [result] = await store.write(JOBS, [Document("a", {})])
+        assert result.done
+
+    async def test_after_an_outage_the_same_store_goes_on(self, couch_server, stores):
+        store = stores(parse_couchdb_url(couch_server.url), call_seconds=1.0)
+        await store.prepare()
+        couch_server.pause()
+        with pytest.raises(StoreUnreachable):
+            await store.read(JOBS, ["a"])
+        couch_server.resume()
+        assert await store.read(JOBS, ["a"]) == [()]
+
+
+class Script:
+    """Answers as a CouchDB in a bad state does; keeps what it was asked."""
+
+    def __init__(self):
+        self.requests = []
+        self.answers = deque()
+
+    async def handle(self, request):
+        body = await request.json() if request.can_read_body else None
+        self.requests.append((request.method, request.path, dict(request.query), body))
+        answer = self.answers.popleft()
+        if answer == "break":
+            request.transport.abort()
+            return web.Response()
+        status, payload = answer(body) if callable(answer) else answer
+        return web.json_response(payload, status=status)
+
+
+@pytest.fixture
+async def script():
+    script = Script()
+    app = web.Application(client_max_size=2**26)
+    app.router.add_route("*", "/{path:.*}", script.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    script.host = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield script
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def scripted(script, stores):
+    return stores(CouchSettings((script.host,)))
+
+
+def _dead_host():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def _stored(document_id, **more):
+    return {"ok": True, "id": document_id, "rev": "1-a", **more}
+
+
+class TestAnswers:
+    """What a cluster says only when parts of it are down, played from a script."""
+
+    async def test_what_was_accepted_is_unsure_although_it_is_ok(self, script, scripted):
+        script.answers.append((202, [_stored("a"), _stored("b", accepted=True)]))
+        results = await scripted.write(CLUSTER, [Document("a", {}), Document("b", {})])
+        assert [result.kind for result in results] == [WriteKind.DONE, WriteKind.UNSURE]
+        assert [result.revision for result in results] == ["1-a", "1-a"]
+
+    async def test_a_202_that_does_not_tell_its_documents_apart_makes_all_unsure(self, script, scripted):
+        conflict = {"id": "b", "error": "conflict", "reason": "Document update conflict."}
+        script.answers.append((202, [_stored("a"), conflict]))
+        results = await scripted.write(CLUSTER, [Document("a", {}), Document("b", {})])
+        assert [result.kind for result in results] == [WriteKind.UNSURE, WriteKind.LOST]
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            (500, [_stored("a")]),
+            (503, {"error": "nodedown", "reason": "progress not possible"}),
+            (201, [{"id": "a", "error": "internal_server_error", "reason": ""}]),
+            (201, [{"id": "a", "error": "insufficient_storage", "reason": ""}]),
+            (201, [_stored("b")]),
+            (201, []),
+            (302, {}),
+        ],
+    )
+    async def test_an_answer_that_settles_nothing_is_unreachable(self, script, scripted, answer):
+        script.answers.append(answer)
+        with pytest.raises(StoreUnreachable):
+            await scripted.write(CLUSTER, [Document("a", {})])
+
+    @pytest.mark.parametrize("bad", [{3}, {0, 6}, {1, 2}, set(range(7))])
+    @pytest.mark.parametrize("status", [400, 413])
+    async def test_bad_documents_that_fail_a_whole_request_are_found_and_the_rest_is_stored(
+        self, script, scripted, bad, status
+    ):
+        def answer(body):
+            ids = [document["_id"] for document in body["docs"]]
+            if any(int(document_id) in bad for document_id in ids):
+                return status, {"error": "document_too_large", "reason": "7"}
+            return 201, [_stored(document_id) for document_id in ids]
+
+        script.answers.extend([answer] * 20)
+        results = await scripted.write(CLUSTER, [Document(f"{n}", {}) for n in range(7)])
+        assert {n for n, result in enumerate(results) if result.kind is WriteKind.REJECTED} == bad
+        assert all(results[n].done for n in range(7) if n not in bad)
+        assert all("too_large" in results[n].reason for n in bad)
+
+    async def test_a_document_that_a_validation_function_forbids_is_rejected(self, script, scripted):
+        script.answers.append((201, [{"id": "a", "error": "forbidden", "reason": "no"}]))
+        [result] = await scripted.write(CLUSTER, [Document("a", {})])
+        assert (result.kind, result.reason) == (WriteKind.REJECTED, "forbidden: no")
+
+    async def test_a_write_whose_connection_breaks_is_never_sent_again(self, script, scripted):
+        script.answers.extend([(201, [_stored("a")]), "break"])
+        await scripted.write(CLUSTER, [Document("a", {})])  # so that the connection is a kept one
+        with pytest.raises(StoreUnreachable):
+            await scripted.write(CLUSTER, [Document("b", {})])
+        assert [request[1] for request in script.requests] == ["/dcron-cluster/_bulk_docs"] * 2
+
+    async def test_an_update_unknown_to_the_copy_asked_first_is_looked_up_in_a_quorum(self, script, scripted):
+        script.answers.extend(
+            [
+                (200, {"a": {"missing": ["2-b"]}, "gone": {"missing": ["2-b"]}}),
+                (
+                    200,
+                    {
+                        "results": [
+                            {"id": "a", "docs": [{"ok": {"_id": "a", "_rev": "2-b"}}]},
+                            {"id": "gone", "docs": [{"error": {"id": "gone", "error": "not_found"}}]},
+                        ]
+                    },
+                ),
+                (201, [_stored("a")]),
+            ]
+        )
+        results = await scripted.write(CLUSTER, [Document("gone", {}, "2-b"), Document("a", {}, "2-b")])
+        assert [result.kind for result in results] == [WriteKind.LOST, WriteKind.DONE]
+
+    async def test_a_read_that_could_not_look_is_unreachable_and_not_empty(self, script, scripted):
+        failed = {"error": {"id": "a", "error": "internal_fabric_error", "reason": "timeout"}}
+        script.answers.append((200, {"results": [{"id": "a", "docs": [failed]}]}))
+        with pytest.raises(StoreUnreachable, match="timeout"):
+            await scripted.read(JOBS, ["a"])
+
+    @pytest.mark.parametrize("sequence", [7, "7-g1AAA+/=", [7, "g1AAA"]])
+    async def test_a_position_is_given_back_as_the_server_wrote_it(self, script, scripted, sequence):
+        script.answers.extend([(200, {"results": [], "last_seq": sequence})] * 2)
+        position = await scripted.changes(JOBS, None, wait_seconds=0)
+        again = await scripted.changes(JOBS, position.since, wait_seconds=0)
+        assert script.requests[1][2]["since"] == position.since == again.since == position_of(sequence)
+
+    async def test_design_documents_are_no_changes_and_the_wait_goes_on(self, script, scripted):
+        row = {"id": "_design/x", "seq": 1, "doc": {"_id": "_design/x", "_rev": "1-a"}}
+        found = {"id": "a", "seq": 2, "doc": {"_id": "a", "_rev": "1-a", "n": 1}}
+        script.answers.extend(
+            [(200, {"results": [row], "last_seq": "1"}), (200, {"results": [found], "last_seq": "2"})]
+        )
+        batch = await scripted.changes(JOBS, "0", wait_seconds=5)
+        assert (batch.documents, batch.since) == ((Document("a", {"n": 1}, "1-a"),), "2")
+
+    async def test_a_large_write_is_cut_into_requests_and_stops_where_one_fails(self, script, scripted):
+        def answer(body):
+            return 201, [_stored(document["_id"]) for document in body["docs"]]
+
+        script.answers.extend([answer, answer, (503, {})])
+        with pytest.raises(StoreUnreachable):
+            await scripted.write(CLUSTER, [Document(f"{n}", {}) for n in range(1700)])
+        assert [len(request[3]["docs"]) for request in script.requests] == [500, 500, 500]
+        script.requests.clear()
+        script.answers.extend([answer] * 3)
+        text = "x" * 3_000_000
+        results = await scripted.write(CLUSTER, [Document(f"{n}", {"text": text}) for n in range(3)])
+        assert all(result.done for result in results)
+        assert len(script.requests) == 3

@@ -1,0 +1,433 @@
+"""Clients' changes of jobs are answered only once they are certain, whatever the store says meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from dcron.adapters.memory_objects import MemoryObjectStore
+from dcron.domain import changes
+from dcron.domain.documents import SETTINGS_ID, claim_body, job_body, job_of, revision_id, settings_body
+from dcron.domain.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidInput,
+    NotFound,
+    Overloaded,
+    StoreUnreachable,
+)
+from dcron.domain.ids import new_ulid
+from dcron.domain.instants import format_key
+from dcron.domain.model import Active, Claim, Job, Occurrence, Script, Settings
+from dcron.ports import CLUSTER, JOBS, Document, WriteKind, executions_database
+from dcron.services.catalogue import Catalogue
+from dcron.services.revisions import StaleRevision
+from tests.unit.services.doubles import (
+    SCRIPT,
+    SCRIPT_TEXT,
+    SPECIFICATION,
+    START,
+    SettableClock,
+    SplitStore,
+    objects_with_script,
+)
+
+NAME = "report"
+
+
+@pytest.fixture
+def clock() -> SettableClock:
+    return SettableClock()
+
+
+@pytest.fixture
+async def store() -> SplitStore:
+    store = SplitStore()
+    await store.prepare()
+    return store
+
+
+@pytest.fixture
+async def objects() -> MemoryObjectStore:
+    return await objects_with_script()
+
+
+@pytest.fixture
+def catalogue(store: SplitStore, objects: MemoryObjectStore, clock: SettableClock) -> Catalogue:
+    return Catalogue(store, objects, clock, max_script_bytes=1000)
+
+
+@pytest.fixture
+async def job(catalogue: Catalogue) -> Job:
+    return await catalogue.create(NAME, SPECIFICATION, paused=False)
+
+
+async def stored(store: SplitStore) -> Job:
+    [[leaf]] = await store.read(JOBS, [NAME])
+    return job_of(NAME, leaf.body)
+
+
+async def kept_revisions(store: SplitStore, job: Job) -> list[int]:
+    documents = await store.range(JOBS, revision_id(job.uid, 0), "\uffff", limit=100)
+    return [int(document.id.rsplit(":", 1)[1]) for document in documents]
+
+
+async def write_job(store: SplitStore, job: Job) -> None:
+    """As another node does it."""
+    [[leaf]] = await store.read(JOBS, [job.name])
+    [result] = await super(SplitStore, store).write(JOBS, [Document(job.name, job_body(job), leaf.revision)])
+    assert result.done
+
+
+async def stream(*chunks: bytes) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+
+
+class TestCreating:
+    async def test_a_created_job_is_stored_with_its_first_revision(
+        self, store: SplitStore, job: Job
+    ) -> None:
+        assert await stored(store) == job
+        assert job.revision == 1
+        assert job.place.next_at == START.replace(minute=5, second=0)
+        assert await kept_revisions(store, job) == [1]
+
+    async def test_a_taken_name_is_refused_and_its_job_untouched(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        with pytest.raises(AlreadyExists, match="report"):
+            await catalogue.create(NAME, SPECIFICATION, paused=True)
+        assert await stored(store) == job
+
+    async def test_a_script_that_was_not_uploaded_is_refused(self, catalogue: Catalogue) -> None:
+        other = replace(SPECIFICATION, script=Script("a" * 64, 10))
+        with pytest.raises(InvalidInput, match="upload it first") as caught:
+            await catalogue.create(NAME, other, paused=False)
+        assert caught.value.field == "script"
+
+    async def test_a_stored_script_that_is_not_what_its_address_says_is_refused(
+        self, catalogue: Catalogue, objects: MemoryObjectStore
+    ) -> None:
+        await objects.put_stream(SCRIPT.key, stream(b"x" * SCRIPT.size_bytes), max_bytes=1000)
+        with pytest.raises(InvalidInput, match="has the digest"):
+            await catalogue.create(NAME, SPECIFICATION, paused=False)
+        plan = await catalogue.prepare_upload(SCRIPT.sha256, SCRIPT.size_bytes)
+        assert not plan.present
+
+    async def test_an_unsure_creation_is_confirmed_by_a_second_write(
+        self, catalogue: Catalogue, store: SplitStore
+    ) -> None:
+        store.faults[NAME] = [WriteKind.UNSURE]
+        job = await catalogue.create(NAME, SPECIFICATION, paused=False)
+        assert (await stored(store)).uid == job.uid
+        assert [kind for each, kind in store.written if each == NAME] == [WriteKind.UNSURE, WriteKind.DONE]
+
+    async def test_a_lost_race_for_a_name_is_told(self, catalogue: Catalogue, store: SplitStore) -> None:
+        other = changes.create(NAME, new_ulid(START, b"o" * 10), SPECIFICATION, START, paused=False)
+
+        async def somebody_is_first() -> None:
+            await super(SplitStore, store).write(JOBS, [Document(NAME, job_body(other))])
+
+        store.faults[NAME] = [somebody_is_first]
+        with pytest.raises(AlreadyExists):
+            await catalogue.create(NAME, SPECIFICATION, paused=False)
+        assert (await stored(store)).uid == other.uid
+
+    async def test_a_job_created_beside_another_of_the_same_name_withdraws(
+        self, catalogue: Catalogue, store: SplitStore
+    ) -> None:
+        other = changes.create(NAME, new_ulid(START, b"o" * 10), SPECIFICATION, START, paused=False)
+
+        async def branch_appears() -> None:
+            store.branches[NAME] = [Document(NAME, job_body(other), "1-other")]
+
+        async def appears_and_unsure() -> None:
+            await branch_appears()
+            store.faults[NAME] = [WriteKind.UNSURE]
+
+        store.faults[revision_id_pattern()] = []
+        original = store._write_with_faults
+
+        async def write(database: str, document: Document) -> object:
+            if document.id == NAME and not document.deleted and NAME not in store.branches:
+                await appears_and_unsure()
+            return await original(database, document)
+
+        store._write_with_faults = write  # type: ignore[method-assign]
+        with pytest.raises(AlreadyExists):
+            await catalogue.create(NAME, SPECIFICATION, paused=False)
+        [leaves] = await store.read(JOBS, [NAME])
+        assert [leaf.body["uid"] for leaf in leaves] == [other.uid]
+
+    async def test_an_unreachable_store_is_said_to_leave_it_open(
+        self, catalogue: Catalogue, store: SplitStore
+    ) -> None:
+        store.faults[NAME] = ["gone but stored"]
+        with pytest.raises(StoreUnreachable, match="may or may not have been made"):
+            await catalogue.create(NAME, SPECIFICATION, paused=False)
+
+
+def revision_id_pattern() -> str:
+    return "~unused"
+
+
+class TestChanging:
+    async def test_named_fields_change_and_make_a_revision(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        wanted = replace(SPECIFICATION, timeout_seconds=30, interpreter="bash")
+        changed = await catalogue.update(NAME, wanted, ["timeout_seconds"])
+        assert changed.revision == 2
+        assert changed.specification == replace(SPECIFICATION, timeout_seconds=30)
+        assert await stored(store) == changed
+        assert await kept_revisions(store, job) == [1, 2]
+
+    @pytest.mark.parametrize("names", [[], ["nonsense"], ["timeout_seconds", "uid"]])
+    async def test_unknown_or_no_fields_are_refused(
+        self, catalogue: Catalogue, job: Job, names: list[str]
+    ) -> None:
+        with pytest.raises(InvalidInput) as caught:
+            await catalogue.update(NAME, SPECIFICATION, names)
+        assert caught.value.field == "fields"
+
+    async def test_an_invalid_value_changes_nothing(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        with pytest.raises(InvalidInput, match="schedule"):
+            await catalogue.update(NAME, replace(SPECIFICATION, schedule="61 * * * *"), ["schedule"])
+        assert await stored(store) == job
+
+    async def test_a_change_of_a_revision_that_is_past_is_refused(
+        self, catalogue: Catalogue, job: Job
+    ) -> None:
+        await catalogue.pause(NAME)
+        with pytest.raises(StaleRevision, match="revision 2, not 1"):
+            await catalogue.update(NAME, SPECIFICATION, ["schedule"], if_revision=1)
+
+    async def test_a_lost_write_is_done_again_on_what_the_leader_wrote(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        launched = Active(Occurrence.of_schedule(job.uid, START), 1, 7, START)
+        ahead = replace(job, place=replace(job.place, sequence=9, term=7, active=launched))
+
+        async def leader_writes() -> None:
+            await write_job(store, ahead)
+
+        store.faults[NAME] = [leader_writes]
+        paused = await catalogue.pause(NAME)
+        assert paused.paused
+        assert paused.place.active == launched
+        assert await stored(store) == paused
+        assert await kept_revisions(store, job) == [1, 2]
+
+    async def test_an_unsure_change_is_confirmed_without_another_revision(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        store.faults[NAME] = [WriteKind.UNSURE, WriteKind.UNSURE]
+        paused = await catalogue.pause(NAME)
+        assert paused.revision == 2
+        assert await stored(store) == paused
+        assert [kind for each, kind in store.written if each == NAME][-1] is WriteKind.DONE
+
+    async def test_a_change_that_is_never_confirmed_is_not_answered_as_done(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        store.faults[NAME] = [WriteKind.UNSURE] * 100
+        with pytest.raises(StoreUnreachable, match="may or may not have been made"):
+            await catalogue.pause(NAME)
+
+    async def test_a_change_that_always_loses_gives_up(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        store.faults[NAME] = [WriteKind.LOST] * 100
+        with pytest.raises(Overloaded, match="try again"):
+            await catalogue.pause(NAME)
+        assert await stored(store) == job
+
+    async def test_a_revision_number_that_is_taken_is_skipped(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        for number in range(2, 30):
+            await store.write(JOBS, [Document(revision_id(job.uid, number), {"kind": "revision"})])
+        assert (await catalogue.pause(NAME)).revision == 30
+
+    async def test_an_unsure_revision_number_is_not_used(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        store.faults[revision_id(job.uid, 2)] = [WriteKind.UNSURE]
+        assert (await catalogue.pause(NAME)).revision == 3
+
+    async def test_branches_are_merged_before_a_change(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        request_id = new_ulid(START, b"r" * 10)
+        branch = changes.request_run(job, request_id)
+        store.branches[NAME] = [Document(NAME, job_body(branch), "2-branch")]
+        paused = await catalogue.pause(NAME)
+        assert [run.request_id for run in paused.place.waiting] == [request_id]
+        assert await stored(store) == paused
+
+    async def test_a_branch_is_kept_when_its_merge_was_not_stored(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        request_id = new_ulid(START, b"r" * 10)
+        store.branches[NAME] = [Document(NAME, job_body(changes.request_run(job, request_id)), "2-branch")]
+        store.faults[NAME] = [WriteKind.LOST]
+        paused = await catalogue.pause(NAME)
+        assert [run.request_id for run in paused.place.waiting] == [request_id]
+
+    async def test_a_pause_that_was_there_already_is_confirmed_by_a_write(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        paused = await catalogue.pause(NAME)
+        store.written.clear()
+        assert await catalogue.pause(NAME) == paused
+        assert store.written == [(NAME, WriteKind.DONE)]
+
+    async def test_a_resume_by_a_node_whose_clock_is_behind_fires_nothing_twice(
+        self, catalogue: Catalogue, store: SplitStore, job: Job, clock: SettableClock
+    ) -> None:
+        due_at = job.place.next_at
+        launched = Active(Occurrence.of_schedule(job.uid, due_at), 1, 1, due_at)
+        place = replace(job.place, active=launched, next_at=due_at + timedelta(minutes=5))
+        await write_job(store, replace(job, place=place))
+        clock.at = due_at - timedelta(seconds=3)
+        await catalogue.pause(NAME)
+        resumed = await catalogue.resume(NAME)
+        assert resumed.place.next_at == due_at + timedelta(minutes=5)
+
+    async def test_a_job_that_does_not_exist_is_not_found(self, catalogue: Catalogue) -> None:
+        for name in ("absent", "Bad\nName"):
+            with pytest.raises(NotFound, match="not found"):
+                await catalogue.pause(name)
+
+
+class TestDeleting:
+    async def test_a_deleted_job_is_gone_and_what_runs_is_told(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        launched = Active(Occurrence.of_schedule(job.uid, START), 2, 7, START)
+        await write_job(store, replace(job, place=replace(job.place, active=launched)))
+        store.branches[NAME] = [Document(NAME, job_body(job), "2-branch")]
+        assert await catalogue.delete(NAME) == f"{job.uid}:{format_key(START)}:002"
+        assert await store.read(JOBS, [NAME]) == [()]
+        [[last]] = await store.read(JOBS, [revision_id(job.uid, 2)])
+        assert last.body["deleted"] is True
+        with pytest.raises(NotFound):
+            await catalogue.delete(NAME)
+
+    async def test_a_deletion_on_one_copy_only_is_not_answered_as_done(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        store.faults[NAME] = [WriteKind.UNSURE]
+        with pytest.raises(StoreUnreachable):
+            await catalogue.delete(NAME)
+
+    async def test_a_name_can_be_used_again_by_another_job(
+        self, catalogue: Catalogue, job: Job
+    ) -> None:
+        await catalogue.delete(NAME)
+        again = await catalogue.create(NAME, SPECIFICATION, paused=False)
+        assert again.uid != job.uid
+
+
+class TestRunning:
+    async def test_asking_twice_waits_once(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        request_id = new_ulid(START, b"r" * 10)
+        first = await catalogue.run(NAME, request_id)
+        assert await catalogue.run(NAME, request_id) == first == f"{job.uid}:{request_id}:001"
+        after = await stored(store)
+        assert [run.request_id for run in after.place.waiting] == [request_id]
+        assert after.revision == 1
+
+    async def test_a_run_that_was_claimed_is_not_asked_for_again(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        request_id = new_ulid(START, b"r" * 10)
+        identifier = f"{job.uid}:{request_id}:001"
+        claim = Claim(identifier, "t", "n1", NAME, 1, 1, SCRIPT, START, True, START, 0)
+        await store.write(executions_database(START), [Document(identifier, claim_body(claim))])
+        assert await catalogue.run(NAME, request_id) == identifier
+        assert (await stored(store)).place.waiting == ()
+
+    async def test_a_frozen_cluster_runs_nothing(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        frozen = Settings(1, START, frozen=True, frozen_at=START)
+        await store.write(CLUSTER, [Document(SETTINGS_ID, settings_body(frozen))])
+        with pytest.raises(FailedPrecondition, match="dcron cluster thaw"):
+            await catalogue.run(NAME, new_ulid(START, b"r" * 10))
+
+    @pytest.mark.parametrize("request_id", ["", "nonsense", new_ulid(START - timedelta(days=2), b"r" * 10)])
+    async def test_a_request_id_that_is_no_recent_ulid_is_refused(
+        self, catalogue: Catalogue, job: Job, request_id: str
+    ) -> None:
+        with pytest.raises(InvalidInput) as caught:
+            await catalogue.run(NAME, request_id)
+        assert caught.value.field == "request_id"
+
+
+class TestListing:
+    async def test_pages_hold_every_job_once_and_no_revisions(self, catalogue: Catalogue) -> None:
+        names = ["a", "a-b", "a.b", "a0", "ab", "b"]
+        for name in names:
+            await catalogue.create(name, SPECIFICATION, paused=False)
+        seen, token = [], ""
+        for _ in names:
+            page = await catalogue.list(2, token)
+            seen += [job.name for job in page.jobs]
+            token = page.next_token
+            if not token:
+                break
+        assert seen == sorted(names)
+
+    @pytest.mark.parametrize(("size", "token", "field"), [(-1, "", "page_size"), (1001, "", "page_size"), (5, "~", "page_token")])
+    async def test_a_page_that_cannot_be_is_refused(
+        self, catalogue: Catalogue, size: int, token: str, field: str
+    ) -> None:
+        with pytest.raises(InvalidInput) as caught:
+            await catalogue.list(size, token)
+        assert caught.value.field == field
+
+    async def test_the_next_occurrences_are_those_after_now_and_none_while_paused(
+        self, catalogue: Catalogue, job: Job
+    ) -> None:
+        instants, timezone = await catalogue.next_occurrences(NAME, 2)
+        assert [instant.minute for instant in instants] == [5, 10]
+        assert timezone == "UTC"
+        await catalogue.pause(NAME)
+        assert (await catalogue.next_occurrences(NAME, 2))[0] == ()
+        assert len(catalogue.preview("@hourly", "Europe/Berlin", 0)) == 5
+
+
+class TestUploading:
+    async def test_an_uploaded_script_is_present_afterwards(self, catalogue: Catalogue) -> None:
+        text = b"echo 1\n"
+        digest = hashlib.sha256(text).hexdigest()
+        assert not (await catalogue.prepare_upload(digest, len(text))).present
+        assert await catalogue.upload_script(digest, stream(text[:3], text[3:])) == len(text)
+        assert (await catalogue.prepare_upload(digest, len(text))).present
+
+    async def test_an_upload_with_another_digest_stores_nothing(
+        self, catalogue: Catalogue, objects: MemoryObjectStore
+    ) -> None:
+        digest = hashlib.sha256(b"meant").hexdigest()
+        with pytest.raises(InvalidInput, match="upload it again") as caught:
+            await catalogue.upload_script(digest, stream(b"other"))
+        assert caught.value.field == "sha256"
+        assert await objects.size(f"scripts/{digest}") is None
+
+    @pytest.mark.parametrize("text", [b"", b"x" * 1001])
+    async def test_an_empty_or_oversized_upload_is_refused(self, catalogue: Catalogue, text: bytes) -> None:
+        digest = hashlib.sha256(text).hexdigest()
+        with pytest.raises(InvalidInput, match="script"):
+            await catalogue.upload_script(digest, stream(text))
+
+    async def test_a_known_script_needs_no_upload(self, catalogue: Catalogue) -> None:
+        assert (await catalogue.prepare_upload(SCRIPT.sha256, len(SCRIPT_TEXT))).present
