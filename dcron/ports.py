@@ -277,7 +277,7 @@ class StartResult(Enum):
     FAILED = "failed"
     """The program could not be executed; the reason is the exit's `error`."""
     SPOOL_FULL = "spool_full"
-    """The disk refused the attempt's folder: nothing was started, nothing is written there."""
+    """The disk refused the attempt's folder: nothing was started and no exit can be read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,15 @@ import structlog
 
 import dcron
 from dcron.domain.errors import DcronError, SetupError, SpoolFull
-from dcron.keeper.protocol import JOURNAL_NAME, SOCKET_NAME, VERSION, Frames, ProtocolError, encode
+from dcron.keeper.protocol import (
+    JOURNAL_NAME,
+    NO_ROOM_STATUS,
+    SOCKET_NAME,
+    VERSION,
+    Frames,
+    ProtocolError,
+    encode,
+)
 from dcron.ports import Clock
 
 __all__ = ["KeeperLink", "KeeperUnreachable", "LinkLost", "Replaced", "connect"]
@@ -77,6 +85,8 @@ class KeeperLink:
             async with asyncio.timeout(REQUEST_SECONDS):
                 return await answer
         except TimeoutError as error:
+            # What a hung keeper makes of the question shows in its greeting to the next connection.
+            await self.close()
             raise KeeperUnreachable(f"the keeper gave no answer within {REQUEST_SECONDS:g} s") from error
         finally:
             self._answers.pop(self._last_id, None)
@@ -232,7 +242,8 @@ async def _launch(spool: Path) -> None:
                 await process.wait()
         if status != 0:
             reason = os.pread(journal, REASON_BYTES_MAX, start).decode(errors="replace").strip()
-            raise SetupError(f"the keeper in {spool} did not start: {reason}")
+            kind = SpoolFull if status == NO_ROOM_STATUS else SetupError
+            raise kind(f"the keeper in {spool} did not start: {reason}")
     finally:
         os.close(journal)
 

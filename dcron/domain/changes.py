@@ -61,7 +61,9 @@ def resume(job: Job, now: datetime) -> Job:
     """The job going on with its first occurrence after `now`; those of the pause are accounted for."""
     if not job.paused:
         return job
-    first = parse_schedule(job.specification.schedule, job.specification.timezone).next_after(now)
+    first = job.place.paused_from
+    if first is not None and first <= now:
+        first = parse_schedule(job.specification.schedule, job.specification.timezone).next_after(now)
     held_back = _held_back(job, now)
     place = replace(_advance(job.place, held_back), next_at=first, counts_from=now, paused_from=None)
     return replace(job, paused=False, revision=job.revision + 1, changed_at=now, place=place)

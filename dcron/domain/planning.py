@@ -53,7 +53,7 @@ class AttemptView:
     """What is known of an attempt from the database.
 
     `verified` says that it was read from a quorum, all leaves. Without it, only what cannot be
-    overturned counts: an outcome of a script that was started proves that its token holds the claim.
+    overturned counts: the outcome of a script that was seen to run proves that its token holds the claim.
     """
 
     claims: tuple[Claim, ...] = ()
@@ -128,33 +128,35 @@ def _result_of(job: Job, active: Active, view: AttemptView) -> _Result | None:
     """What came of the active attempt; None while that is open."""
     nodes = tuple(claim.node_id for claim in view.claims)
     if view.verdict is not None:
-        return _by_verdict(view.verdict, nodes)
+        return _by_verdict(view.verdict, active, nodes)
     for outcome in view.outcomes.values():
-        if outcome.state is not State.NOT_STARTED:
+        if outcome.state not in (State.NOT_STARTED, State.LOST):
             return _by_outcome(job, active, outcome)
-    if _nobody_started(view):
-        retry = active.attempt < MAX_ATTEMPT
-        return _Result(State.NOT_STARTED, nodes, retry, spends=False, why="was not started")
+    if _all_have_spoken(view):
+        # Whoever lost its claim cannot tell whether it started: it counts once nobody else did.
+        lost = [outcome for outcome in view.outcomes.values() if outcome.state is State.LOST]
+        if lost:
+            return _by_outcome(job, active, lost[0])
+        if view.claims_closed:
+            retry = active.attempt < MAX_ATTEMPT
+            return _Result(State.NOT_STARTED, nodes, retry, spends=False, why="was not started")
     if view.silent:
         retry = _attempts_left(job, active)
         return _Result(State.LOST, nodes, retry, spends=True, why="timed out in silence")
     return None
 
 
-def _nobody_started(view: AttemptView) -> bool:
-    """Every claimant on every leaf says that it did not start, and no other can come."""
+def _all_have_spoken(view: AttemptView) -> bool:
+    """Every claimant on every leaf has written its outcome."""
     return (
-        view.verified
-        and view.claims_closed
-        and bool(view.claims)
-        and all(claim.token in view.outcomes for claim in view.claims)
+        view.verified and bool(view.claims) and all(claim.token in view.outcomes for claim in view.claims)
     )
 
 
-def _by_verdict(verdict: Verdict, nodes: tuple[str, ...]) -> _Result:
+def _by_verdict(verdict: Verdict, active: Active, nodes: tuple[str, ...]) -> _Result:
     why = f"was resolved as {verdict.kind.value} by {verdict.by}"
     if verdict.kind is VerdictKind.RETRY:
-        return _Result(State.LOST, nodes, retry=True, spends=False, why=why)
+        return _Result(State.LOST, nodes, retry=active.attempt < MAX_ATTEMPT, spends=False, why=why)
     state = State.SUCCEEDED if verdict.kind is VerdictKind.SUCCEEDED else State.FAILED
     return _Result(state, nodes, retry=False, spends=False, why=why)
 

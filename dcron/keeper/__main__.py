@@ -1,10 +1,12 @@
 """`python -m dcron.keeper SPOOL`: become the keeper of a spool, in the background.
 
-Returns 0 once a keeper listens (this one or one that was there before), else 1 with the reason on stderr.
+Returns 0 once a keeper listens (this one or one that was there before), NO_ROOM_STATUS where the disk is
+full, else 1; with the reason on stderr.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -12,7 +14,7 @@ import sys
 from pathlib import Path
 
 from dcron.keeper.journal import say
-from dcron.keeper.protocol import LOCK_NAME, SOCKET_NAME
+from dcron.keeper.protocol import LOCK_NAME, NO_ROOM_STATUS, SOCKET_NAME
 from dcron.keeper.server import Keeper
 
 __all__ = ["main"]
@@ -34,7 +36,7 @@ def main(arguments: list[str]) -> int:
         keeper = Keeper(spool, _listen(spool))
     except OSError as error:
         say("keeper_refused", reason=f"{spool}: {error.strerror}")
-        return 1
+        return NO_ROOM_STATUS if error.errno in {errno.ENOSPC, errno.EDQUOT} else 1
     # The lock and the socket pass to the child; connections wait in the backlog until it serves. With its
     # parent gone the keeper is no child of the daemon, which so has nothing to reap.
     if os.fork():

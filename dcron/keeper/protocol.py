@@ -17,6 +17,7 @@ __all__ = [
     "JOURNAL_NAME",
     "LOCK_NAME",
     "MESSAGE_BYTES_MAX",
+    "NO_ROOM_STATUS",
     "SOCKET_NAME",
     "VERSION",
     "Frames",
@@ -29,6 +30,8 @@ MESSAGE_BYTES_MAX = 16 << 20
 SOCKET_NAME = "keeper.sock"
 LOCK_NAME = "keeper.lock"
 JOURNAL_NAME = "keeper.log"
+NO_ROOM_STATUS = 3
+"""Exit status of a keeper that could not start because the disk is full."""
 
 _LENGTH = struct.Struct(">I")
 

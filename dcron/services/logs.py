@@ -57,18 +57,22 @@ class LogReader:
         kept = view.outcome.log if view.outcome else None
         if kept is None:
             return
+        places: tuple[Callable[[int], AsyncIterator[bytes]], ...] = (
+            lambda start: self._from_objects(kept, start),
+            lambda start: self._from_node(view, start, follow=False),
+        )
         failures: list[DcronError] = []
         for _ in range(SEARCH_ROUNDS):
             failures = []
-            for source in (self._from_objects(kept, offset), self._from_node(view, offset, follow=False)):
+            for from_place in places:
                 try:
-                    async for chunk in source:
+                    async for chunk in from_place(offset):
                         offset += len(chunk)
                         yield chunk
                     return
                 except (NotFound, ObjectsUnreachable, NodeUnreachable) as error:
                     failures.append(error)
-                    log.warning("log not here", action="read_log", execution=view.id, error=str(error))
+                    log.debug("log not here", action="read_log", execution=view.id, error=str(error))
             if not isinstance(failures[0], NotFound):
                 break
         raise _nowhere(view, *failures)

@@ -112,7 +112,7 @@ class Tracker:
         outcome = outcome_of(document.body)
         outcomes = {**tracked.view.outcomes, outcome.token: outcome}
         tracked.view = replace(tracked.view, outcomes=outcomes)
-        if outcome.state is State.NOT_STARTED:
+        if outcome.state in (State.NOT_STARTED, State.LOST):
             self.doubtful.add(tracked.active.execution_id)
             return False
         return True

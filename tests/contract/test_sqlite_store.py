@@ -17,8 +17,7 @@ from dcron.ports import CLUSTER, JOBS, Document, WriteKind
 PROCESSES = 4
 CONTESTS = 50
 
-CONTESTANT = (
-    """
+CONTESTANT = """
 import asyncio, json, sys
 from pathlib import Path
 from dcron.adapters.sqlite import SqliteDocumentStore
@@ -39,8 +38,6 @@ async def main(path, name, contests):
 
 asyncio.run(main(*sys.argv[1:]))
 """
-    % CONTESTS
-)
 
 
 @pytest.fixture
@@ -81,12 +78,8 @@ class TestUrl:
 
 async def test_of_processes_that_race_each_contest_has_one_winner(tmp_path, store):
     command = [sys.executable, "-c", CONTESTANT, str(tmp_path / "store.db")]
-    processes = [
-        subprocess.Popen(
-            [*command, f"p{n}", str(CONTESTS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for n in range(PROCESSES)
-    ]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen([*command, f"p{n}", str(CONTESTS)], **pipes) for n in range(PROCESSES)]
     try:
         for process in processes:
             assert await asyncio.to_thread(process.stdout.readline) == "ready\n"
@@ -217,13 +210,13 @@ async def test_positions_stay_true_after_a_month_was_dropped(store):
 @pytest.mark.parametrize("column", ["id", "next_at", "state_at"])
 async def test_finding_and_listing_cost_what_they_give_and_not_what_is_stored(store, column):
     query = (
-        f"EXPLAIN QUERY PLAN SELECT id FROM documents WHERE database = ? AND {column} >= ? AND {column} < ?"
+        f"EXPLAIN QUERY PLAN SELECT id FROM documents WHERE database = ? AND {column} >= ? AND {column} < ?"  # noqa: S608
         f" ORDER BY {column}, id LIMIT 5"
     )
-    plan = str(
-        await store._call(
-            lambda connection: connection.execute(query, ("jobs", "", "x")).fetchall(), writes=False
-        )
-    )
+
+    def explain(connection):
+        return str(connection.execute(query, ("jobs", "", "x")).fetchall())
+
+    plan = await store._call(explain, writes=False)
     assert "INDEX" in plan
     assert "TEMP B-TREE" not in plan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -42,11 +42,12 @@ class SplitStore(MemoryDocumentStore):
     """A memory store with further leaves, whose writes can be made to go wrong one after the other.
 
     `faults` holds, per document id, what its next writes meet: a WriteKind (UNSURE is stored, LOST is
-    not), "gone" (unreachable, not stored), "gone but stored", or a callable that acts first."""
+    not), "gone" (unreachable, not stored), "gone but stored", or a coroutine function that
+    acts first and may return a WriteKind."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.faults: dict[str, list[WriteKind | str | Callable[[], object]]] = {}
+        self.faults: dict[str, list[WriteKind | str | Callable[[], Awaitable[WriteKind | None]]]] = {}
         self.branches: dict[str, list[Document]] = {}
         self.written: list[tuple[str, WriteKind]] = []
 
@@ -67,8 +68,7 @@ class SplitStore(MemoryDocumentStore):
         planned = self.faults.get(document.id, [])
         fault = planned.pop(0) if planned else WriteKind.DONE
         if callable(fault):
-            await fault()
-            fault = WriteKind.DONE
+            fault = await fault() or WriteKind.DONE
         if fault is WriteKind.LOST:
             return WriteResult(WriteKind.LOST)
         if fault == "gone":
@@ -92,7 +92,7 @@ class FakeNodes:
         self.logs: dict[str, bytes] = {}
         self.running: set[str] = set()
         self.reachable = True
-        self.before_answer: Callable[[], object] | None = None
+        self.before_answer: Callable[[], Awaitable[None]] | None = None
 
     async def cancel(self, address: str, execution_id: str) -> bool:
         self._reach(address)

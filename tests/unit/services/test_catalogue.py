@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+
 from dcron.adapters.memory_objects import MemoryObjectStore
 from dcron.domain import changes
 from dcron.domain.documents import SETTINGS_ID, claim_body, job_body, job_of, revision_id, settings_body
@@ -88,9 +89,7 @@ async def stream(*chunks: bytes) -> AsyncIterator[bytes]:
 
 
 class TestCreating:
-    async def test_a_created_job_is_stored_with_its_first_revision(
-        self, store: SplitStore, job: Job
-    ) -> None:
+    async def test_a_created_job_is_stored_with_its_first_revision(self, store: SplitStore, job: Job) -> None:
         assert await stored(store) == job
         assert job.revision == 1
         assert job.place.next_at == START.replace(minute=5, second=0)
@@ -142,22 +141,11 @@ class TestCreating:
     ) -> None:
         other = changes.create(NAME, new_ulid(START, b"o" * 10), SPECIFICATION, START, paused=False)
 
-        async def branch_appears() -> None:
+        async def somebody_is_first_on_another_copy() -> WriteKind:
             store.branches[NAME] = [Document(NAME, job_body(other), "1-other")]
+            return WriteKind.UNSURE
 
-        async def appears_and_unsure() -> None:
-            await branch_appears()
-            store.faults[NAME] = [WriteKind.UNSURE]
-
-        store.faults[revision_id_pattern()] = []
-        original = store._write_with_faults
-
-        async def write(database: str, document: Document) -> object:
-            if document.id == NAME and not document.deleted and NAME not in store.branches:
-                await appears_and_unsure()
-            return await original(database, document)
-
-        store._write_with_faults = write  # type: ignore[method-assign]
+        store.faults[NAME] = [somebody_is_first_on_another_copy]
         with pytest.raises(AlreadyExists):
             await catalogue.create(NAME, SPECIFICATION, paused=False)
         [leaves] = await store.read(JOBS, [NAME])
@@ -169,10 +157,6 @@ class TestCreating:
         store.faults[NAME] = ["gone but stored"]
         with pytest.raises(StoreUnreachable, match="may or may not have been made"):
             await catalogue.create(NAME, SPECIFICATION, paused=False)
-
-
-def revision_id_pattern() -> str:
-    return "~unused"
 
 
 class TestChanging:
@@ -327,18 +311,14 @@ class TestDeleting:
         with pytest.raises(StoreUnreachable):
             await catalogue.delete(NAME)
 
-    async def test_a_name_can_be_used_again_by_another_job(
-        self, catalogue: Catalogue, job: Job
-    ) -> None:
+    async def test_a_name_can_be_used_again_by_another_job(self, catalogue: Catalogue, job: Job) -> None:
         await catalogue.delete(NAME)
         again = await catalogue.create(NAME, SPECIFICATION, paused=False)
         assert again.uid != job.uid
 
 
 class TestRunning:
-    async def test_asking_twice_waits_once(
-        self, catalogue: Catalogue, store: SplitStore, job: Job
-    ) -> None:
+    async def test_asking_twice_waits_once(self, catalogue: Catalogue, store: SplitStore, job: Job) -> None:
         request_id = new_ulid(START, b"r" * 10)
         first = await catalogue.run(NAME, request_id)
         assert await catalogue.run(NAME, request_id) == first == f"{job.uid}:{request_id}:001"
@@ -387,7 +367,9 @@ class TestListing:
                 break
         assert seen == sorted(names)
 
-    @pytest.mark.parametrize(("size", "token", "field"), [(-1, "", "page_size"), (1001, "", "page_size"), (5, "~", "page_token")])
+    @pytest.mark.parametrize(
+        ("size", "token", "field"), [(-1, "", "page_size"), (1001, "", "page_size"), (5, "~", "page_token")]
+    )
     async def test_a_page_that_cannot_be_is_refused(
         self, catalogue: Catalogue, size: int, token: str, field: str
     ) -> None:

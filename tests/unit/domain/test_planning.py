@@ -1,0 +1,441 @@
+"""Every occurrence is accounted for exactly once, and none starts without cause."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from dcron.domain.changes import change, create, pause, request_run, resume
+from dcron.domain.cron import MAX_STEPS
+from dcron.domain.errors import FailedPrecondition, Overloaded
+from dcron.domain.model import (
+    Active,
+    Job,
+    Occurrence,
+    Settings,
+    Skip,
+    SkipReason,
+    Specification,
+    State,
+    Verdict,
+    VerdictKind,
+)
+from dcron.domain.planning import (
+    MAX_ATTEMPT,
+    MAX_PENDING_SKIPS,
+    SILENCE_MARGIN_SECONDS,
+    AttemptView,
+    Moment,
+    silence_limit_seconds,
+    step,
+)
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.doubles import SCRIPT, START, UID, request_id, sample_claim, sample_job, sample_outcome
+
+MINUTE = timedelta(minutes=1)
+FLOOR = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def moment(now: datetime = START, *, frozen: bool = False, floor: datetime = FLOOR, term: int = 7) -> Moment:
+    return Moment(now, term, Settings(1, floor, frozen=frozen))
+
+
+def active_job(attempt: int = 1, *, timeout_seconds: float = 60.0, failure_retries: int = 0, **active) -> Job:
+    running = Active(Occurrence.of_schedule(UID, START), attempt, 1, START, **active)
+    job = sample_job(active=running, next_at=START + MINUTE)
+    specification = replace(
+        job.specification, timeout_seconds=timeout_seconds, failure_retries=failure_retries
+    )
+    return replace(job, specification=specification)
+
+
+def view(job: Job, *states: State | None, **fields) -> AttemptView:
+    """One claimant for each state, on nodes a, b, …; None has written no outcome."""
+    execution = job.place.active.execution_id
+    claims = tuple(sample_claim(execution, f"t{n}", "abc"[n]) for n in range(len(states)))
+    outcomes = {
+        f"t{n}": sample_outcome(execution, f"t{n}", state, "abc"[n]) for n, state in enumerate(states) if state
+    }
+    known = {"verified": True, "claims_closed": True} | fields
+    return AttemptView(claims=claims, outcomes=outcomes, **known)
+
+
+# What is due.
+
+
+def test_a_job_is_launched_at_its_instant_and_not_before() -> None:
+    job = sample_job()
+    assert step(job, moment(START - timedelta(microseconds=1)), None) is None
+    decision = step(job, moment(START), None)
+    assert decision.launch
+    assert decision.job.place.active.execution_id == f"{UID}:20261123T120000Z:001"
+    assert decision.job.place.next_at == START + MINUTE
+    assert decision.job.place.term == 7
+    assert decision.job.place.skips == ()
+
+
+def test_what_fell_due_meanwhile_is_coalesced_into_the_first_and_named_in_it() -> None:
+    decision = step(sample_job(), moment(START + 3.5 * MINUTE), None)
+    [skip] = decision.job.place.skips
+    assert (skip.scheduled_at, skip.until, skip.count) == (START + MINUTE, START + 3 * MINUTE, 3)
+    assert (skip.reason, skip.into) == (SkipReason.COALESCED, "20261123T120000Z")
+    assert decision.job.place.active.coalesced.count == 3
+    assert decision.job.place.active.coalesced.until == START + 3 * MINUTE
+    assert decision.job.place.next_at == START + 4 * MINUTE
+
+
+def test_a_per_second_job_away_for_a_year_takes_a_bounded_number_of_steps() -> None:
+    now = START + timedelta(days=365, microseconds=5)
+    decision = step(sample_job(schedule="* * * * * *"), moment(now), None)
+    [skip] = decision.job.place.skips
+    assert skip.count is None
+    assert skip.until == now.replace(microsecond=0)
+    assert decision.job.place.next_at == now.replace(microsecond=0) + timedelta(seconds=1)
+    assert decision.job.place.active.coalesced.count is None
+
+
+def test_a_count_is_given_only_when_it_is_certain() -> None:
+    job = sample_job(schedule="* * * * * *")
+    decision = step(job, moment(START + timedelta(seconds=MAX_STEPS - 1)), None)
+    assert decision.job.place.skips[0].count == MAX_STEPS - 1
+
+
+def test_a_job_whose_schedule_has_ended_is_left_alone() -> None:
+    assert step(sample_job(next_at=None), moment(START), None) is None
+
+
+def test_an_active_job_waits_for_its_outcome_however_much_falls_due() -> None:
+    job = active_job()
+    assert step(job, moment(START + 10 * MINUTE), view(job, None)) is None
+    assert step(job, moment(START + 10 * MINUTE), None) is None
+
+
+def test_the_next_occurrence_is_launched_with_the_settling_of_the_last() -> None:
+    job = active_job()
+    decision = step(job, moment(START + 3 * MINUTE), view(job, State.SUCCEEDED))
+    assert decision.launch
+    assert decision.job.place.last.state is State.SUCCEEDED
+    assert decision.job.place.active.occurrence.scheduled_at == START + MINUTE
+    assert decision.job.place.active.coalesced.count == 2
+
+
+def test_what_is_older_than_the_floor_is_missed_and_the_rest_goes_on() -> None:
+    decision = step(sample_job(), moment(START + 5 * MINUTE, floor=START + 2 * MINUTE), None)
+    assert not decision.launch
+    [skip] = decision.job.place.skips
+    assert (skip.reason, skip.scheduled_at, skip.until) == (SkipReason.MISSED, START, START + MINUTE)
+    assert decision.job.place.next_at == START + 2 * MINUTE
+
+
+def test_frozen_nothing_starts_and_what_is_due_is_recorded() -> None:
+    waiting = request_run(sample_job(), request_id(1))
+    decision = step(waiting, moment(START + MINUTE, frozen=True), None)
+    assert not decision.launch
+    assert decision.job.place.skips[0].reason is SkipReason.FROZEN
+    assert decision.job.place.skips[0].count == 2
+    assert decision.job.place.waiting
+    assert step(decision.job, moment(START + MINUTE, frozen=True), None) is None
+    assert step(decision.job, moment(START + MINUTE), None).job.place.active.occurrence.manual
+
+
+def test_frozen_a_running_attempt_is_settled_but_not_tried_again() -> None:
+    job = active_job()
+    assert step(job, moment(frozen=True), view(job, State.TIMED_OUT)) is None
+    assert step(job, moment(), view(job, State.TIMED_OUT)).job.place.active.attempt == 2
+    assert step(job, moment(frozen=True), view(job, State.SUCCEEDED)).job.place.active is None
+
+
+def test_nothing_is_decided_while_too_many_skip_records_wait_to_be_copied() -> None:
+    skips = tuple(
+        Skip(UID, START - (n + 1) * MINUTE, START - (n + 1) * MINUTE, SkipReason.PAUSED, 1)
+        for n in range(MAX_PENDING_SKIPS)
+    )
+    assert step(sample_job(skips=skips), moment(), None) is None
+    assert step(sample_job(skips=skips[1:]), moment(), None).launch
+    with pytest.raises(FailedPrecondition):
+        resume(pause(sample_job(skips=skips), START), START + MINUTE)
+
+
+def test_manual_runs_go_first_in_the_order_they_were_asked_for_even_when_paused() -> None:
+    job = request_run(request_run(pause(sample_job(), START), request_id(1)), request_id(2))
+    decision = step(job, moment(START + MINUTE), None)
+    assert decision.job.place.active.execution_id == f"{UID}:{request_id(1)}:001"
+    assert [run.request_id for run in decision.job.place.waiting] == [request_id(2)]
+
+
+def test_a_run_asked_for_twice_waits_once() -> None:
+    job = request_run(sample_job(), request_id(1))
+    assert request_run(job, request_id(1)) is job
+    launched = step(job, moment(), None).job
+    assert request_run(launched, request_id(1)) is launched
+
+
+def test_the_runs_that_may_wait_are_bounded() -> None:
+    job = sample_job()
+    with pytest.raises(Overloaded):
+        for number in range(100):
+            job = request_run(job, request_id(number))
+    assert len(job.place.waiting) == 20
+
+
+# What came of an attempt.
+
+
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED, State.CANCELLED])
+def test_an_outcome_of_a_started_script_settles_unverified(state: State) -> None:
+    job = active_job()
+    decision = step(job, moment(), view(job, state, verified=False, claims_closed=False))
+    assert not decision.launch
+    assert decision.job.place.active is None
+    assert decision.job.place.last.state is state
+
+
+def test_a_timed_out_attempt_is_followed_by_one_that_avoids_its_node() -> None:
+    job = active_job()
+    active = step(job, moment(START + MINUTE), view(job, State.TIMED_OUT)).job.place.active
+    assert (active.attempt, active.avoid, active.spent, active.failures) == (2, ("a",), 1, 0)
+    assert (active.term, active.intended_at) == (7, START + MINUTE)
+
+
+def test_attempts_are_bounded_by_max_attempts() -> None:
+    job = active_job(attempt=3, spent=2)
+    decision = step(job, moment(), view(job, State.TIMED_OUT))
+    assert decision.job.place.last.state is State.TIMED_OUT
+    assert step(active_job(3, spent=1), moment(), view(job, State.TIMED_OUT)).job.place.active.attempt == 4
+
+
+@pytest.mark.parametrize("state", [State.TIMED_OUT, State.LOST])
+def test_without_a_timeout_nothing_is_tried_again(state: State) -> None:
+    job = active_job(timeout_seconds=0.0)
+    assert step(job, moment(), view(job, state)).job.place.last.state is state
+
+
+def test_failures_are_tried_again_as_often_as_asked_for_and_spend_no_attempts() -> None:
+    job = active_job(failure_retries=1)
+    active = step(job, moment(), view(job, State.FAILED)).job.place.active
+    assert (active.attempt, active.failures, active.spent) == (2, 1, 0)
+    again = replace(job, place=replace(job.place, active=active))
+    assert step(again, moment(), view(again, State.FAILED)).job.place.last.state is State.FAILED
+
+
+def test_a_not_started_attempt_is_followed_only_when_every_claimant_says_so_and_none_can_come() -> None:
+    job = active_job()
+    both = (State.NOT_STARTED, State.NOT_STARTED)
+    assert step(job, moment(), view(job, *both, verified=False)) is None
+    assert step(job, moment(), view(job, *both, claims_closed=False)) is None
+    assert step(job, moment(), view(job, State.NOT_STARTED, None)) is None
+    assert step(job, moment(), view(job)) is None
+    active = step(job, moment(), view(job, *both)).job.place.active
+    assert (active.attempt, active.spent, active.avoid) == (2, 0, ("a", "b"))
+
+
+def test_one_claimant_that_started_outweighs_those_that_did_not() -> None:
+    job = active_job()
+    decision = step(job, moment(), view(job, State.NOT_STARTED, State.SUCCEEDED))
+    assert decision.job.place.last.state is State.SUCCEEDED
+
+
+def test_a_claimant_that_lost_its_claim_does_not_speak_for_the_others() -> None:
+    job = active_job()
+    assert step(job, moment(), view(job, State.LOST, None)) is None
+    assert step(job, moment(), view(job, State.LOST, State.SUCCEEDED)).job.place.last.state is State.SUCCEEDED
+    assert step(job, moment(), view(job, State.LOST, verified=False)) is None
+    assert step(job, moment(), view(job, State.LOST)).job.place.active.attempt == 2
+
+
+def test_silence_past_the_timeout_is_a_lost_attempt() -> None:
+    job = active_job()
+    assert step(job, moment(), view(job, None, silent=True)).job.place.active.attempt == 2
+    last = active_job(3, spent=2)
+    assert step(last, moment(), view(last, None, silent=True)).job.place.last.state is State.LOST
+
+
+def test_silence_is_timeout_and_grace_and_a_margin_and_never_without_timeout() -> None:
+    assert silence_limit_seconds(60.0, 5.0) == 65.0 + SILENCE_MARGIN_SECONDS
+    assert silence_limit_seconds(0.0, 5.0) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "state"), [(VerdictKind.SUCCEEDED, State.SUCCEEDED), (VerdictKind.FAILED, State.FAILED)]
+)
+def test_a_person_s_word_settles_whatever_the_outcome(kind: VerdictKind, state: State) -> None:
+    job = active_job()
+    said = Verdict(job.place.active.execution_id, kind, "operator", "seen", START)
+    for known in (view(job, None), view(job, State.TIMED_OUT), AttemptView()):
+        assert step(job, moment(), replace(known, verdict=said)).job.place.last.state is state
+
+
+def test_a_person_may_have_it_tried_again_up_to_the_last_number_there_is() -> None:
+    job = active_job(timeout_seconds=0.0)
+    said = Verdict(job.place.active.execution_id, VerdictKind.RETRY, "operator", "seen", START)
+    assert step(job, moment(), replace(view(job, None), verdict=said)).job.place.active.attempt == 2
+    last = active_job(MAX_ATTEMPT)
+    assert step(last, moment(), replace(view(last, None), verdict=said)).job.place.active is None
+
+
+def test_a_retry_keeps_what_was_coalesced_into_its_occurrence() -> None:
+    launched = step(sample_job(), moment(START + 2 * MINUTE), None).job
+    retried = step(launched, moment(START + 3 * MINUTE), view(launched, State.LOST)).job
+    assert retried.place.active.coalesced == launched.place.active.coalesced
+    assert retried.place.next_at == launched.place.next_at
+
+
+# The account, against a calendar of its own.
+
+
+def named(every_minutes: int, after: datetime, until: datetime) -> list[datetime]:
+    """Instants in (after, until] whose minute of the hour is a multiple: by counting, without cron."""
+    minute = after.replace(second=0, microsecond=0)
+    found = []
+    while minute <= until:
+        if minute > after and minute.minute % every_minutes == 0:
+            found.append(minute)
+        minute += MINUTE
+    return found
+
+
+class Account(RuleBasedStateMachine):
+    """Time passes, a leader plans now and then, people change the job; each occurrence ends in one column."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = START + timedelta(seconds=0.5)
+        self.every = 5
+        self.job = create("job", UID, self.specification(), self.now, paused=False)
+        self.frozen = False
+        self.due: dict[datetime, bool] = {}
+        """Occurrences that have come, and whether the job was paused then."""
+        self.accounted: set[datetime] = set()
+        self.runs: set[str] = set()
+        self.ran: set[str] = set()
+        self.skip_ids: set[str] = set()
+        self.requests = 0
+
+    def specification(self) -> Specification:
+        return Specification(f"*/{self.every} * * * *", SCRIPT, timeout_seconds=60.0, failure_retries=1)
+
+    def moment(self) -> Moment:
+        return moment(self.now, frozen=self.frozen)
+
+    def write(self, job: Job) -> None:
+        """What the store would take in, and what it means for the account."""
+        before, self.job = self.job, job
+        assert job.place.sequence > before.place.sequence
+        for skip in job.place.skips[len(before.place.skips) :]:
+            self.enter(skip)
+        active, earlier = job.place.active, before.place.active
+        if active is None or (earlier is not None and active.occurrence == earlier.occurrence):
+            return
+        assert active.attempt == 1
+        assert not self.frozen
+        key = active.occurrence.key
+        if active.occurrence.manual:
+            assert key not in self.ran
+            self.ran.add(key)
+        else:
+            scheduled_at = active.occurrence.scheduled_at
+            assert scheduled_at in self.due
+            assert scheduled_at not in self.accounted
+            assert not self.due[scheduled_at], "launched for the time of a pause"
+            self.accounted.add(scheduled_at)
+
+    def enter(self, skip: Skip) -> None:
+        assert skip.id not in self.skip_ids
+        self.skip_ids.add(skip.id)
+        covered = {each for each in self.due if skip.scheduled_at <= each <= skip.until} - self.accounted
+        assert {skip.scheduled_at, skip.until} <= covered
+        assert skip.count == len(covered)
+        self.accounted |= covered
+
+    @rule(seconds=st.integers(1, 1800))
+    def time_passes(self, seconds: int) -> None:
+        later = self.now + timedelta(seconds=seconds)
+        self.due |= dict.fromkeys(named(self.every, self.now, later), self.job.paused)
+        self.now = later
+
+    @rule()
+    def the_leader_plans(self) -> None:
+        self.plan(None)
+
+    def plan(self, known: AttemptView | None) -> None:
+        decision = step(self.job, self.moment(), known)
+        if decision is not None:
+            self.write(decision.job)
+
+    @precondition(lambda self: self.job.place.active is not None)
+    @rule(state=st.sampled_from([*State][1:]))
+    def the_attempt_ends(self, state: State) -> None:
+        self.plan(view(self.job, state))
+
+    @rule()
+    def skips_are_copied(self) -> None:
+        self.job = replace(
+            self.job, place=replace(self.job.place, skips=(), sequence=self.job.place.sequence + 1)
+        )
+
+    @precondition(lambda self: not self.job.paused)
+    @rule()
+    def someone_pauses(self) -> None:
+        self.write(pause(self.job, self.now))
+
+    @precondition(lambda self: self.job.paused and len(self.job.place.skips) < MAX_PENDING_SKIPS)
+    @rule()
+    def someone_resumes(self) -> None:
+        self.write(resume(self.job, self.now))
+
+    @precondition(lambda self: len(self.job.place.skips) < MAX_PENDING_SKIPS)
+    @rule(every=st.sampled_from([1, 2, 5, 7, 30]))
+    def someone_changes_the_schedule(self, every: int) -> None:
+        if every != self.every:
+            self.every = every
+            self.write(change(self.job, self.specification(), self.now))
+
+    @precondition(lambda self: len(self.job.place.waiting) < 20)
+    @rule()
+    def someone_asks_for_a_run(self) -> None:
+        self.requests += 1
+        self.runs.add(request_id(self.requests))
+        self.write(request_run(self.job, request_id(self.requests)))
+
+    @rule()
+    def freeze_or_thaw(self) -> None:
+        self.frozen = not self.frozen
+
+    @invariant()
+    def skip_records_are_bounded(self) -> None:
+        assert len(self.job.place.skips) <= MAX_PENDING_SKIPS
+
+    @invariant()
+    def nothing_is_accounted_for_beyond_the_place(self) -> None:
+        first = self.job.place.next_at or self.job.place.paused_from
+        assert first is not None
+        # What an earlier schedule named after its last due occurrence is coalesced into that one.
+        counted = [each for each in self.accounted if each > self.job.place.counts_from]
+        assert not [each for each in counted if each >= first]
+
+    def teardown(self) -> None:
+        """In the end all is thawed, resumed and settled: nothing that has come is missing."""
+        self.frozen = False
+        self.skips_are_copied()
+        if self.job.paused:
+            self.someone_resumes()
+        for _ in range(50):
+            self.skips_are_copied()
+            self.plan(view(self.job, State.CANCELLED) if self.job.place.active else None)
+        assert self.job.place.active is None
+        assert self.accounted == set(self.due)
+        assert self.ran == self.runs
+
+
+TestAccount = Account.TestCase
+TestAccount.settings = hypothesis_settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_a_resume_by_a_clock_behind_the_leader_s_goes_on_where_the_schedule_stands() -> None:
+    launched = step(sample_job(), moment(START + 3 * MINUTE), None).job
+    resumed = resume(pause(launched, START + MINUTE), START + MINUTE)
+    assert resumed.place.next_at == START + 4 * MINUTE
+    assert resumed.place.skips == launched.place.skips
