@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum
-from typing import IO, Any
 
 import click
 
@@ -30,16 +29,16 @@ def one_line(text: str) -> str:
     return _CONTROL.sub(" ", text).strip()
 
 
-class CommandFailed(click.ClickException):
+class CommandFailed(Exception):
     """The command did not do what was asked; the message says what to do about it."""
 
     def __init__(self, message: str, exit_code: int = ExitCode.FAILED) -> None:
         super().__init__(one_line(message))
         self.exit_code = int(exit_code)
 
-    def show(self, file: IO[Any] | None = None) -> None:
-        """Print the one line, on stderr unless told otherwise."""
-        click.echo(f"dcron: {self.message}", file=file, err=file is None)
+    def show(self) -> None:
+        """Print the one line on stderr."""
+        click.echo(f"dcron: {self}", err=True)
 
 
 class NotFoundFailure(CommandFailed):

@@ -10,6 +10,7 @@ from importlib import import_module
 
 import click
 
+from dcron import __version__
 from dcron.cli.failures import CommandFailed, ExitCode, one_line
 from dcron.cli.options import root_server_option
 
@@ -60,7 +61,7 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @root_server_option
-@click.version_option(package_name="dcron")
+@click.version_option(__version__)
 def cli() -> None:
     """Cron for a fleet of servers: each occurrence of a job runs once, on whichever node is free.
 
@@ -78,13 +79,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return ExitCode.USAGE
     except click.UsageError as error:
         return _show_usage_error(error)
     except click.Abort:
         return ExitCode.INTERRUPTED
-    except click.ClickException as error:
-        CommandFailed(error.format_message(), error.exit_code).show()
+    except CommandFailed as error:
+        error.show()
         return error.exit_code
+    except click.ClickException as error:
+        CommandFailed(error.format_message()).show()
+        return ExitCode.FAILED
     except BrokenPipeError:
         # Whoever read our output has seen enough (`| head`). Python would complain at exit, when it
         # flushes what is left.

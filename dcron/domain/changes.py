@@ -7,7 +7,7 @@ intent over the very revision it planned from: these writes take that revision a
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from dcron.domain.cron import parse_schedule
 from dcron.domain.errors import FailedPrecondition, Overloaded
@@ -18,6 +18,7 @@ __all__ = ["MAX_WAITING_RUNS", "change", "create", "merge", "pause", "request_ru
 
 MAX_WAITING_RUNS = 20
 """Manual runs of one job that may wait at once."""
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 def create(name: str, uid: str, specification: Specification, now: datetime, *, paused: bool) -> Job:
@@ -83,36 +84,74 @@ def request_run(job: Job, request_id: str) -> Job:
 
 
 def merge(leaves: list[Job]) -> Job:
-    """One job out of the leaves that a split store left: the newest specification, the schedule that
-    is furthest ahead, and every manual run that waits on any leaf (running one twice is impossible:
-    its claim exists)."""
-    newest = max(leaves, key=lambda job: job.revision)
-    ahead = max(leaves, key=lambda job: (job.place.term, job.place.sequence))
-    waiting = dict.fromkeys(run for job in leaves for run in job.place.waiting)
-    skips = dict.fromkeys(skip for job in leaves for skip in job.place.skips)
+    """One job out of the leaves that a split store left: the newest specification, the schedule that is
+    furthest ahead, every skip record, and every manual run that was not settled on any leaf (running
+    one twice is impossible: its claim exists).
+
+    A leaf of an earlier job of that name can only have come back from a copy that was away when that
+    job was removed: it has no part in this one. The bounds on waiting runs and skip records may be
+    exceeded: nothing is lost, and neither grows further until it is below its bound again."""
+    uid = max(job.uid for job in leaves)
+    present = [job for job in leaves if job.uid == uid]
+    newest = max(present, key=lambda job: job.revision)
+    ahead = _furthest(present)
+    skips = dict.fromkeys(skip for job in present for skip in job.place.skips)
     place = replace(
         ahead.place,
-        sequence=max(job.place.sequence for job in leaves) + 1,
-        waiting=tuple(waiting)[:MAX_WAITING_RUNS],
-        skips=tuple(skips)[:MAX_PENDING_SKIPS],
+        sequence=max(job.place.sequence for job in present) + 1,
+        waiting=_unsettled_runs(present, ahead),
+        skips=tuple(skips),
     )
-    merged = replace(newest, place=place)
-    if ahead.revision == newest.revision:
-        return merged
-    return _replan(merged, newest)
+    if ahead.revision != newest.revision:
+        place = _replan(place, ahead, newest)
+    return replace(newest, place=place)
 
 
-def _replan(merged: Job, newest: Job) -> Job:
-    """The schedule that was ahead belongs to an older revision: count anew from the newer one."""
-    schedule = parse_schedule(newest.specification.schedule, newest.specification.timezone)
+def _furthest(leaves: list[Job]) -> Job:
+    """The leaf of the newest term that has accounted for most of the schedule.
+
+    First occurrences of different schedules tell nothing about that: then the one that is active."""
+    same_schedule = all(_timetable(job) == _timetable(leaves[0]) for job in leaves)
+
+    def progress(job: Job) -> tuple[int, datetime, bool, int]:
+        place = job.place
+        first_open = (_first_open(place) or _NEVER) if same_schedule else _NEVER
+        return place.term, first_open, place.active is not None, place.sequence
+
+    return max(leaves, key=progress)
+
+
+def _unsettled_runs(leaves: list[Job], ahead: Job) -> tuple[ManualRun, ...]:
+    """Manual runs that are active or wait on any leaf, without those that the leaf ahead has beyond that."""
+    active = [job.place.active.occurrence for job in leaves if job.place.active is not None]
+    begun = [ManualRun(occurrence.key) for occurrence in active if occurrence.manual]
+    waiting = [run for job in leaves for run in job.place.waiting]
+    done = {ahead.place.active.occurrence.key} if ahead.place.active is not None else set()
+    if ahead.place.last is not None:
+        done.add(ahead.place.last.execution_id.split(":")[1])
+    return tuple(run for run in dict.fromkeys([*begun, *waiting]) if run.request_id not in done)
+
+
+def _replan(place: Place, ahead: Job, newest: Job) -> Place:
+    """The place of the leaf ahead under the newest revision, as if that change had been made to it."""
+    first = _first_open(place)
+    counts_from = max(place.counts_from, newest.place.counts_from)
+    if ahead.paused and not newest.paused:
+        first = _first_open(newest.place)
+    elif _timetable(ahead) != _timetable(newest) and (first is None or first > counts_from):
+        first = parse_schedule(*_timetable(newest)).next_after(counts_from)
     if newest.paused:
-        held = merged.place.next_at or merged.place.paused_from or newest.place.paused_from
-        return replace(merged, place=replace(merged.place, next_at=None, paused_from=held))
-    first = merged.place.next_at
-    if first is None or first > newest.changed_at:
-        first = schedule.next_after(newest.changed_at)
-    place = replace(merged.place, next_at=first, paused_from=None, counts_from=newest.changed_at)
-    return replace(merged, place=place)
+        return replace(place, counts_from=counts_from, next_at=None, paused_from=first)
+    return replace(place, counts_from=counts_from, next_at=first, paused_from=None)
+
+
+def _timetable(job: Job) -> tuple[str, str]:
+    return job.specification.schedule, job.specification.timezone
+
+
+def _first_open(place: Place) -> datetime | None:
+    """The first occurrence not accounted for, whether a pause holds it back or not."""
+    return place.next_at or place.paused_from
 
 
 def _held_back(job: Job, now: datetime) -> Skip | None:

@@ -102,7 +102,7 @@ def decide(
     reading = view.reading
     if reading.holder_token == token:
         if reading.holder_resigned >= reading.term:
-            return Decision(Action.FOLLOW, f"resigned term {reading.term}", lease.renewal_seconds)
+            return _claim_unless(hindrance, f"resigned term {reading.term} itself", lease)
         return Decision(Action.LEAD, f"leads term {reading.term}", lease.renewal_seconds)
     if reading.holder_resigned >= reading.term:
         return _claim_unless(hindrance, f"{reading.holder_id} resigned term {reading.term}", lease)

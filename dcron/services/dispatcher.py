@@ -7,6 +7,7 @@ holds up nobody else. The claim in the database decides, so offering twice is sa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -85,12 +86,15 @@ class Dispatcher:
         self._turn = 0
         self._wake = asyncio.Event()
         self._began_at = clock.monotonic()
+        self._sweep_at = self._began_at + SWEEP_SECONDS
         self._held = ""
 
     def add(self, attempt: OfferedAttempt, avoid: tuple[str, ...]) -> None:
         """Offer an attempt until it is claimed or dropped."""
         if attempt.execution_id not in self._pending:
-            self._pending[attempt.execution_id] = _Pending(attempt, avoid)
+            pending = _Pending(attempt, avoid)
+            pending.reason = self._held or pending.reason
+            self._pending[attempt.execution_id] = pending
             self._wake.set()
 
     def hold(self, reason: str) -> None:
@@ -139,14 +143,19 @@ class Dispatcher:
         async with asyncio.TaskGroup() as requests:
             while True:
                 self._assign(requests)
-                try:
+                with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(SWEEP_SECONDS):
                         await self._wake.wait()
-                except TimeoutError:
-                    self._sweep()
                 self._wake.clear()
+                # By the clock: on a busy cluster something wakes this loop all the time.
+                if self._clock.monotonic() >= self._sweep_at:
+                    self._sweep()
 
     def _sweep(self) -> None:
+        """Forget who refused, and which lost answers can no longer matter."""
+        now = self._clock.monotonic()
+        self._sweep_at = now + SWEEP_SECONDS
+        self._open_until = {each: until for each, until in self._open_until.items() if until > now}
         for pending in self._pending.values():
             pending.asked.clear()
         self._wake.set()
@@ -171,6 +180,8 @@ class Dispatcher:
                 self._turn += 1
         for worker, share in shares.values():
             self._peer(worker.node_id).in_flight = True
+            # Here, not in the request: the next look may come before the request has begun.
+            self._in_flight.update(pending.attempt.execution_id for pending in share)
             requests.create_task(self._offer(worker, share))
 
     def _choose(self, pending: _Pending, workers: list[Worker]) -> Worker | None:
@@ -202,7 +213,6 @@ class Dispatcher:
         """One request to one worker, and what follows from its answers."""
         peer = self._peer(worker.node_id)
         attempts = [pending.attempt for pending in share]
-        self._in_flight.update(attempt.execution_id for attempt in attempts)
         answers: list[OfferAnswer] | None = None
         try:
             answers = await self._nodes.offer(

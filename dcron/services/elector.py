@@ -6,7 +6,6 @@ The rules are in dcron.domain.leadership; here they meet the store and the clock
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -25,12 +24,16 @@ from dcron.domain.documents import (
 from dcron.domain.errors import NodeUnreachable, SetupError, StoreUnreachable
 from dcron.domain.instants import format_instant, format_precise
 from dcron.domain.leadership import Action, Decision, Lease, Reading, TermView, decide, lead_until, observe
-from dcron.domain.nodes import LeaderReport, NodeRecord, node_body, node_of
-from dcron.ports import CLUSTER, Clock, Document, DocumentStore, NodeClient, WriteKind
+from dcron.domain.model import Settings
+from dcron.domain.nodes import LeaderReport, NodeRecord, node_of
+from dcron.ports import CLUSTER, Clock, Document, DocumentStore, NodeClient
+from dcron.services.leading import Deposed, Leadership
 from dcron.services.local import LocalState
 from dcron.services.membership import MAX_NODES
-from dcron.services.scheduler import Deposed, Leadership, Scheduler
+from dcron.services.own_document import OwnDocument
+from dcron.services.scheduler import Scheduler
 from dcron.services.settings import choose_settings, read_settings
+from dcron.services.waiting import wait_for
 
 __all__ = ["Elector", "Workload"]
 
@@ -41,6 +44,8 @@ MAX_TERM_STEPS = 100
 """Terms looked at in one reading; the newest is found by stepping up from a listing's hint."""
 RESTART_SECONDS = 1.0
 """Pause before leading again after a defect ended the scheduler."""
+MIN_PAUSE_SECONDS = 0.05
+"""Between two rounds, however long the last one took."""
 
 log = structlog.get_logger()
 
@@ -77,9 +82,10 @@ class Elector:
         self._local = local
         self._workload = workload
         self._make_scheduler = make_scheduler
-        self._revision: str | None = None
+        self._own = OwnDocument(store, clock, record.node_id)
         self._view: TermView | None = None
         self._decision = Decision(Action.FOLLOW, "is starting", 0.0)
+        self._term_won = 0
         self._lead_until = float("-inf")
         self._scheduler: Scheduler | None = None
         self._leading: asyncio.Task[None] | None = None
@@ -132,56 +138,32 @@ class Elector:
         if settings is INITIAL_SETTINGS:
             await self._store.write(CLUSTER, [Document(SETTINGS_ID, settings_body(settings))])
             settings = await read_settings(self._store)
+        self._check_format(settings)
+        await self._own.check_unique(self._record.spool_id, self._lease.length_seconds)
+
+    def _check_format(self, settings: Settings) -> None:
         if settings.format_version > FORMAT_VERSION:
             raise SetupError(
                 f"the stored data have format {settings.format_version}, this dcron {self._record.version} "
                 f"knows {FORMAT_VERSION}: upgrade this node"
             )
-        await self._check_unique()
-
-    async def _check_unique(self) -> None:
-        """Another living node under this id shows itself by renewing within a lease.
-
-        A document of this very spool is our own predecessor's, whose folder we could lock."""
-        leaf = await self._own_leaf()
-        if leaf is None:
-            return
-        self._revision = leaf.revision
-        before = node_of(self._record.node_id, leaf.body)
-        if before.stopped or before.spool_id == self._record.spool_id:
-            return
-        log.info("waiting to see whether this id is in use", action="join", node=self._record.node_id)
-        await asyncio.sleep(self._lease.length_seconds)
-        leaf = await self._own_leaf()
-        if leaf is not None and leaf.revision != self._revision:
-            raise SetupError(
-                f"node id {self._record.node_id!r} is in use at {before.address}: give each node its own"
-            )
-
-    async def _own_leaf(self) -> Document | None:
-        key = node_key(self._record.node_id)
-        [leaves] = await self._store.read(CLUSTER, [key])
-        if len(leaves) > 1:
-            losers = [Document(key, {}, leaf.revision, deleted=True) for leaf in leaves[1:]]
-            await self._store.write(CLUSTER, losers)
-        return leaves[0] if leaves else None
 
     async def run(self) -> None:
         """Renew, watch and lead until cancelled; then give the term up so that another leads at once.
 
-        Raises SetupError when another node has taken this id."""
+        Raises SetupError when another node has taken this id, or a newer dcron the cluster."""
         try:
             while True:
+                began_at = self._clock.monotonic()
                 await self._round()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._pause_seconds()):
-                        await self._look.wait()
-                self._look.clear()
+                await wait_for(self._look, self._pause_seconds(began_at))
         finally:
             await self._leave()
 
-    def _pause_seconds(self) -> float:
-        return min(self._decision.again_seconds, self._lease.renewal_seconds)
+    def _pause_seconds(self, began_at: float) -> float:
+        """Counted from the beginning of a round: a slow store must not make renewals rarer."""
+        wanted_seconds = min(self._decision.again_seconds, self._lease.renewal_seconds)
+        return max(wanted_seconds - (self._clock.monotonic() - began_at), MIN_PAUSE_SECONDS)
 
     async def _round(self) -> None:
         """One renewal and one look at who leads; the decision is logged when it changes."""
@@ -193,6 +175,9 @@ class Elector:
             if decision.action is Action.CLAIM:
                 await self._claim()
                 decision = self._decide()
+            if decision.action is Action.CLAIM:
+                # Lost, and the winner cannot be read: a split store. Not again at once.
+                decision = replace(decision, again_seconds=self._lease.renewal_seconds / 2)
             self._set_store_trouble("")
         except StoreUnreachable as error:
             self._set_store_trouble(str(error))
@@ -208,10 +193,11 @@ class Elector:
         )
 
     def _may_lead(self) -> bool:
-        return self._clock.monotonic() < self._lead_until
+        # Boot time goes on while the machine sleeps, as the time of those who wait for us does.
+        return self._clock.boottime() < self._lead_until
 
     def _term_held(self) -> int:
-        """The term this node holds and has not given up; 0 when none."""
+        """The term this node won with a plain success and has not given up; 0 when none."""
         if self._view is None or self._view.reading.holder_token != self._record.token:
             return 0
         term = self._view.reading.term
@@ -248,27 +234,9 @@ class Elector:
             leading=term,
             report=self.report(),
         )
-        began_at = self._clock.monotonic()
-        if await self._write_record() and term:
-            self._lead_until = lead_until(self._lease, began_at)
-
-    async def _write_record(self) -> bool:
-        key = node_key(self._record.node_id)
-        [result] = await self._store.write(CLUSTER, [Document(key, node_body(self._record), self._revision)])
-        if result.done:
-            self._revision = result.revision
-            return True
-        if result.kind is WriteKind.REJECTED:
-            raise SetupError(f"the store rejects this node's document: {result.reason}")
-        leaf = await self._own_leaf()
-        if leaf is not None and leaf.body["token"] != self._record.token and self._revision is not None:
-            other = node_of(self._record.node_id, leaf.body)
-            if other.started_at > self._record.started_at:
-                raise SetupError(
-                    f"node id {self._record.node_id!r} was taken by {other.address}: give each node its own"
-                )
-        self._revision = leaf.revision if leaf else None
-        return False
+        began_boottime = await self._own.write(self._record)
+        if began_boottime is not None and term:
+            self._lead_until = lead_until(self._lease, began_boottime)
 
     async def _read(self) -> None:
         """Read from a quorum: the newest term, its holder's document, our drain, the settings."""
@@ -296,7 +264,9 @@ class Elector:
         ]
         current, following, drain, settings, holder = await self._store.read(CLUSTER, ids)
         self._local.draining = bool(drain and drain[0].body["draining"])
-        self._local.floor = choose_settings(settings).floor
+        chosen = choose_settings(settings)
+        self._check_format(chosen)
+        self._local.floor = chosen.floor
         if following:
             return term + 1
         if not current:
@@ -306,11 +276,13 @@ class Elector:
         if holder_now != holder_id:
             [holder] = await self._store.read(CLUSTER, [node_key(holder_now)])
         record = node_of(holder_now, holder[0].body) if holder else None
-        same = record is not None and record.token == current[0].body["token"]
+        token = str(current[0].body["token"])
+        same = record is not None and record.token == token
         reading = Reading(
             term=term,
             holder_id=holder_now,
-            holder_token=str(current[0].body["token"]),
+            # A term of ours without a plain success is nobody's: whoever else may hold it, we do not.
+            holder_token=token if token != self._record.token or term == self._term_won else "",
             holder_revision=(holder[0].revision or "") if holder else "",
             holder_leading=record.leading if record and same else 0,
             holder_resigned=record.resigned if record and same else 0,
@@ -329,6 +301,8 @@ class Elector:
         }
         [result] = await self._store.write(CLUSTER, [Document(term_key(term), body)])
         log.info(result.kind.value, action="claim_term", term=term)
+        if result.done:
+            self._term_won = term
         await self._read()
         if result.done:
             # Followers count from our first document that says so.
@@ -345,8 +319,8 @@ class Elector:
     async def _lead(self, term: int) -> None:
         """One scheduler's life. A defect in it is logged whole, and another one is made."""
         leadership = Leadership(term, self._record.node_id, self._may_lead, self._look.set)
-        self._scheduler = self._make_scheduler(leadership)
         try:
+            self._scheduler = self._make_scheduler(leadership)
             await self._scheduler.run()
         except* Deposed:
             log.info("stops leading", action="lead", term=term)
@@ -365,8 +339,8 @@ class Elector:
     async def _resign(self) -> None:
         """Give the term up: stop acting first, then say so."""
         term = self._term_held()
-        await self._stop_leading()
         self._lead_until = float("-inf")
+        await self._stop_leading()
         self._record = replace(self._record, leading=0, resigned=term, report=None)
         log.info("resigns", action="resign", term=term)
 
@@ -376,7 +350,7 @@ class Elector:
         await self._resign() if term else await self._stop_leading()
         self._record = replace(self._record, stopped=True, renewed_at=self._clock.now())
         try:
-            await self._write_record()
+            await self._own.write(self._record)
             if term:
                 await self._announce(term)
         except StoreUnreachable as error:

@@ -57,8 +57,9 @@ class Executor:
         self._outbox = outbox
         self._clock = clock
         self._environment = environment
-        self._max_log_bytes = max_log_bytes
+        self.max_log_bytes = max_log_bytes
         self._running: dict[str, Entry] = {}
+        self._unanswered: asyncio.Queue[list[Entry]] = asyncio.Queue()
 
     def __len__(self) -> int:
         return len(self._running)
@@ -66,6 +67,13 @@ class Executor:
     def holds(self, token: str) -> bool:
         """Whether an attempt runs here, or its outcome is on its way."""
         return token in self._running or self._outbox.holds(token)
+
+    def has_begun(self, execution_id: str) -> bool:
+        """Whether this node holds the claim of an execution, running or ended and not delivered yet.
+
+        One whose claim was no plain success does not count: it may be tried again under another token."""
+        entry = self.entry_of(execution_id)
+        return entry is not None and not self._outbox.is_unstarted(entry.claim.token)
 
     def entry_of(self, execution_id: str) -> Entry | None:
         """The attempt of an execution while it is in the spool."""
@@ -91,16 +99,25 @@ class Executor:
             self._running[launch.entry.claim.token] = launch.entry
         try:
             results = await self._runner.start([self._process(launch) for launch in launches])
+            for launch, result in zip(launches, results, strict=True):
+                self._note_start(launch.entry, result)
         except InvalidInput as error:
-            for launch in launches:
-                self.refuse(launch.entry, str(error), State.FAILED)
-            return
+            await self._start_one_by_one(launches, error)
         except DcronError as error:
-            # Whether they were started is not known: `next_exit` will name each of them.
             log.warning("no answer from the keeper", action="start", error=str(error))
+            self._unanswered.put_nowait([launch.entry for launch in launches])
+        except Exception:
+            log.exception("cannot tell what was started", action="start")
+            self._unanswered.put_nowait([launch.entry for launch in launches])
+
+    async def _start_one_by_one(self, launches: list[Launch], error: InvalidInput) -> None:
+        """One that cannot be passed on fails alone; a token that runs by now is not started again."""
+        if len(launches) == 1:
+            self.refuse(launches[0].entry, str(error), State.FAILED)
             return
-        for launch, result in zip(launches, results, strict=True):
-            self._note_start(launch.entry, result)
+        for launch in launches:
+            if launch.entry.claim.token in self._running:
+                await self.start([launch])
 
     def _note_start(self, entry: Entry, result: StartResult) -> None:
         if result is StartResult.STARTED:
@@ -138,24 +155,46 @@ class Executor:
 
     async def run(self) -> None:
         """Learn of the scripts that end, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._exits_loop())
+            group.create_task(self._unanswered_loop())
+
+    async def _exits_loop(self) -> None:
         while True:
             token = await self._runner.next_exit()
             entry = self._running.get(token)
             if entry is not None:
                 self._learn_end(entry)
 
-    async def recover(self) -> None:
-        """Take up what the spool holds from before: adopt what runs, deliver what ended.
+    async def _unanswered_loop(self) -> None:
+        while True:
+            await self._settle(await self._unanswered.get(), "the keeper did not start it")
 
-        What has no sign of a start cannot start any more once the time allowed for it has passed."""
+    async def recover(self) -> None:
+        """Take up what the spool holds from before: adopt what runs, deliver what ended."""
         undecided = [entry for entry in self._spool.entries() if not self._take_up(entry)]
+        self._running.update({entry.claim.token: entry for entry in undecided})
+        await self._settle(undecided, "the node was restarted between claim and start")
+
+    async def _settle(self, undecided: list[Entry], why: str) -> None:
+        """Find out which attempts were started.
+
+        What has no sign of a start cannot start any more once the time allowed for it has passed; the
+        last look comes after that."""
         deadline = self._clock.boottime() + CLAIM_TO_START_SECONDS
-        while undecided and self._clock.boottime() < deadline:
+        while undecided:
+            closed = self._clock.boottime() >= deadline
+            try:
+                running = await self._runner.running()
+            except DcronError as error:
+                log.warning("no answer from the keeper", action="adopt", error=str(error))
+            else:
+                undecided = [entry for entry in undecided if not self._is_decided(entry, running)]
+                if closed:
+                    break
             await asyncio.sleep(RECOVER_POLL_SECONDS)
-            running = await self._runner.running()
-            undecided = [entry for entry in undecided if not self._adopt(entry, running)]
         for entry in undecided:
-            self.refuse(entry, "the node was restarted between claim and start")
+            self.refuse(entry, why)
 
     def _take_up(self, entry: Entry) -> bool:
         outcome = self._spool.outcome(entry)
@@ -164,17 +203,18 @@ class Executor:
         self._outbox.add(entry, outcome)
         return True
 
-    def _adopt(self, entry: Entry, running: frozenset[str]) -> bool:
+    def _is_decided(self, entry: Entry, running: frozenset[str]) -> bool:
         token = entry.claim.token
-        if token in running:
-            self._running[token] = entry
-            log.info("adopted", action="adopt", execution=entry.claim.execution_id)
+        if token not in self._running:
             return True
+        # Before the list, which is older: what is in it may have ended since.
         ended = self._runner.read_exit(entry.folder, token)
-        if ended is None:
-            return False
-        self._end(entry, self._outcome(entry.claim, ended))
-        return True
+        if ended is not None:
+            self._end(entry, self._outcome(entry.claim, ended))
+            return True
+        if token in running:
+            log.info("adopted", action="adopt", execution=entry.claim.execution_id)
+        return token in running
 
     def _process(self, launch: Launch) -> ProcessStart:
         specification = launch.attempt.specification
@@ -197,13 +237,13 @@ class Executor:
             },
             timeout_seconds=specification.timeout_seconds,
             grace_seconds=specification.grace_seconds,
-            max_log_bytes=self._max_log_bytes,
+            max_log_bytes=self.max_log_bytes,
             not_after_boottime=launch.claimed_boottime + CLAIM_TO_START_SECONDS,
         )
 
     def _outcome(self, claim: Claim, ended: ProcessExit) -> Outcome:
         state, message = _state_of(ended)
-        kept_bytes = min(ended.log_bytes, self._max_log_bytes)
+        kept_bytes = min(ended.log_bytes, self.max_log_bytes)
         log_object = (
             LogObject(_log_key(claim), kept_bytes, ended.log_bytes - kept_bytes) if kept_bytes else None
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
 
+from dcron.domain.changes import merge
 from dcron.domain.documents import REVISIONS_START, job_of, skip_of
 from dcron.domain.errors import InvalidInput
 from dcron.domain.model import Skip, State
@@ -20,7 +21,6 @@ from dcron.domain.views import (
 )
 from dcron.ports import JOBS, Document, DocumentStore, executions_database
 from dcron.services.attempts import read_attempts
-from dcron.services.revisions import merge_jobs
 
 __all__ = ["DEFAULT_LIMIT", "MAX_LIMIT", "SKIPPED", "Listed", "Listing", "StateFilter"]
 
@@ -168,7 +168,7 @@ class Listing:
         for start in range(0, len(rows), ACTIVE_BATCH):
             names = [row.id for row in rows[start : start + ACTIVE_BATCH]]
             jobs = [
-                merge_jobs([job_of(name, leaf.body) for leaf in leaves])
+                merge([job_of(name, leaf.body) for leaf in leaves])
                 for name, leaves in zip(names, await self._store.read(JOBS, names), strict=True)
                 if leaves
             ]

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from dcron.domain.documents import outcome_body
 from dcron.domain.errors import ObjectsUnreachable, StoreUnreachable
-from dcron.domain.model import Outcome
+from dcron.domain.model import LogObject, Outcome, State
 from dcron.ports import Document, DocumentStore, ObjectStore, WriteKind, executions_database
 from dcron.services.spool import Entry, Spool
 
@@ -51,6 +51,7 @@ class Outbox:
         self._objects = objects
         self._spool = spool
         self._items: dict[str, _Item] = {}
+        self._of_execution: dict[str, dict[str, _Item]] = {}
         self._logs: deque[_Item] = deque()
         self._ready: deque[_Item] = deque()
         self._logs_wake = asyncio.Event()
@@ -63,6 +64,7 @@ class Outbox:
         stored = outcome.log is None or self._spool.is_log_stored(entry)
         item = _Item(entry, outcome, stored)
         self._items[outcome.token] = item
+        self._of_execution.setdefault(outcome.execution_id, {})[outcome.token] = item
         if stored:
             self._make_ready(item)
             return
@@ -75,11 +77,15 @@ class Outbox:
         return token in self._items
 
     def entry_of(self, execution_id: str) -> Entry | None:
-        """The spooled attempt of an execution, with its log."""
-        for item in self._items.values():
-            if item.outcome.execution_id == execution_id:
-                return item.entry
-        return None
+        """The spooled attempt of an execution, with its log: the one that was started, if there are more."""
+        items = self._of_execution.get(execution_id, {}).values()
+        first = min(items, key=lambda item: item.outcome.state is State.NOT_STARTED, default=None)
+        return first.entry if first is not None else None
+
+    def is_unstarted(self, token: str) -> bool:
+        """Whether what is on its way says that the attempt was not started."""
+        item = self._items.get(token)
+        return item is not None and item.outcome.state is State.NOT_STARTED
 
     def __len__(self) -> int:
         return len(self._items)
@@ -164,15 +170,21 @@ class Outbox:
                 self._logs.append(item)
                 await asyncio.sleep(_backoff_seconds(failures))
                 continue
+            except Exception:
+                # Its own fault, not the store's: the others go on, and so does its outcome. The next
+                # start of the node tries again.
+                log.exception("log stays in the spool", action="upload", execution=item.outcome.execution_id)
+                self._make_ready(item)
+                continue
             failures = 0
             self._note_objects("")
             item.log_stored = True
-            self._spool.mark_log_stored(item.entry)
+            self._mark_log_stored(item)
             self._make_ready(item)
             self._finish(item)
 
     async def _upload(self, item: _Item) -> None:
-        stored = item.outcome.log
+        stored = self._log_there_is(item)
         if stored is None:
             return
         notice = LOG_CUT_NOTICE.format(cut_bytes=stored.cut_bytes) if stored.cut_bytes else ""
@@ -180,9 +192,52 @@ class Outbox:
             stored.key, item.entry.log_path, size_bytes=stored.size_bytes, trailer=notice.encode()
         )
 
+    def _log_there_is(self, item: _Item) -> LogObject | None:
+        """The log as far as the file still holds it: scripts can truncate or remove it, power cuts too."""
+        stored = item.outcome.log
+        if stored is None:
+            return None
+        path = item.entry.log_path
+        path.touch()
+        missing_bytes = stored.size_bytes - path.stat().st_size
+        if missing_bytes <= 0:
+            return stored
+        log.error(
+            "log is shorter than it was",
+            action="upload",
+            execution=item.outcome.execution_id,
+            missing_bytes=missing_bytes,
+        )
+        left = replace(
+            stored,
+            size_bytes=stored.size_bytes - missing_bytes,
+            cut_bytes=stored.cut_bytes + missing_bytes,
+        )
+        item.outcome = replace(item.outcome, log=left)
+        return left
+
+    def _mark_log_stored(self, item: _Item) -> None:
+        try:
+            self._spool.mark_log_stored(item.entry)
+        except OSError as error:
+            # A restart before the folder is gone uploads the log once more.
+            self._say_spool("cannot note that the log is stored", item, error)
+
     def _finish(self, item: _Item) -> None:
-        if item.recorded and item.log_stored and self._items.pop(item.outcome.token, None) is not None:
+        if not (item.recorded and item.log_stored) or self._items.pop(item.outcome.token, None) is None:
+            return
+        of_execution = self._of_execution[item.outcome.execution_id]
+        del of_execution[item.outcome.token]
+        if not of_execution:
+            del self._of_execution[item.outcome.execution_id]
+        try:
             self._spool.remove(item.entry)
+        except OSError as error:
+            self._say_spool("cannot remove what was delivered; the next start tries again", item, error)
+
+    def _say_spool(self, what: str, item: _Item, error: OSError) -> None:
+        execution_id = item.outcome.execution_id
+        log.error(what, action="outbox", execution=execution_id, error=str(error))
 
     def _note_store(self, trouble: str) -> None:
         if trouble != self.store_trouble:

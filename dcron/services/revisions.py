@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from dcron.domain.changes import merge
@@ -13,7 +12,7 @@ from dcron.domain.model import Job
 from dcron.ports import JOBS, Document, DocumentStore, WriteKind
 from dcron.services.rewriting import Form, SharedDocuments
 
-__all__ = ["JOB_FORM", "Revisions", "StaleRevision", "job_documents", "merge_jobs", "same_revision"]
+__all__ = ["JOB_FORM", "Revisions", "StaleRevision", "job_documents", "same_revision"]
 
 MAX_NUMBER_TRIES = 10
 """Revision numbers that one change tries before it gives up."""
@@ -23,17 +22,7 @@ class StaleRevision(FailedPrecondition):
     """The job has been changed since the revision that the client goes by."""
 
 
-def merge_jobs(leaves: Sequence[Job]) -> Job:
-    """One job out of the branches of its document.
-
-    A branch of an earlier job of the same name can only have come back from a copy that was away when
-    that job was removed: it is no part of the present one."""
-    newest = max(job.uid for job in leaves)
-    present = [job for job in leaves if job.uid == newest]
-    return present[0] if len(present) == 1 else merge(present)
-
-
-JOB_FORM = Form(encode=job_body, decode=job_of, merge=merge_jobs)
+JOB_FORM = Form(encode=job_body, decode=job_of, merge=lambda leaves: merge(list(leaves)))
 
 
 def job_documents(store: DocumentStore) -> SharedDocuments[Job]:

@@ -8,14 +8,14 @@ next one finds the intent in the job document and goes on from there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
 
 from dcron.domain.errors import StoreUnreachable
-from dcron.domain.model import Job, State
+from dcron.domain.model import Job
 from dcron.domain.nodes import MAX_REPORTED, LeaderReport, Waiting
 from dcron.domain.offers import offered
 from dcron.domain.planning import AttemptView, Moment, Step, step
@@ -23,11 +23,13 @@ from dcron.ports import JOBS, Clock, Document, DocumentStore, NodeClient, execut
 from dcron.services.book import JobBook, is_job_id
 from dcron.services.dispatcher import Dispatcher
 from dcron.services.feeds import Feeds
+from dcron.services.leading import Deposed, Leadership
 from dcron.services.membership import NodeWatch
 from dcron.services.reconciler import Reconciler
 from dcron.services.settings import read_settings
 from dcron.services.skips import SkipCopier
-from dcron.services.tracker import Tracker
+from dcron.services.tracker import Tracked, Tracker
+from dcron.services.waiting import wait_for
 
 __all__ = ["Deposed", "Leadership", "Scheduler"]
 
@@ -40,27 +42,13 @@ CYCLE_JOBS = 500
 LOOK_SECONDS = 1.0
 """The longest sleep between two looks at the clock, which may have been set."""
 DOUBT_SECONDS = 0.25
+"""How often doubtful attempts are read from a quorum."""
 STALE_SECONDS = 0.05
 """Pause while a split store leaves jobs doubtful."""
 BACKOFF_SECONDS = 0.5
 """Pause after the store could not be reached."""
 
 log = structlog.get_logger()
-
-
-class Deposed(Exception):
-    """The term is over, or can no longer be acted in; nothing is wrong with that."""
-
-
-@dataclass(frozen=True, slots=True)
-class Leadership:
-    """A term and whether it may still be acted in; ask `may_lead` right before each act."""
-
-    term: int
-    node_id: str
-    may_lead: Callable[[], bool]
-    look: Callable[[], None]
-    """Have the elector look at once whether somebody else leads."""
 
 
 class Scheduler:
@@ -96,6 +84,8 @@ class Scheduler:
             on_older_term=leadership.look,
         )
         self._reconciler = Reconciler(self._tracker, self._dispatcher, nodes, watch, self._book)
+        self._intended: set[str] = set()
+        """Active attempts whose intent this very object wrote: nobody before it can have offered them."""
         self._dirty: dict[str, None] = {}
         self._wake = asyncio.Event()
         self._frozen = False
@@ -137,6 +127,7 @@ class Scheduler:
             try:
                 await self._watch.refresh()
                 await self._follow_feeds(group)
+                await self._hold_while_frozen()
                 await self._read_active()
             except StoreUnreachable as error:
                 log.warning("cannot take over yet", action="take_over", error=str(error))
@@ -157,18 +148,26 @@ class Scheduler:
         """Reconcile with the database: every active job, every attempt, from a quorum."""
         names = await self._book.load_active()
         self._take_in({*names, *(tracked.job for tracked in self._tracker.all())})
-        verified = await self._tracker.verify([each.active.execution_id for each in self._tracker.all()])
-        self._mark(verified)
+        await self._verify({each.active.execution_id for each in self._tracker.all()})
+
+    async def _verify(self, execution_ids: set[str]) -> None:
+        """Read attempts from a quorum, and offer what nobody has claimed.
+
+        What only time can settle stays doubtful, or becomes it."""
+        self._mark(await self._tracker.verify(execution_ids))
+        self._tracker.doubtful -= execution_ids
+        self._tracker.doubtful |= {each for each in execution_ids if self._is_doubtful(each)}
         self._reconciler.offer_unclaimed()
 
     def _take_in(self, names: Iterable[str]) -> None:
         """Follow what was just loaded, and have it decided on."""
         for name in names:
+            if name in self._book.stale:
+                # Somebody is changing it: the cycle reads it again before anything follows from it.
+                continue
             job = self._book.get(name)
-            if job is None:
-                self._follow(name, None)
-            else:
-                self._follow(name, job)
+            self._follow(name, job)
+            if job is not None:
                 self._dirty[name] = None
         self._wake.set()
 
@@ -179,8 +178,15 @@ class Scheduler:
         else:
             self._tracker.follow(job)
             self._skips.add(job)
-        if before is not None and before is not self._tracker.of_job(name):
+        now = self._tracker.of_job(name)
+        if now is before:
+            return
+        if before is not None:
+            self._intended.discard(before.active.execution_id)
             self._dispatcher.forget(before.active.execution_id)
+        if now is not None:
+            # Whether it is claimed, or has been offered at all, only the database knows.
+            self._tracker.doubtful.add(now.active.execution_id)
 
     def _mark(self, names: Iterable[str]) -> None:
         self._dirty.update(dict.fromkeys(names))
@@ -205,7 +211,7 @@ class Scheduler:
         wait_seconds = LOOK_SECONDS
         if due_at is not None:
             wait_seconds = min(max((due_at - self._clock.now()).total_seconds(), 0.0), LOOK_SECONDS)
-        await _wait(self._wake, wait_seconds)
+        await wait_for(self._wake, wait_seconds)
 
     async def _cycle(self) -> None:
         """Decide on all that is due or has news, at most CYCLE_JOBS of each."""
@@ -225,7 +231,9 @@ class Scheduler:
             # Read after the instant: whoever was told that the cluster is frozen before it is obeyed.
             settings = await read_settings(self._store)
             steps = self._decide(names, Moment(now, self._leadership.term, settings))
-            if steps and self._leadership.may_lead():
+            if not self._leadership.may_lead():
+                raise Deposed
+            if steps:
                 await self._carry_out(steps)
         except StoreUnreachable:
             self._book.put_back(names)
@@ -239,7 +247,13 @@ class Scheduler:
             if job is None:
                 continue
             tidy = self._without_copied(job)
-            decision = step(tidy, moment, self._view(name))
+            try:
+                decision = step(tidy, moment, self._view(name))
+            except Exception:
+                # One job must not stop all others. The next poll or reconciliation tries it again.
+                log.exception("cannot plan job", action="plan", job=name)
+                self._book.forget(name)
+                continue
             if decision is not None:
                 steps.append(decision)
             elif tidy is not job and tidy.place.active is None:
@@ -250,8 +264,14 @@ class Scheduler:
         tracked = self._tracker.of_job(name)
         if tracked is None:
             return None
-        closed = self._dispatcher.is_closed(tracked.active.execution_id, tracked.active.term)
-        return replace(tracked.view, claims_closed=closed)
+        return replace(tracked.view, claims_closed=self._is_closed(tracked))
+
+    def _is_closed(self, tracked: Tracked) -> bool:
+        """Whether no offer of an attempt can still become a claim; an earlier scheduler of this very term
+        may have left some, too."""
+        execution_id = tracked.active.execution_id
+        intended_in_term = tracked.active.term if execution_id in self._intended else 0
+        return self._dispatcher.is_closed(execution_id, intended_in_term)
 
     def _without_copied(self, job: Job) -> Job:
         left = tuple(skip for skip in job.place.skips if not self._skips.is_copied(skip))
@@ -273,6 +293,8 @@ class Scheduler:
                 self._skips.forget(set(earlier.place.skips) - set(each.job.place.skips))
             active = each.job.place.active
             if each.launch and active is not None:
+                self._intended.add(active.execution_id)
+                self._tracker.doubtful.discard(active.execution_id)
                 self._dispatcher.add(offered(each.job, active), active.avoid)
 
     # News from outside; it marks jobs, and the cycle decides.
@@ -316,21 +338,27 @@ class Scheduler:
                 log.warning("cannot reconcile", action="reconcile", error=str(error))
 
     async def _watch_loop(self) -> None:
+        thawed = False
         while True:
             await asyncio.sleep(self._renewal_seconds)
             try:
                 await self._watch.refresh()
-                await self._look_at_freeze()
+                thawed = await self._hold_while_frozen() or thawed
+                if thawed:
+                    # Take up what waited.
+                    await self._read_active()
+                    thawed = False
             except StoreUnreachable as error:
                 log.warning("cannot read the nodes", action="watch", error=str(error))
 
-    async def _look_at_freeze(self) -> None:
-        """Hold offers while the cluster is frozen, and take up what waited once it is not."""
+    async def _hold_while_frozen(self) -> bool:
+        """Hold offers while the cluster is frozen; True when that changed."""
         frozen = (await read_settings(self._store)).frozen
-        if frozen != self._frozen:
-            self._frozen = frozen
-            self._dispatcher.hold("the cluster is frozen" if frozen else "")
-            await self._read_active()
+        if frozen == self._frozen:
+            return False
+        self._frozen = frozen
+        self._dispatcher.hold("the cluster is frozen" if frozen else "")
+        return True
 
     async def _doubts_loop(self) -> None:
         """Settle by quorum reads what the feed cannot; attempts whose offers are still open come again."""
@@ -340,19 +368,21 @@ class Scheduler:
             if not doubtful:
                 continue
             try:
-                self._mark(await self._tracker.verify(doubtful))
+                await self._verify(doubtful)
             except StoreUnreachable as error:
                 log.warning("cannot verify attempts", action="verify", error=str(error))
-                continue
-            self._tracker.doubtful -= {each for each in doubtful if not self._is_open(each)}
-            self._reconciler.offer_unclaimed()
 
-    def _is_open(self, execution_id: str) -> bool:
+    def _is_doubtful(self, execution_id: str) -> bool:
+        """Whether something was learnt since it was read, or every claimant says that it did not start and
+        an offer might still become a claim."""
         tracked = self._tracker.get(execution_id)
         if tracked is None:
             return False
-        unstarted = all(outcome.state is State.NOT_STARTED for outcome in tracked.view.outcomes.values())
-        return unstarted and not self._dispatcher.is_closed(execution_id, tracked.active.term)
+        if not tracked.view.verified:
+            return True
+        claims, outcomes = tracked.view.claims, tracked.view.outcomes
+        unstarted = bool(claims) and all(claim.token in outcomes for claim in claims)
+        return unstarted and not self._is_closed(tracked)
 
     async def _silence_loop(self) -> None:
         while True:
@@ -363,14 +393,3 @@ class Scheduler:
     async def _skips_loop(self) -> None:
         while True:
             self._mark(await self._skips.next_copied())
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Until the event or the time, whichever is first; the event is clear afterwards."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return
-    finally:
-        event.clear()

@@ -39,7 +39,7 @@ class ScriptCache:
 
         Several callers share one transfer, which goes on when they are cancelled."""
         path = self._folder / script.sha256
-        if path.exists():
+        if path.exists() and path.stat().st_size == script.size_bytes:
             os.utime(path)
             return path
         task = self._fetching.get(script.sha256)
@@ -66,6 +66,9 @@ class ScriptCache:
                         break
                     digest.update(chunk)
                     file.write(chunk)
+                file.flush()
+                # After a power cut an empty file would be there under the digest, and run as a success.
+                await asyncio.to_thread(os.fsync, file.fileno())
             if length != script.size_bytes or digest.hexdigest() != script.sha256:
                 raise BadScript(
                     f"the stored script does not match its digest {script.sha256[:12]}…; upload it again"

@@ -30,7 +30,7 @@ class SkipCopier:
         self._wake = asyncio.Event()
 
     def add(self, job: Job) -> None:
-        """Copy what a job document carries; forget what it carries no more."""
+        """Copy what a job document carries."""
         for skip in job.place.skips:
             if skip.id not in self._copied:
                 self._waiting[skip.id] = (job.name, skip)
@@ -51,11 +51,13 @@ class SkipCopier:
             await self._wake.wait()
         batch = dict(list(self._waiting.items())[:BATCH])
         try:
-            return await self._copy(batch)
+            tidy = await self._copy(batch)
         except StoreUnreachable as error:
             log.warning("cannot copy skip records", action="copy_skips", error=str(error))
+            tidy = set()
+        if not tidy:
             await asyncio.sleep(BACKOFF_SECONDS)
-            return set()
+        return tidy
 
     async def _copy(self, batch: dict[str, tuple[str, Skip]]) -> set[str]:
         by_database: dict[str, list[str]] = {}

@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from dcron.domain.documents import claim_body, claim_of, outcome_body, outcome_of
 from dcron.domain.errors import SetupError, SpoolFull
 from dcron.domain.model import Claim, Outcome
@@ -32,6 +34,8 @@ from dcron.domain.model import Claim, Outcome
 __all__ = ["Entry", "Spool"]
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class Spool:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.id = self._read_id()
         except BlockingIOError as error:
+            self.close()
             raise SetupError(
                 f"spool {self.folder} is in use by another dcron node; give each its own"
             ) from error
@@ -75,9 +80,11 @@ class Spool:
 
     def _read_id(self) -> str:
         path = self.folder / "id"
-        if not path.exists():
-            _write_json(path, {"id": secrets.token_hex(8)})
-        return str(json.loads(path.read_text())["id"])
+        body = _read_json(path)
+        if body is None:
+            body = {"id": secrets.token_hex(8)}
+            _write_json(path, body)
+        return str(body["id"])
 
     def close(self) -> None:
         """Let go of the folder."""
@@ -88,14 +95,16 @@ class Spool:
     def add(self, claims: Iterable[Claim]) -> list[Entry]:
         """Note attempts before they are claimed. SpoolFull: none of them is noted."""
         entries = [Entry(claim, self._attempts / f"{claim.execution_id}:{claim.token}") for claim in claims]
+        made: list[Path] = []
         try:
             for entry in entries:
                 entry.folder.mkdir(mode=0o700)
+                made.append(entry.folder)
                 body = {"execution": entry.claim.execution_id, **claim_body(entry.claim)}
                 _write_json(entry.folder / "attempt.json", body)
         except OSError as error:
-            for entry in entries:
-                shutil.rmtree(entry.folder, ignore_errors=True)
+            for folder in made:
+                shutil.rmtree(folder, ignore_errors=True)
             if error.errno in _DISK_FULL:
                 raise SpoolFull(f"spool {self.folder} is full") from error
             raise SpoolFull(f"spool {self.folder} cannot be written: {error.strerror}") from error
@@ -113,14 +122,19 @@ class Spool:
         return outcome_of(body) if body is not None else None
 
     def entries(self) -> list[Entry]:
-        """All attempts that the folder holds; half-made ones, which nobody can have claimed, are removed."""
+        """All attempts that the folder holds.
+
+        Half-made ones, which nobody can have claimed, and half-removed ones are removed."""
         found = []
         for folder in sorted(self._attempts.iterdir()):
             body = _read_json(folder / "attempt.json")
-            if body is None:
-                shutil.rmtree(folder)
-            else:
+            if body is not None:
                 found.append(Entry(claim_of(body["execution"], body), folder))
+                continue
+            try:
+                shutil.rmtree(folder)
+            except OSError as error:
+                log.warning("cannot remove", action="open_spool", folder=str(folder), error=str(error))
         return found
 
     def mark_log_stored(self, entry: Entry) -> None:
@@ -132,7 +146,9 @@ class Spool:
         return (entry.folder / "log.stored").exists()
 
     def remove(self, entry: Entry) -> None:
-        """Both stores have everything."""
+        """Both stores have everything. Raises OSError."""
+        # First what makes it an attempt: a crash must not leave one without its outcome or log.
+        (entry.folder / "attempt.json").unlink(missing_ok=True)
         shutil.rmtree(entry.folder)
 
 

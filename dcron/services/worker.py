@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from datetime import datetime
+from typing import Any
 
 import structlog
 
@@ -24,6 +25,9 @@ __all__ = ["Worker"]
 
 SCRIPT_PATIENCE_SECONDS = 2.0
 """How long an offer waits for its script; after that the worker refuses, and goes on fetching."""
+OFFER_AGE_SECONDS = 4.0
+"""An offer that got this old (CLOCK_BOOTTIME) before its claim is refused: the node was paused, and the
+leader is about to believe that no claim can come of it any more."""
 
 log = structlog.get_logger()
 
@@ -53,26 +57,33 @@ class Worker:
         self._clock = clock
         self._deciding: dict[str, asyncio.Future[OfferAnswer]] = {}
         self._begun: set[asyncio.Task[None]] = set()
+        self._writing_off: set[str] = set()
         self.ready = False
 
     async def offer(
         self, node_id: str, term: int, leader_id: str, attempts: Sequence[OfferedAttempt]
     ) -> list[OfferAnswer]:
         """One answer for each attempt, in order."""
+        if node_id == self._node_id:
+            # Even where nothing is taken: whoever has seen a term takes no offer of an older one.
+            self._local.saw_term(term)
         refusal = self._refusal(node_id, term)
         if refusal is not None:
             return [refusal] * len(attempts)
-        self._local.saw_term(term)
         log.debug("offered", action="offer", leader=leader_id, term=term, attempts=len(attempts))
         futures = [self._decide(attempt) for attempt in attempts]
         fresh = [
             (attempt, future) for attempt, (future, is_new) in zip(attempts, futures, strict=True) if is_new
         ]
         if fresh:
-            task = asyncio.create_task(self._take(term, fresh))
-            self._begun.add(task)
-            task.add_done_callback(self._begun.discard)
+            self._begin(self._take(term, fresh))
         return list(await asyncio.gather(*(asyncio.shield(future) for future, _ in futures)))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have something done whoever asked for it goes away or not."""
+        task = asyncio.create_task(work)
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
 
     def _refusal(self, node_id: str, term: int) -> OfferAnswer | None:
         """Why nothing at all is taken now."""
@@ -92,7 +103,7 @@ class Worker:
         if under_way is not None:
             return under_way, False
         future: asyncio.Future[OfferAnswer] = asyncio.get_running_loop().create_future()
-        if self._executor.entry_of(attempt.execution_id) is not None:
+        if self._executor.has_begun(attempt.execution_id):
             future.set_result(OfferAnswer(OfferResult.ACCEPTED, "claimed before"))
         elif attempt.scheduled_at < self._local.floor:
             future.set_result(OfferAnswer(OfferResult.UNABLE, "it is from before the retention floor"))
@@ -107,22 +118,31 @@ class Worker:
         """Find the answers of attempts that are new here, and start what is claimed."""
         answers: dict[str, OfferAnswer] = {}
         try:
-            attempts = [attempt for attempt, _ in fresh]
-            scripts = await self._fetch_scripts({attempt.specification.script for attempt in attempts})
-            possible = []
-            for attempt in attempts:
-                path = scripts[attempt.specification.script.sha256]
-                if isinstance(path, OfferAnswer):
-                    answers[attempt.execution_id] = path
-                else:
-                    possible.append((attempt, path))
-            if possible:
-                answers |= await self._claim(term, possible)
+            answers = await self._answers(term, [attempt for attempt, _ in fresh])
+        except Exception:
+            log.exception("cannot take an offer", action="offer", term=term, attempts=len(fresh))
         finally:
             unable = OfferAnswer(OfferResult.UNABLE, "the node failed to take it; see its log")
             for attempt, future in fresh:
                 del self._deciding[attempt.execution_id]
                 future.set_result(answers.get(attempt.execution_id, unable))
+
+    async def _answers(self, term: int, attempts: list[OfferedAttempt]) -> dict[str, OfferAnswer]:
+        """Fetch the scripts, then claim and start what can be run."""
+        offered_boottime = self._clock.boottime()
+        scripts = await self._fetch_scripts({attempt.specification.script for attempt in attempts})
+        if self._clock.boottime() - offered_boottime > OFFER_AGE_SECONDS:
+            late = OfferAnswer(OfferResult.UNABLE, "the node was paused, and the offer is too old by now")
+            return {attempt.execution_id: late for attempt in attempts}
+        answers: dict[str, OfferAnswer] = {}
+        possible = []
+        for attempt in attempts:
+            path = scripts[attempt.specification.script.sha256]
+            if isinstance(path, OfferAnswer):
+                answers[attempt.execution_id] = path
+            else:
+                possible.append((attempt, path))
+        return answers | await self._claim(term, possible) if possible else answers
 
     async def _fetch_scripts(self, scripts: set[Script]) -> dict[str, str | BadScript | OfferAnswer]:
         """Path of each script by digest; why not, when it can never be had or cannot be had now.
@@ -189,7 +209,7 @@ class Worker:
         )
 
     async def _write_claims(self, entries: list[Entry]) -> set[str]:
-        """Tokens of the claims that got a plain success; an unreachable store gives none."""
+        """Tokens of the claims that got a plain success; where there is no answer, there is none."""
         by_database: dict[str, list[Entry]] = {}
         for entry in entries:
             by_database.setdefault(executions_database(entry.claim.scheduled_at), []).append(entry)
@@ -201,6 +221,10 @@ class Worker:
             except StoreUnreachable as error:
                 log.warning("cannot claim", action="claim", error=str(error))
                 continue
+            except Exception:
+                # They may be stored: each is to get its outcome, like any other that was not won.
+                log.exception("cannot claim", action="claim", database=database)
+                continue
             won |= {entry.claim.token for entry, result in zip(group, results, strict=True) if result.done}
         return won
 
@@ -209,8 +233,8 @@ class Worker:
         return await self._executor.cancel(execution_id)
 
     async def known_tokens(self, node_id: str, claims: Sequence[ClaimReference]) -> frozenset[str]:
-        """Which claims of this node it still holds. The others it writes off as lost: their spool entry
-        is gone (a new disk, a wiped folder), so nobody will ever tell how they ended."""
+        """Which claims of this node it still holds. The others it goes on to write off as lost: their spool
+        entry is gone (a new disk, a wiped folder), so nobody will ever tell how they ended."""
         if node_id != self._node_id or not self.ready:
             return frozenset(claim.token for claim in claims)
         known = {
@@ -218,10 +242,23 @@ class Worker:
             for claim in claims
             if claim.execution_id in self._deciding or self._executor.holds(claim.token)
         }
-        for claim in claims:
-            if claim.token not in known:
-                await self._write_off(claim)
+        lost = [claim for claim in claims if claim.token not in known | self._writing_off]
+        if lost:
+            self._writing_off.update(claim.token for claim in lost)
+            self._begin(self._write_off_all(lost))
         return frozenset(known)
+
+    async def _write_off_all(self, references: list[ClaimReference]) -> None:
+        """What cannot be written off now comes again with the leader's next question."""
+        try:
+            for reference in references:
+                await self._write_off(reference)
+        except (StoreUnreachable, SpoolFull) as error:
+            log.warning("cannot write off", action="write_off", error=str(error))
+        except Exception:
+            log.exception("cannot write off", action="write_off")
+        finally:
+            self._writing_off.difference_update(reference.token for reference in references)
 
     async def _write_off(self, reference: ClaimReference) -> None:
         parts = split_execution_id(reference.execution_id)
@@ -242,4 +279,9 @@ class Worker:
         entry = self._executor.entry_of(execution_id)
         if entry is None:
             raise NotFound(f"execution {execution_id} is not in the spool of {self._node_id}")
-        return follow_file(entry.log_path, offset, lambda: follow and self._executor.is_running(entry))
+        return follow_file(
+            entry.log_path,
+            offset,
+            self._executor.max_log_bytes,
+            lambda: follow and self._executor.is_running(entry),
+        )

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import pytest
@@ -14,8 +15,14 @@ import pytest
 from dcron.adapters.couchdb import CouchDocumentStore, CouchSettings, parse_couchdb_url
 from dcron.adapters.memory import MemoryDocumentStore
 from dcron.adapters.sqlite import SqliteDocumentStore
+from dcron.domain.errors import StoreUnreachable
 from dcron.ports import DocumentStore
 from tests.couchdb_server import CouchServer, CouchUnavailable
+
+SETTLE_SECONDS = 20
+POLL_SECONDS = 0.05
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -31,8 +38,21 @@ class Backend:
     async def open(self) -> DocumentStore:
         store = self.make()
         self.opened.append(store)
-        await store.prepare()
+        await self.insist(store.prepare)
         return store
+
+    async def insist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Call as the services do. The nodes of a cluster learn one after the other that a database
+        was made or dropped, and give errors until they have."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + SETTLE_SECONDS
+        while True:
+            try:
+                return await call()
+            except StoreUnreachable:
+                if self.one_copy or loop.time() > until:
+                    raise
+            await asyncio.sleep(POLL_SECONDS)
 
     async def close(self) -> None:
         for store in self.opened:

@@ -26,6 +26,13 @@ async def read_one(store, database, document_id):
     return leaves
 
 
+def refused(result, backend):
+    """Whether somebody else was first. A copy of a cluster that has not heard of it yet takes the late
+    document, as a leaf without a quorum."""
+    expected = {WriteKind.LOST} if backend.one_copy else {WriteKind.LOST, WriteKind.UNSURE}
+    return result.kind in expected
+
+
 async def settles(ask, expected):
     """Whether a hint comes to say what is expected: those of a cluster may be seconds old."""
     loop = asyncio.get_running_loop()
@@ -99,12 +106,14 @@ class TestWrite:
         assert result.revision != first
         assert await read_one(store, JOBS, "a") == (Document("a", {"n": 2}, result.revision),)
 
-    async def test_an_update_of_a_stale_revision_is_lost_and_changes_nothing(self, store):
+    async def test_an_update_of_a_stale_revision_is_lost_and_changes_nothing(self, store, backend):
         first = await create(store, JOBS, "a", n=1)
         [second] = await store.write(JOBS, [Document("a", {"n": 2}, first)])
         [stale] = await store.write(JOBS, [Document("a", {"n": 3}, first)])
-        assert stale.kind is WriteKind.LOST
-        assert await read_one(store, JOBS, "a") == (Document("a", {"n": 2}, second.revision),)
+        assert refused(stale, backend)
+        leaves = await read_one(store, JOBS, "a")
+        assert Document("a", {"n": 2}, second.revision) in leaves
+        assert len(leaves) == 1 or stale.kind is WriteKind.UNSURE
 
     @pytest.mark.parametrize(
         "revision",
@@ -122,18 +131,19 @@ class TestWrite:
         created = await store.write(JOBS, [Document(name, {}) for name in ids])
         assert {result.kind for result in created} == {WriteKind.DONE}
 
-    async def test_a_create_of_what_exists_is_lost(self, store):
+    async def test_a_create_of_what_exists_is_lost(self, store, backend):
         await create(store, JOBS, "a", n=1)
         [result] = await store.write(JOBS, [Document("a", {"n": 2})])
-        assert result.kind is WriteKind.LOST
+        assert refused(result, backend)
 
-    async def test_a_deleted_document_is_not_read_and_can_be_created_again(self, store):
+    async def test_a_deleted_document_is_not_read_and_can_be_created_again(self, store, backend):
         first = await create(store, JOBS, "a", n=1)
         [deletion] = await store.write(JOBS, [Document("a", {}, first, deleted=True)])
         assert deletion.done
         assert await read_one(store, JOBS, "a") == ()
-        [stale] = await store.write(JOBS, [Document("a", {"n": 2}, first)])
-        assert stale.kind is WriteKind.LOST
+        if backend.one_copy:  # a copy that has not heard of the deletion would take this
+            [stale] = await store.write(JOBS, [Document("a", {"n": 2}, first)])
+            assert stale.kind is WriteKind.LOST
         again = await create(store, JOBS, "a", n=3)
         assert again not in {first, deletion.revision}
         assert await read_one(store, JOBS, "a") == (Document("a", {"n": 3}, again),)
@@ -410,7 +420,7 @@ class TestChanges:
 class TestDatabases:
     async def test_several_nodes_may_prepare_at_once_and_again(self, backend):
         stores = await asyncio.gather(*(backend.open() for _ in range(3)))
-        await asyncio.gather(*(store.prepare() for store in stores))
+        await asyncio.gather(*(backend.insist(store.prepare) for store in stores))
         await create(stores[0], JOBS, "a", next_at="x")
         assert await settles(lambda: keys(stores[2]), ["x"])
 
@@ -449,10 +459,10 @@ class TestDatabases:
         writer, other = await backend.open(), await backend.open()
         revision = await create(writer, MONTH, "old", state_at="x")
         await other.drop(MONTH)
-        results = await writer.write(
-            MONTH, [Document("new", {"state_at": "y"}), Document("old", {}, revision)]
-        )
-        assert [result.kind for result in results] == [WriteKind.DONE, WriteKind.LOST]
+        stale = [Document("old", {}, revision)]
+        [lost] = await backend.insist(lambda: writer.write(MONTH, stale))
+        assert lost.kind is WriteKind.LOST
+        await create(writer, MONTH, "new", state_at="y")
         assert await settles(lambda: keys(other, "state_at", MONTH), ["y"])
 
     async def test_only_months_can_be_dropped(self, store):

@@ -10,6 +10,8 @@ import pytest
 
 from tests.couchdb_server import CouchServer, CouchUnavailable
 from tests.object_stores import S3_KINDS, S3Access, S3Servers
+from tests.s3_server import S3Server
+from tests.swift_venv import SwiftUnavailable
 from tests.system.cluster import Cluster
 
 
@@ -38,9 +40,39 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Access]:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, couch_url: str, s3: S3Access, request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """Three nodes that serve, with a leader; on failure, the ends of their logs are shown."""
-    made = Cluster(tmp_path, couch_url, s3.url, s3.environment)
+def cluster(tmp_path: Path, couch_url: str, s3: S3Access) -> Iterator[Cluster]:
+    """Three nodes that serve, with a leader."""
+    yield from serving(Cluster(tmp_path, couch_url, s3.url, s3.environment))
+
+
+@pytest.fixture
+def outage_cluster(tmp_path: Path, s3: S3Access) -> Iterator[tuple[Cluster, CouchServer]]:
+    """Three nodes on a document store of their own, which the test may take away."""
+    try:
+        with CouchServer(tmp_path / "couchdb") as server:
+            for cluster in serving(Cluster(tmp_path, server.url, s3.url, s3.environment)):
+                yield cluster, server
+    except CouchUnavailable as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def object_outage_cluster(tmp_path: Path, couch_url: str) -> Iterator[tuple[Cluster, S3Server]]:
+    """Three nodes on an object store of their own, which the test may take away."""
+    server = S3Server(tmp_path / "s3")
+    try:
+        server.start()
+    except SwiftUnavailable as reason:
+        pytest.skip(str(reason))
+    try:
+        for cluster in serving(Cluster(tmp_path, couch_url, server.url, server.environment)):
+            yield cluster, server
+    finally:
+        server.stop()
+
+
+def serving(made: Cluster) -> Iterator[Cluster]:
+    """A cluster while it runs; on failure, the ends of its logs are shown."""
     try:
         made.start()
         yield made

@@ -31,10 +31,6 @@ UID = new_ulid(START, b"j" * 10)
 HOURLY = Specification(schedule="0 * * * *", script=Script("0" * 64, 10))
 DAILY = replace(HOURLY, schedule="0 6 * * *")
 HOUR = timedelta(hours=1)
-CLIENT_COUNTS_AS_PROGRESS = pytest.mark.xfail(
-    reason="a client's change counts as progress of the schedule, so merge drops what the leader launched"
-)
-MERGE_CUTS = pytest.mark.xfail(reason="merge cuts waiting runs and skip records at the bound of one branch")
 SETTINGS = Settings(1, datetime(2000, 1, 1, tzinfo=UTC))
 
 
@@ -229,7 +225,6 @@ class TestMerging:
         assert merged.place.next_at == hour(16)
         assert [skip.reason for skip in merged.place.skips] == [SkipReason.PAUSED]
 
-    @CLIENT_COUNTS_AS_PROGRESS
     def test_a_launch_survives_a_pause_on_another_branch(self) -> None:
         job = planned_idle()
         launched = planned(job, hour(13))
@@ -240,7 +235,6 @@ class TestMerging:
             assert merged.place.active == launched.place.active
             assert merged.place.paused_from == hour(14)
 
-    @CLIENT_COUNTS_AS_PROGRESS
     def test_a_launch_survives_several_changes_on_another_branch(self) -> None:
         job = planned_idle()
         launched = planned(job, hour(13))
@@ -250,7 +244,6 @@ class TestMerging:
             assert merged.place.active == launched.place.active
             assert len(merged.place.waiting) == 2
 
-    @MERGE_CUTS
     def test_no_run_that_was_promised_is_dropped(self) -> None:
         job = job_at_start()
         leaves = []
@@ -261,7 +254,6 @@ class TestMerging:
             leaves.append(leaf)
         assert len(changes.merge(leaves).place.waiting) == 2 * MAX_WAITING_RUNS
 
-    @MERGE_CUTS
     def test_no_skip_is_dropped(self) -> None:
         leaves = []
         for branch in range(2):

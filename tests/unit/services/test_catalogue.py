@@ -413,3 +413,14 @@ class TestUploading:
 
     async def test_a_known_script_needs_no_upload(self, catalogue: Catalogue) -> None:
         assert (await catalogue.prepare_upload(SCRIPT.sha256, len(SCRIPT_TEXT))).present
+
+
+async def test_a_branch_of_an_earlier_job_of_that_name_does_not_come_back(
+    catalogue: Catalogue, store: SplitStore, job: Job
+) -> None:
+    earlier = replace(job, uid=new_ulid(START - timedelta(days=9), b"e" * 10), revision=77)
+    store.branches[NAME] = [Document(NAME, job_body(earlier), "99-earlier")]
+    assert (await catalogue.get(NAME)).uid == job.uid
+    await catalogue.pause(NAME)
+    assert (await stored(store)).uid == job.uid
+    assert store.branches[NAME] == []

@@ -1,0 +1,135 @@
+"""`dcron execution`: what ran, how it ended, and what it printed."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import sys
+
+import click
+
+from dcron.cli.client import connect
+from dcron.cli.execution_views import exit_code_of, print_execution, print_executions, state_name
+from dcron.cli.following import await_outcome
+from dcron.cli.options import output_option, server_option
+from dcron.cli.output import print_json, print_note
+from dcron.cli.subjects import execution_named, job_named
+from dcron.rpc import dcron_pb2 as pb
+
+__all__ = ["execution"]
+
+_STATES = {state_name(state): state for state in pb.ExecutionState.values() if state}
+_VERDICTS = {"succeeded": pb.AS_SUCCEEDED, "failed": pb.AS_FAILED, "retry": pb.AS_RETRY}
+
+
+@click.group()
+def execution() -> None:
+    """See what ran, its result and its log."""
+
+
+@execution.command("list")
+@click.option("--job", default="", metavar="NAME", help="Only those of one job.")
+@click.option("--state", type=click.Choice(list(_STATES)), help="Only those in one state.")
+@click.option(
+    "-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most this many."
+)
+@output_option
+@server_option
+def list_executions(job: str, state: str | None, limit: int, output: str) -> None:
+    """List executions, newest first."""
+    wanted = _STATES[state] if state else pb.EXECUTION_STATE_UNSPECIFIED
+    request = pb.ListExecutionsRequest(job=job, state=wanted, limit=limit)
+    with connect() as client:
+        found = client.read(lambda public: public.ListExecutions, request, job_named(job))
+    if output == "json":
+        print_json(found)
+        return
+    print_executions(found.executions)
+    if not found.executions:
+        print_note("no executions found")
+
+
+@execution.command()
+@click.argument("execution_id", metavar="ID")
+@output_option
+@server_option
+def show(execution_id: str, output: str) -> None:
+    """Show one execution: its times, its result, what it used."""
+    with connect() as client:
+        request = pb.GetExecutionRequest(id=execution_id)
+        found = client.read(lambda public: public.GetExecution, request, execution_named(execution_id))
+    if output == "json":
+        print_json(found)
+    else:
+        print_execution(found)
+
+
+@execution.command()
+@click.argument("execution_id", metavar="ID")
+@click.option("--follow", "-f", is_flag=True, help="Go on while the script runs.")
+@server_option
+@click.pass_context
+def log(context: click.Context, execution_id: str, follow: bool) -> None:
+    """Print the log of an execution, byte for byte, and exit as the script did.
+
+    While it runs, without --follow, what there is so far is printed and the exit code is 0. Otherwise it
+    is the script's own, 128 + n when signal n ended it, 124 when it timed out, 130 when it was cancelled,
+    1 when it was lost.
+    """
+    with connect() as client:
+        for data in client.read_log(execution_id, follow=follow):
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        if follow:
+            found = await_outcome(client, execution_id)
+        else:
+            request = pb.GetExecutionRequest(id=execution_id)
+            found = client.read(lambda public: public.GetExecution, request, execution_named(execution_id))
+    still_runs = found.state == pb.RUNNING and not found.verdict
+    context.exit(0 if still_runs else exit_code_of(found))
+
+
+@execution.command()
+@click.argument("execution_id", metavar="ID")
+@server_option
+def cancel(execution_id: str) -> None:
+    """Stop a running execution and all it left behind: TERM, then KILL after the job's grace."""
+    with connect() as client:
+        request = pb.CancelExecutionRequest(id=execution_id)
+        answer = client.write(lambda public: public.CancelExecution, request, execution_named(execution_id))
+    print(f"asked {answer.node_id} to stop {execution_id}")
+
+
+@execution.command()
+@click.argument("execution_id", metavar="ID")
+@click.option(
+    "--as", "verdict", required=True, type=click.Choice(list(_VERDICTS)), help="How it ended, or what to do."
+)
+@click.option("--reason", default="", help="Why; kept with the execution.")
+@server_option
+def resolve(execution_id: str, verdict: str, reason: str) -> None:
+    """Say how an execution ended that dcron cannot know the end of, so that its job goes on.
+
+    For one whose node is gone and that has no timeout. Make sure that the script does not run any more
+    before you say 'retry'.
+
+    \b
+    Example:
+      dcron execution resolve ID --as failed --reason 'node2 was scrapped'
+    """
+    request = pb.ResolveExecutionRequest(
+        id=execution_id, verdict=_VERDICTS[verdict], by=_whoami(), reason=reason
+    )
+    with connect() as client:
+        client.write(lambda public: public.ResolveExecution, request, execution_named(execution_id))
+    print(f"resolved {execution_id} as {verdict}")
+
+
+def _whoami() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        # In a container there may be no name for this uid.
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

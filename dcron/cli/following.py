@@ -1,0 +1,118 @@
+"""Waits for what runs elsewhere to end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from dcron.cli.client import Client
+from dcron.cli.execution_views import is_settled
+from dcron.cli.failures import CommandFailed, NotFoundFailure, UnreachableFailure
+from dcron.cli.subjects import execution_named, job_named
+from dcron.rpc import dcron_pb2 as pb
+
+__all__ = ["await_occurrence", "await_outcome"]
+
+FIRST_PAUSE_SECONDS = 0.05
+PAUSE_GROWTH = 1.5
+MAX_PAUSE_SECONDS = 2.0
+PATIENCE_SECONDS = 30.0
+"""How long nodes may be away, or an occurrence without a trace, before waiting is given up."""
+MAX_ATTEMPTS = 10_000
+"""More than any occurrence can have: failures, losses and a person's retries together."""
+
+_Answer = TypeVar("_Answer")
+
+
+def await_outcome(client: Client, execution_id: str) -> pb.Execution:
+    """One execution once it is settled, which is to be soon: its log has ended."""
+    request = pb.GetExecutionRequest(id=execution_id)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    for _ in _pauses():
+        found = client.read(lambda public: public.GetExecution, request, execution_named(execution_id))
+        if is_settled(found):
+            return found
+        if time.monotonic() > deadline:
+            break
+    raise CommandFailed(
+        f"the log has ended, but the outcome has not arrived yet; "
+        f"see 'dcron execution show {execution_id}' later"
+    )
+
+
+def await_occurrence(client: Client, job: str, first_attempt_id: str) -> pb.Execution:
+    """The attempt that settles the occurrence, however many it takes and however long."""
+    prefix = first_attempt_id.rpartition(":")[0] + ":"
+    traced_at = answered_at = time.monotonic()
+    for _ in _pauses():
+        try:
+            settled, traced = _look(client, job, prefix)
+        except UnreachableFailure:
+            if time.monotonic() > answered_at + PATIENCE_SECONDS:
+                raise
+            continue
+        answered_at = time.monotonic()
+        if settled is not None:
+            return settled
+        if traced:
+            traced_at = answered_at
+        elif answered_at > traced_at + PATIENCE_SECONDS:
+            break
+    raise CommandFailed(
+        f"the run of job {job!r} left no trace: the job was probably deleted or changed before it started"
+    )
+
+
+def _look(client: Client, name: str, prefix: str) -> tuple[pb.Execution | None, bool]:
+    """The settling attempt if there is one, and whether there is any trace of the occurrence."""
+    job = _or_none(
+        lambda: client.read(lambda public: public.GetJob, pb.GetJobRequest(name=name), job_named(name))
+    )
+    if job is not None:
+        uid, key = prefix.split(":")[:2]
+        waits = job.uid == uid and key in job.waiting_request_ids
+        if waits or job.active.execution_id.startswith(prefix):
+            return None, True
+        if job.last.execution_id.startswith(prefix):
+            found = _execution(client, job.last.execution_id)
+            # An attempt that was given up before anybody claimed it has no record of its own.
+            return found or pb.Execution(id=job.last.execution_id, job=name, state=job.last.state), True
+    # Later occurrences have taken its place in the job, or the job is gone.
+    newest = _newest_attempt(client, prefix)
+    if newest is None:
+        return None, False
+    return (newest if is_settled(newest) else None), True
+
+
+def _newest_attempt(client: Client, prefix: str) -> pb.Execution | None:
+    newest = None
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        found = _execution(client, f"{prefix}{attempt:03d}")
+        if found is None:
+            break
+        newest = found
+    return newest
+
+
+def _execution(client: Client, execution_id: str) -> pb.Execution | None:
+    request = pb.GetExecutionRequest(id=execution_id)
+    return _or_none(
+        lambda: client.read(lambda public: public.GetExecution, request, execution_named(execution_id))
+    )
+
+
+def _or_none(ask: Callable[[], _Answer]) -> _Answer | None:
+    try:
+        return ask()
+    except NotFoundFailure:
+        return None
+
+
+def _pauses() -> Iterator[None]:
+    """Yields at once, and then after growing pauses, for ever."""
+    pause_seconds = FIRST_PAUSE_SECONDS
+    while True:
+        yield
+        time.sleep(pause_seconds)
+        pause_seconds = min(pause_seconds * PAUSE_GROWTH, MAX_PAUSE_SECONDS)

@@ -1,0 +1,106 @@
+"""Jobs as tables and details."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from datetime import UTC
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from dcron.cli.durations import format_duration
+from dcron.cli.output import format_labels, format_time, print_details, print_table
+from dcron.rpc import dcron_pb2 as pb
+
+__all__ = ["format_time_in", "next_line", "print_job", "print_jobs"]
+
+
+def print_jobs(jobs: Sequence[pb.Job]) -> None:
+    """One line for each job."""
+    rows = [
+        (
+            job.name,
+            job.specification.schedule,
+            job.specification.timezone,
+            format_time(job.next_at),
+            _state(job),
+            _last(job),
+        )
+        for job in jobs
+    ]
+    print_table(("NAME", "SCHEDULE", "TIMEZONE", "NEXT", "STATE", "LAST"), rows)
+
+
+def print_job(job: pb.Job) -> None:
+    """All there is to say of one job."""
+    wanted = job.specification
+    print_details(
+        [
+            ("name", job.name),
+            ("state", _state(job)),
+            ("schedule", f"{wanted.schedule} ({wanted.timezone})"),
+            ("next", format_time_in(job.next_at, wanted.timezone) if job.HasField("next_at") else ""),
+            ("waits because", job.waiting_reason),
+            ("active", job.active.execution_id),
+            ("manual runs waiting", ", ".join(job.waiting_request_ids)),
+            ("last", _last(job)),
+            ("last execution", job.last.execution_id),
+            ("interpreter", wanted.interpreter or "the script's own #! line"),
+            ("script", f"{wanted.script.file_name} ({wanted.script.size_bytes} bytes)"),
+            ("script sha256", wanted.script.sha256),
+            ("arguments", shlex.join(wanted.arguments)),
+            ("environment", format_labels(dict(wanted.environment))),
+            ("labels", format_labels(dict(wanted.labels))),
+            ("timeout", _timeout(wanted)),
+            ("attempts at most", str(wanted.max_attempts)),
+            ("retries of failures", str(wanted.failure_retries)),
+            ("revision", f"{job.revision} of {format_time(job.changed_at)}"),
+            ("created", format_time(job.created_at)),
+            ("uid", job.uid),
+        ]
+    )
+
+
+def next_line(job: pb.Job) -> str:
+    """When a job runs next, in words."""
+    if job.paused:
+        return f"paused; start it with 'dcron job resume {job.name}'"
+    if not job.HasField("next_at"):
+        return "its schedule has no further occurrence"
+    return f"next at {format_time_in(job.next_at, job.specification.timezone)}"
+
+
+def format_time_in(instant: Timestamp, timezone: str) -> str:
+    """An instant in a job's timezone and in UTC; in UTC alone where this machine lacks that timezone."""
+    in_utc = format_time(instant)
+    try:
+        zone = ZoneInfo(timezone or "UTC")
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return in_utc
+    local = instant.ToDatetime(tzinfo=UTC).astimezone(zone)
+    if zone.key == "UTC":
+        return in_utc
+    return f"{local:%Y-%m-%d %H:%M:%S} {zone.key} ({in_utc})"
+
+
+def _state(job: pb.Job) -> str:
+    if job.HasField("active"):
+        state = f"waiting: {job.waiting_reason}" if job.waiting_reason else "running"
+        return f"{state} (paused)" if job.paused else state
+    if job.paused:
+        return "paused"
+    return f"waiting: {job.waiting_reason}" if job.waiting_reason else "idle"
+
+
+def _last(job: pb.Job) -> str:
+    if not job.HasField("last"):
+        return ""
+    return f"{pb.ExecutionState.Name(job.last.state).lower()} {format_time(job.last.settled_at)}"
+
+
+def _timeout(wanted: pb.Specification) -> str:
+    if not wanted.timeout_seconds:
+        return "none: no limit, and no retry when the node is lost"
+    grace = format_duration(wanted.grace_seconds)
+    return f"{format_duration(wanted.timeout_seconds)}, then TERM, and KILL {grace} later"

@@ -1,0 +1,38 @@
+"""Nodes as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dcron.cli.output import format_labels, format_time, print_table
+from dcron.rpc import dcron_pb2 as pb
+
+__all__ = ["print_nodes"]
+
+
+def print_nodes(nodes: Sequence[pb.Node]) -> None:
+    """One line for each."""
+    rows = [
+        (
+            node.id,
+            node.address,
+            _state(node),
+            f"{node.running}/{node.slots}",
+            format_labels(dict(node.labels)),
+            node.version,
+            format_time(node.renewed_at),
+            _remarks(node),
+        )
+        for node in nodes
+    ]
+    print_table(("ID", "ADDRESS", "STATE", "RUNNING", "LABELS", "VERSION", "RENEWED", "REMARKS"), rows)
+
+
+def _state(node: pb.Node) -> str:
+    state = "silent" if not node.alive else "leading" if node.leading else "alive"
+    return f"{state}, draining" if node.draining else state
+
+
+def _remarks(node: pb.Node) -> str:
+    spooled = [f"{node.spooled} results wait for the stores"] if node.spooled else []
+    return "; ".join([*spooled, *node.warnings])

@@ -1,0 +1,54 @@
+"""`dcron node`: the machines."""
+
+from __future__ import annotations
+
+import click
+
+from dcron.cli.client import connect
+from dcron.cli.node_views import print_nodes
+from dcron.cli.options import output_option, server_option
+from dcron.cli.output import print_json
+from dcron.cli.subjects import NODES, node_named
+from dcron.rpc import dcron_pb2 as pb
+
+__all__ = ["node"]
+
+
+@click.group()
+def node() -> None:
+    """See the nodes, and take them out of service."""
+
+
+@node.command("list")
+@output_option
+@server_option
+def list_nodes(output: str) -> None:
+    """List all nodes that have joined, as the answering node sees them."""
+    with connect() as client:
+        found = client.read(lambda public: public.ListNodes, pb.ListNodesRequest(), NODES)
+    if output == "json":
+        print_json(found)
+    else:
+        print_nodes(found.nodes)
+
+
+@node.command()
+@click.argument("node_id", metavar="NODE")
+@server_option
+def drain(node_id: str) -> None:
+    """Give a node no new executions; those that it runs go on."""
+    with connect() as client:
+        request = pb.DrainNodeRequest(id=node_id)
+        found = client.write(lambda public: public.DrainNode, request, node_named(node_id))
+    print(f"draining node {node_id}; {found.running} of its executions still run")
+
+
+@node.command()
+@click.argument("node_id", metavar="NODE")
+@server_option
+def undrain(node_id: str) -> None:
+    """Give a node executions again."""
+    with connect() as client:
+        request = pb.UndrainNodeRequest(id=node_id)
+        client.write(lambda public: public.UndrainNode, request, node_named(node_id))
+    print(f"node {node_id} takes executions again")

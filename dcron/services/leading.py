@@ -1,0 +1,23 @@
+"""What the elector lends to a scheduler: a term, and whether it may still be acted in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["Deposed", "Leadership"]
+
+
+class Deposed(Exception):
+    """The term is over, or can no longer be acted in; nothing is wrong with that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leadership:
+    """A term and whether it may still be acted in; ask `may_lead` right before each act."""
+
+    term: int
+    node_id: str
+    may_lead: Callable[[], bool]
+    look: Callable[[], None]
+    """Have the elector look at once whether somebody else leads."""

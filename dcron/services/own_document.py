@@ -1,0 +1,86 @@
+"""This node's own document in the cluster, which no other node may write."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from dcron.domain.documents import node_key
+from dcron.domain.errors import SetupError
+from dcron.domain.nodes import NodeRecord, node_body, node_of
+from dcron.ports import CLUSTER, Clock, Document, DocumentStore, WriteKind
+
+__all__ = ["OwnDocument"]
+
+TRIES = 2
+"""Writes in one renewal: the second one over a revision that was read again."""
+
+log = structlog.get_logger()
+
+
+class OwnDocument:
+    """The document of one node id, and how two nodes under one id find out."""
+
+    def __init__(self, store: DocumentStore, clock: Clock, node_id: str) -> None:
+        self._store = store
+        self._clock = clock
+        self._node_id = node_id
+        self._key = node_key(node_id)
+        self._revision: str | None = None
+
+    async def check_unique(self, spool_id: str, lease_seconds: float) -> None:
+        """Raises SetupError when another living node has this id: it shows itself by renewing within a lease.
+
+        A document of this very spool is our own predecessor's, whose folder we could lock."""
+        leaf = await self._leaf()
+        if leaf is None:
+            return
+        self._revision = leaf.revision
+        before = node_of(self._node_id, leaf.body)
+        if before.stopped or before.spool_id == spool_id:
+            return
+        log.info("waiting to see whether this id is in use", action="join", node=self._node_id)
+        await asyncio.sleep(lease_seconds)
+        leaf = await self._leaf()
+        if leaf is not None and leaf.revision != self._revision:
+            raise SetupError(
+                f"node id {self._node_id!r} is in use at {before.address}: give each node its own"
+            )
+
+    async def write(self, record: NodeRecord) -> float | None:
+        """Renew it; the boot time from before the write, or None without a plain success.
+
+        Raises SetupError when a newer node has taken this id, or the store will never take the document."""
+        for _ in range(TRIES):
+            began_boottime = self._clock.boottime()
+            if await self._write_once(record):
+                return began_boottime
+        return None
+
+    async def _write_once(self, record: NodeRecord) -> bool:
+        """Without a plain success the revision is read again: an earlier write of ours may have arrived
+        though its answer did not."""
+        [result] = await self._store.write(CLUSTER, [Document(self._key, node_body(record), self._revision)])
+        if result.done:
+            self._revision = result.revision
+            return True
+        if result.kind is WriteKind.REJECTED:
+            raise SetupError(f"the store rejects this node's document: {result.reason}")
+        leaf = await self._leaf()
+        if leaf is not None and leaf.body["token"] != record.token and self._revision is not None:
+            other = node_of(self._node_id, leaf.body)
+            if other.started_at > record.started_at:
+                raise SetupError(
+                    f"node id {self._node_id!r} was taken by {other.address}: give each node its own"
+                )
+        self._revision = leaf.revision if leaf else None
+        return False
+
+    async def _leaf(self) -> Document | None:
+        """Its winning leaf; branches that a split store left are removed."""
+        [leaves] = await self._store.read(CLUSTER, [self._key])
+        if len(leaves) > 1:
+            losers = [Document(self._key, {}, leaf.revision, deleted=True) for leaf in leaves[1:]]
+            await self._store.write(CLUSTER, losers)
+        return leaves[0] if leaves else None

@@ -1,0 +1,53 @@
+"""A node's document says all that the node knows of itself, and is read back unchanged."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+from dcron.domain.nodes import LeaderReport, NodeRecord, Waiting, node_body, node_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+INSTANTS = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis adds the zone
+TEXT = st.text(max_size=10)
+COUNTS = st.integers(0, 10**9)
+TEXTS = st.lists(TEXT, max_size=3).map(tuple)
+REPORTS = st.builds(
+    LeaderReport,
+    alive=TEXTS,
+    waiting=st.lists(st.builds(Waiting, TEXT, TEXT, TEXT), max_size=3).map(tuple),
+    waiting_count=COUNTS,
+    attention=TEXTS,
+    active_count=COUNTS,
+)
+RECORDS = st.builds(
+    NodeRecord,
+    node_id=TEXT,
+    token=TEXT,
+    spool_id=TEXT,
+    address=TEXT,
+    version=TEXT,
+    slots=COUNTS,
+    started_at=INSTANTS,
+    renewed_at=INSTANTS,
+    running=COUNTS,
+    draining=st.booleans(),
+    labels=st.dictionaries(TEXT, TEXT, max_size=3),
+    spooled=COUNTS,
+    warnings=TEXTS,
+    leading=COUNTS,
+    resigned=COUNTS,
+    stopped=st.booleans(),
+    report=st.none() | REPORTS,
+)
+
+
+@given(RECORDS)
+def test_a_node_is_read_back_as_it_was_written(record: NodeRecord) -> None:
+    assert node_of(record.node_id, json.loads(json.dumps(node_body(record)))) == record
+
+
+@given(RECORDS)
+def test_fields_of_a_newer_version_are_ignored(record: NodeRecord) -> None:
+    assert node_of(record.node_id, {**node_body(record), "mood": "good"}) == record
