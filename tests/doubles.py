@@ -33,9 +33,21 @@ def sample_job(name: str = "job", *, schedule: str = "* * * * *", **place: objec
     return Job(name, UID, 1, specification, START, START, Place(**(fields | place)))
 
 
-def sample_claim(execution_id: str, token: str, node_id: str = "a", *, timeout_seconds: float = 60.0) -> Claim:
+def sample_claim(
+    execution_id: str, token: str, node_id: str = "a", *, timeout_seconds: float = 60.0
+) -> Claim:
     return Claim(
-        execution_id, token, node_id, "job", 1, 1, SCRIPT, START, False, START, timeout_seconds=timeout_seconds
+        execution_id,
+        token,
+        node_id,
+        "job",
+        1,
+        1,
+        SCRIPT,
+        START,
+        False,
+        START,
+        timeout_seconds=timeout_seconds,
     )
 
 
@@ -144,7 +156,8 @@ class DoubtfulStore(MemoryDocumentStore):
     """A memory store that can lose answers, fall short of a quorum, and hold branches.
 
     `kinds` is what the next writes answer, by document id, without storing anything; `branches` are
-    the leaves of documents that a split left; `before_read` and `before_write` run first."""
+    the leaves of documents that a split left; `after_read` and `during_write` run once, when the next
+    read has found what it answers, and before the next write is carried out."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -214,7 +214,8 @@ def _nobody(trouble: Sequence[str], *, connected: bool) -> UnreachableFailure:
     if connected:
         return UnreachableFailure(f"no node could answer ({reasons}); try again later", connected=True)
     return UnreachableFailure(
-        f"no node reachable ({reasons}); name one that runs with --server or DCRON_SERVER", connected=False
+        f"no node reachable ({reasons}); start one, or name one that runs with --server or DCRON_SERVER",
+        connected=False,
     )
 
 

@@ -85,7 +85,7 @@ class _Demo:
     def _start(self) -> None:
         _narrate(f"Starting {NODES} nodes; SQLite and a folder stand in for CouchDB and S3")
         self._cluster.start()
-        _until("a node leads", lambda: self._status().leader_id)
+        _until("a node leads, and all are seen alive", self._is_complete)
         self._dcron("node", "list")
 
     def _register(self) -> None:
@@ -131,7 +131,8 @@ class _Demo:
 
         def successor() -> pb.ClusterStatus | None:
             status = self._status()
-            return status if status.leader_id not in {"", leader.id} else None
+            seen_silent = any(node.id == leader.id and not node.alive for node in status.nodes)
+            return status if seen_silent and status.leader_id not in {"", leader.id} else None
 
         after = _until("another node leads", successor)
         _expect("the term has grown", after.term > before.term)
@@ -151,6 +152,10 @@ class _Demo:
         run = _until(f"the next occurrence runs, launched by {after.leader_id}", next_run)
         _narrate(f"{after.leader_id} leads now, and the next occurrence ran on {run.node_id}")
         self._dcron("execution", "list", "--job", JOB, "-n", "5")
+
+    def _is_complete(self) -> bool:
+        status = self._status()
+        return bool(status.leader_id) and sum(node.alive for node in status.nodes) == NODES
 
     def _succeeded(self) -> list[pb.Execution]:
         """Runs of the schedule that succeeded, newest first."""

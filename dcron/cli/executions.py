@@ -11,7 +11,7 @@ import click
 
 from dcron.cli.client import connect
 from dcron.cli.execution_views import exit_code_of, print_execution, print_executions, state_name
-from dcron.cli.following import await_outcome
+from dcron.cli.following import await_outcome, await_start
 from dcron.cli.options import output_option, server_option
 from dcron.cli.output import print_json, print_note
 from dcron.cli.subjects import execution_named, job_named
@@ -78,6 +78,8 @@ def log(context: click.Context, execution_id: str, follow: bool) -> None:
     1 when it was lost.
     """
     with connect() as client:
+        if follow:
+            await_start(client, execution_id)
         for data in client.read_log(execution_id, follow=follow):
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()

@@ -10,9 +10,10 @@ from dcron.cli.client import Client
 from dcron.cli.execution_views import is_settled
 from dcron.cli.failures import CommandFailed, NotFoundFailure, UnreachableFailure
 from dcron.cli.subjects import execution_named, job_named
+from dcron.domain.model import split_execution_id
 from dcron.rpc import dcron_pb2 as pb
 
-__all__ = ["await_occurrence", "await_outcome"]
+__all__ = ["await_occurrence", "await_outcome", "await_start"]
 
 FIRST_PAUSE_SECONDS = 0.05
 PAUSE_GROWTH = 1.5
@@ -23,6 +24,23 @@ MAX_ATTEMPTS = 10_000
 """More than any occurrence can have: failures, losses and a person's retries together."""
 
 _Answer = TypeVar("_Answer")
+
+
+def await_start(client: Client, execution_id: str) -> None:
+    """Return once a worker has claimed the execution; NotFoundFailure when none does in time.
+
+    One that was just asked for is not stored before it is claimed, and may wait for a free worker."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    may_come = split_execution_id(execution_id) is not None
+    request = pb.GetExecutionRequest(id=execution_id)
+    for _ in _pauses():
+        try:
+            client.read(lambda public: public.GetExecution, request, execution_named(execution_id))
+        except NotFoundFailure:
+            if not may_come or time.monotonic() > deadline:
+                raise
+        else:
+            return
 
 
 def await_outcome(client: Client, execution_id: str) -> pb.Execution:

@@ -37,8 +37,9 @@ STATE_STYLES = {
 
 
 def print_json(message: Message) -> None:
-    """The standard JSON mapping with every field that has a default; key names are camelCase."""
-    print(json_format.MessageToJson(message, always_print_fields_with_no_presence=True))
+    """The standard JSON mapping with every field that has a default; names are camelCase and sorted."""
+    # Unsorted, a field's place would depend on whether it has a value.
+    print(json_format.MessageToJson(message, always_print_fields_with_no_presence=True, sort_keys=True))
 
 
 def print_note(text: str) -> None:

@@ -34,46 +34,37 @@ _FIELD_OF_OPTION = {
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
+_SPECIFICATION_OPTIONS = (
+    click.option("--timezone", metavar="ZONE", help="Timezone of the schedule, such as Europe/Berlin."),
+    click.option(
+        "--interpreter",
+        metavar="PROGRAM",
+        help="Runs the script: bash, python3, /opt/bin/tool …; '' for the script's own #! line.",
+    ),
+    click.option(
+        "--timeout",
+        type=DURATION,
+        help="Stop an attempt after this time (30s, 5m, 1h30m) and try on another node. "
+        "0: no limit, and no retry.",
+    ),
+    click.option("--grace", type=DURATION, help="From TERM to KILL when an attempt is stopped."),
+    click.option(
+        "--max-attempts",
+        type=click.IntRange(1),
+        help="Attempts at one occurrence when they time out or are lost.",
+    ),
+    click.option("--retries", type=click.IntRange(0), help="Further attempts when the script itself fails."),
+    click.option("--arg", "argument", multiple=True, help="An argument for the script; repeatable."),
+    click.option(
+        "--env", "variable", metavar="K=V", multiple=True, help="A variable for the script; repeatable."
+    ),
+    click.option("--label", metavar="K=V", multiple=True, help="A label that a node must have; repeatable."),
+)
+
+
 def _specification_options(command: _Command) -> _Command:
     """The options that create and update share; one that is not given is None, or an empty list."""
-    for option in reversed(
-        (
-            click.option(
-                "--timezone", metavar="ZONE", help="Timezone of the schedule, such as Europe/Berlin."
-            ),
-            click.option(
-                "--interpreter",
-                metavar="PROGRAM",
-                help="Runs the script: bash, python3, /opt/bin/tool …; '' for the script's own #! line.",
-            ),
-            click.option(
-                "--timeout",
-                type=DURATION,
-                help="Stop an attempt after this time (30s, 5m, 1h30m) and try on another node. "
-                "0: no limit, and no retry.",
-            ),
-            click.option("--grace", type=DURATION, help="From TERM to KILL when an attempt is stopped."),
-            click.option(
-                "--max-attempts",
-                type=click.IntRange(1),
-                help="Attempts at one occurrence when they time out or are lost.",
-            ),
-            click.option(
-                "--retries", type=click.IntRange(0), help="Further attempts when the script itself fails."
-            ),
-            click.option("--arg", "argument", multiple=True, help="An argument for the script; repeatable."),
-            click.option(
-                "--env",
-                "variable",
-                metavar="K=V",
-                multiple=True,
-                help="A variable for the script; repeatable.",
-            ),
-            click.option(
-                "--label", metavar="K=V", multiple=True, help="A label that a node must have; repeatable."
-            ),
-        )
-    ):
+    for option in reversed(_SPECIFICATION_OPTIONS):
         command = option(command)
     return command
 

@@ -6,6 +6,7 @@ intent over the very revision it planned from: these writes take that revision a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -78,12 +79,14 @@ def request_run(job: Job, request_id: str) -> Job:
     if any(run.request_id == request_id for run in job.place.waiting):
         return job
     if len(job.place.waiting) >= MAX_WAITING_RUNS:
-        raise Overloaded(f"{MAX_WAITING_RUNS} runs of {job.name!r} wait already; try again when one has ended")
+        raise Overloaded(
+            f"{MAX_WAITING_RUNS} runs of {job.name!r} wait already; try again when one has ended"
+        )
     waiting = (*job.place.waiting, ManualRun(request_id))
     return replace(job, place=replace(_advance(job.place), waiting=waiting))
 
 
-def merge(leaves: list[Job]) -> Job:
+def merge(leaves: Sequence[Job]) -> Job:
     """One job out of the leaves that a split store left: the newest specification, the schedule that is
     furthest ahead, every skip record, and every manual run that was not settled on any leaf (running
     one twice is impossible: its claim exists).
@@ -107,7 +110,7 @@ def merge(leaves: list[Job]) -> Job:
     return replace(newest, place=place)
 
 
-def _furthest(leaves: list[Job]) -> Job:
+def _furthest(leaves: Sequence[Job]) -> Job:
     """The leaf of the newest term that has accounted for most of the schedule.
 
     First occurrences of different schedules tell nothing about that: then the one that is active."""
@@ -121,7 +124,7 @@ def _furthest(leaves: list[Job]) -> Job:
     return max(leaves, key=progress)
 
 
-def _unsettled_runs(leaves: list[Job], ahead: Job) -> tuple[ManualRun, ...]:
+def _unsettled_runs(leaves: Sequence[Job], ahead: Job) -> tuple[ManualRun, ...]:
     """Manual runs that are active or wait on any leaf, without those that the leaf ahead has beyond that."""
     active = [job.place.active.occurrence for job in leaves if job.place.active is not None]
     begun = [ManualRun(occurrence.key) for occurrence in active if occurrence.manual]

@@ -117,7 +117,9 @@ def decide(
 
 def _claim_unless(hindrance: str, why: str, lease: Lease) -> Decision:
     if hindrance:
-        return Decision(Action.FOLLOW, f"{why}, but this node may not lead: {hindrance}", lease.renewal_seconds)
+        return Decision(
+            Action.FOLLOW, f"{why}, but this node may not lead: {hindrance}", lease.renewal_seconds
+        )
     return Decision(Action.CLAIM, why, 0.0)
 
 

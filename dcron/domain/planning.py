@@ -53,7 +53,7 @@ class AttemptView:
     """What is known of an attempt from the database.
 
     `verified` says that it was read from a quorum, all leaves. Without it, only what cannot be
-    overturned counts: the outcome of a script that was seen to run proves that its token holds the claim.
+    overturned counts: the outcome of a script that was seen to run proves that its token has the claim.
     """
 
     claims: tuple[Claim, ...] = ()
@@ -148,9 +148,7 @@ def _result_of(job: Job, active: Active, view: AttemptView) -> _Result | None:
 
 def _all_have_spoken(view: AttemptView) -> bool:
     """Every claimant on every leaf has written its outcome."""
-    return (
-        view.verified and bool(view.claims) and all(claim.token in view.outcomes for claim in view.claims)
-    )
+    return view.verified and bool(view.claims) and all(claim.token in view.outcomes for claim in view.claims)
 
 
 def _by_verdict(verdict: Verdict, active: Active, nodes: tuple[str, ...]) -> _Result:
@@ -258,9 +256,7 @@ def skip_range(job: Job, until: datetime, reason: SkipReason) -> tuple[Skip, dat
     return _skip(job, [first, *rest], until, reason), next_at
 
 
-def _skip(
-    job: Job, occurrences: list[datetime], until: datetime, reason: SkipReason, into: str = ""
-) -> Skip:
+def _skip(job: Job, occurrences: list[datetime], until: datetime, reason: SkipReason, into: str = "") -> Skip:
     """One record for consecutive occurrences; `until` is its end when there are too many to count."""
     complete = len(occurrences) < MAX_STEPS
     last = occurrences[-1] if complete else floor_second(until)

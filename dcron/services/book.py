@@ -14,6 +14,7 @@ import structlog
 
 from dcron.domain.changes import merge
 from dcron.domain.documents import REVISIONS_START, job_body, job_of
+from dcron.domain.errors import StoreUnreachable
 from dcron.domain.instants import format_instant
 from dcron.domain.model import Job
 from dcron.ports import JOBS, Document, DocumentStore, WriteKind
@@ -35,6 +36,7 @@ class JobBook:
         self._store = store
         self._held: dict[str, tuple[Job, str]] = {}
         self._heap: list[tuple[datetime, str]] = []
+        self._noted: dict[str, str] = {}
         self.stale: set[str] = set()
 
     def get(self, name: str) -> Job | None:
@@ -75,9 +77,18 @@ class JobBook:
         if job.place.next_at is not None and job.place.active is None:
             heapq.heappush(self._heap, (job.place.next_at, job.name))
 
-    def _hold(self, job: Job, revision: str) -> None:
+    def _hold(self, job: Job, revision: str, before: tuple[Job, str] | None) -> None:
+        """Hold what a request brought; `before` is what was held when that request began."""
+        held = self._held.get(job.name)
+        if held is not None and held is not before and _generation(held[1]) >= _generation(revision):
+            return
         self._held[job.name] = (job, revision)
-        self.stale.discard(job.name)
+        noted = self._noted.pop(job.name, revision)
+        if noted == revision or _generation(noted) < _generation(revision):
+            self.stale.discard(job.name)
+        else:
+            # The feed has told of a later one while the request was under way.
+            self.stale.add(job.name)
         self._schedule(job)
 
     def is_known(self, document: Document) -> bool:
@@ -94,10 +105,12 @@ class JobBook:
         matters = body.get("active_since") or (next_at and next_at < format_instant(horizon))
         if document.id in self._held or (matters and not document.deleted):
             self.stale.add(document.id)
+            self._noted[document.id] = _revision(document)
 
     def forget(self, name: str) -> None:
         """Drop a job that is gone, or that is far from due."""
         self._held.pop(name, None)
+        self._noted.pop(name, None)
         self.stale.discard(name)
 
     async def poll(self, horizon: datetime) -> bool:
@@ -134,55 +147,68 @@ class JobBook:
         """Read jobs from a quorum, resolving the branches that a split store left."""
         for start in range(0, len(names), READ_BATCH):
             batch = names[start : start + READ_BATCH]
+            before = {name: self._held.get(name) for name in batch}
             for name, leaves in zip(batch, await self._store.read(JOBS, batch), strict=True):
-                if not leaves:
-                    self.forget(name)
-                elif len(leaves) == 1:
-                    self._hold(job_of(name, leaves[0].body), _revision(leaves[0]))
-                else:
+                if len(leaves) == 1:
+                    self._hold(job_of(name, leaves[0].body), _revision(leaves[0]), before[name])
+                elif leaves:
                     await self._resolve(name, leaves)
+                elif self._held.get(name) is before[name]:
+                    self.forget(name)
 
     async def _resolve(self, name: str, leaves: Sequence[Document]) -> None:
         """Write one job over the branches and delete the losing ones; stale until that is certain."""
+        self.stale.add(name)
         merged = merge([job_of(name, leaf.body) for leaf in leaves])
         log.warning("job has branches; merging them", action="merge_job", job=name, leaves=len(leaves))
         winner, *losers = leaves
+        before = self._held.get(name)
+        [written] = await self._store.write(JOBS, [Document(name, job_body(merged), winner.revision)])
+        if not written.done:
+            return
+        # Only now: what the losing branches hold must not go before it is certain elsewhere.
         results = await self._store.write(
-            JOBS,
-            [
-                Document(name, job_body(merged), winner.revision),
-                *(Document(name, {}, loser.revision, deleted=True) for loser in losers),
-            ],
+            JOBS, [Document(name, {}, loser.revision, deleted=True) for loser in losers]
         )
         if all(result.done for result in results):
-            self._hold(merged, results[0].revision or "")
-        else:
-            self._held.setdefault(name, (merged, _revision(winner)))
-            self.stale.add(name)
+            self._hold(merged, written.revision or "", before)
 
     async def write(self, jobs: Sequence[Job]) -> list[bool]:
         """Write jobs over the revisions they are held at; True for each plain success.
 
         What got no plain success is stale. After StoreUnreachable all of them are."""
-        documents = [Document(job.name, job_body(job), self._held[job.name][1]) for job in jobs]
-        self.stale.update(job.name for job in jobs)
-        results = await self._store.write(JOBS, documents)
+        before = {job.name: self._held[job.name] for job in jobs}
+        documents = [Document(job.name, job_body(job), before[job.name][1]) for job in jobs]
+        self.stale.update(before)
+        try:
+            results = await self._store.write(JOBS, documents)
+        except StoreUnreachable:
+            # Again: a reading from before this write may have come in meanwhile.
+            self.stale.update(before)
+            raise
         for job, result in zip(jobs, results, strict=True):
             if result.done:
-                self._hold(job, result.revision or "")
+                self._hold(job, result.revision or "", before[job.name])
             elif result.kind is WriteKind.REJECTED:
                 # Out of the book until the next poll: trying again at once would not end otherwise.
                 log.error("store rejects job", action="write_job", job=job.name, reason=result.reason)
                 self.forget(job.name)
+            else:
+                self.stale.add(job.name)
         return [result.done for result in results]
 
     def trim(self, horizon: datetime) -> None:
-        """Let go of idle jobs that are not due before the horizon."""
+        """Let go of idle jobs that are not due before the horizon, unless they have just been changed."""
         for name, (job, _) in list(self._held.items()):
             idle = job.place.active is None and not job.place.waiting and not job.place.skips
             due_at = job.place.next_at
-            if idle and (due_at is None or due_at > horizon + timedelta(minutes=1)):
+            far = due_at is None or due_at > horizon + timedelta(minutes=1)
+            if idle and far and name not in self.stale:
                 self.forget(name)
+        # Anew, for each write has left an entry behind.
+        self._heap.clear()
+        for job, _ in self._held.values():
+            self._schedule(job)
 
 
 def is_job_id(identifier: str) -> bool:

@@ -38,10 +38,12 @@ class Reconciler:
         self._book = book
 
     def offer_unclaimed(self) -> None:
-        """Offer every verified attempt that nobody has claimed."""
+        """Offer every verified attempt that nobody has claimed or resolved."""
         for tracked in self._tracker.all():
             job = self._book.get(tracked.job)
-            if job is None or job.place.active is None or tracked.view.claims or not tracked.view.verified:
+            if job is None or job.place.active is None or not tracked.view.verified:
+                continue
+            if tracked.view.claims or tracked.view.verdict is not None:
                 continue
             if not self._dispatcher.is_under_way(tracked.active.execution_id):
                 self._dispatcher.add(offered(job, job.place.active), job.place.active.avoid)

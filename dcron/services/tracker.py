@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from dcron.domain.documents import claim_of, outcome_of, verdict_of
-from dcron.domain.model import Active, Job, State
+from dcron.domain.model import Active, Claim, Job, State
 from dcron.domain.planning import SILENCE_MARGIN_SECONDS, AttemptView, silence_limit_seconds
 from dcron.ports import Clock, Document, DocumentStore
-from dcron.services.attempts import database_of, read_attempts
+from dcron.services.attempts import AttemptRecord, database_of, read_attempts
 
 __all__ = ["Tracked", "Tracker"]
 
@@ -24,13 +24,22 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Tracked:
-    """One active attempt. `heard_at` is the monotonic time of the last sign of its claimant."""
+    """One active attempt. `heard_at` is the monotonic time of the last sign of its claimant; timeout and
+    grace are those that its job has by now."""
 
     job: str
     active: Active
-    silence_limit_seconds: float | None
+    timeout_seconds: float
+    grace_seconds: float
     view: AttemptView = field(default_factory=AttemptView)
     heard_at: float | None = None
+
+    @property
+    def silence_limit_seconds(self) -> float | None:
+        """How long it may stay without outcome, by the timeouts that it was claimed with."""
+        timeouts = [claim.timeout_seconds for claim in self.view.claims] or [self.timeout_seconds]
+        longest_seconds = max(timeouts) if min(timeouts) > 0 else 0.0
+        return silence_limit_seconds(longest_seconds, self.grace_seconds)
 
 
 class Tracker:
@@ -50,16 +59,15 @@ class Tracker:
         if active is None:
             self.drop(job.name)
             return
-        limit = silence_limit_seconds(
-            job.specification.timeout_seconds, job.specification.grace_seconds
-        )
+        timeout_seconds = job.specification.timeout_seconds
+        grace_seconds = job.specification.grace_seconds
         if self._of_job.get(job.name) == active.execution_id:
             known = self._tracked[active.execution_id]
-            known.active, known.silence_limit_seconds = active, limit
+            known.active, known.timeout_seconds, known.grace_seconds = active, timeout_seconds, grace_seconds
             return
         self.drop(job.name)
         self._of_job[job.name] = active.execution_id
-        self._tracked[active.execution_id] = Tracked(job.name, active, limit)
+        self._tracked[active.execution_id] = Tracked(job.name, active, timeout_seconds, grace_seconds)
 
     def drop(self, job: str) -> None:
         """Follow nothing of a job any more."""
@@ -126,21 +134,27 @@ class Tracker:
                 by_database.setdefault(database_of(tracked.active), []).append(execution_id)
         jobs: list[str] = []
         for database, wanted in by_database.items():
+            known = {each: self._tracked[each].view.claims for each in wanted if each in self._tracked}
             for execution_id, record in (await read_attempts(self._store, database, wanted)).items():
                 tracked = self._tracked.get(execution_id)
-                if tracked is None:
-                    continue
-                tracked.view = replace(
-                    tracked.view,
-                    claims=record.claims,
-                    outcomes={**tracked.view.outcomes, **record.outcomes},
-                    verdict=record.verdict or tracked.view.verdict,
-                    verified=True,
-                )
-                if record.claims and tracked.heard_at is None:
-                    tracked.heard_at = self._clock.monotonic()
-                jobs.append(tracked.job)
+                if tracked is not None and execution_id in known:
+                    self._take_record(tracked, record, known[execution_id])
+                    jobs.append(tracked.job)
         return jobs
+
+    def _take_record(self, tracked: Tracked, record: AttemptRecord, known: tuple[Claim, ...]) -> None:
+        """Take in what a quorum knew, beside the claims that the feed brought since (all but `known`)."""
+        read = {claim.token for claim in (*known, *record.claims)}
+        newer = tuple(claim for claim in tracked.view.claims if claim.token not in read)
+        tracked.view = replace(
+            tracked.view,
+            claims=(*record.claims, *newer),
+            outcomes={**tracked.view.outcomes, **record.outcomes},
+            verdict=record.verdict or tracked.view.verdict,
+            verified=not newer,
+        )
+        if record.claims and tracked.heard_at is None:
+            tracked.heard_at = self._clock.monotonic()
 
     def silent(self) -> list[Tracked]:
         """Claimed attempts whose outcome is overdue."""

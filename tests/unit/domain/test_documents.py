@@ -8,6 +8,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from dcron.domain import documents
 from dcron.domain.instants import floor_second, format_instant
 from dcron.domain.model import (
@@ -31,8 +34,6 @@ from dcron.domain.model import (
     VerdictKind,
     split_execution_id,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 from tests.doubles import LATER_UID, START, UID, request_id, sample_job
 
 INSTANTS = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis adds the zone

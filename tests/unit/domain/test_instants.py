@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from dcron.domain.instants import (
     floor_second,
     format_instant,
@@ -13,8 +16,6 @@ from dcron.domain.instants import (
     parse_instant,
     parse_key,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 ZONES = st.builds(lambda minutes: timezone(timedelta(minutes=minutes)), st.integers(-14 * 60, 14 * 60))
 INSTANTS = st.datetimes(datetime(1970, 1, 2), datetime(9999, 12, 30), timezones=ZONES)  # noqa: DTZ001 - hypothesis adds the zone
@@ -44,9 +45,11 @@ def test_byte_order_is_time_order_and_widths_are_fixed(one: datetime, other: dat
         assert len(write(one)) == len(write(other))
 
 
-@pytest.mark.parametrize("text", ["", "20261123", "20261323T130000Z", "2026-11-23T13:00:00Z", "20261123T130000Z "])
+@pytest.mark.parametrize(
+    "text", ["", "20261123", "20261323T130000Z", "2026-11-23T13:00:00Z", "20261123T130000Z "]
+)
 def test_what_is_no_key_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="match format|unconverted"):
+    with pytest.raises(ValueError, match=r"match format|unconverted"):
         parse_key(text)
 
 

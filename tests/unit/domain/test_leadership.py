@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from dcron.domain.leadership import Action, Lease, Reading, TermView, decide, lead_until, observe
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dcron.domain.leadership import Action, Lease, Reading, TermView, decide, lead_until, observe
 
 LEASE = Lease(6.0)
 LEADING = Reading(3, "a", "token-a", "5-x", holder_leading=3)
@@ -122,13 +123,18 @@ def test_a_hindered_node_claims_nothing_and_says_why(view: TermView | None) -> N
     seen_later=st.floats(0, 100),
     looks=st.lists(st.floats(0, 100), max_size=5),
 )
-def test_no_follower_gives_a_leader_up_before_it_has_stopped(length, offset, started_at, seen_later, looks) -> None:
+def test_no_follower_gives_a_leader_up_before_it_has_stopped(
+    length, offset, started_at, seen_later, looks
+) -> None:
     """The follower's clock is any amount off, and it sees the last renewal after it was sent."""
     lease = Lease(length)
     stops_at = lead_until(lease, started_at)
     seen_at = started_at + seen_later
-    view = observe(TermView(LEADING, seen_at - 3 * length + offset), replace(LEADING, holder_revision="6-y"),
-                   seen_at + offset)
+    view = observe(
+        TermView(LEADING, seen_at - 3 * length + offset),
+        replace(LEADING, holder_revision="6-y"),
+        seen_at + offset,
+    )
     for look in looks:
         view = observe(view, replace(LEADING, holder_revision="6-y"), seen_at + look + offset)
     for moment in (started_at, stops_at):
@@ -136,7 +142,11 @@ def test_no_follower_gives_a_leader_up_before_it_has_stopped(length, offset, sta
         assert decision.action is Action.FOLLOW
 
 
-@given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 4), st.integers(0, 3), st.floats(0, 10)), max_size=20))
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 4), st.integers(0, 4), st.integers(0, 3), st.floats(0, 10)), max_size=20
+    )
+)
 def test_a_view_never_goes_back_in_term_or_time(steps) -> None:
     view: TermView | None = None
     now = 0.0

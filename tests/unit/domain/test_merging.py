@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from dcron.domain.changes import MAX_WAITING_RUNS, change, merge, pause, request_run, resume
 from dcron.domain.model import Job, Settings, Skip, SkipReason, Specification, State
 from dcron.domain.planning import MAX_PENDING_SKIPS, AttemptView, Moment, step
-from hypothesis import given
-from hypothesis import strategies as st
 from tests.doubles import LATER_UID, SCRIPT, START, UID, request_id, sample_claim, sample_job, sample_outcome
 
 MINUTE = timedelta(minutes=1)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
-from dcron.domain.nodes import LeaderReport, NodeRecord, Waiting, node_body, node_of
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dcron.domain.nodes import LeaderReport, NodeRecord, Waiting, node_body, node_of
 
 INSTANTS = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis adds the zone
 TEXT = st.text(max_size=10)

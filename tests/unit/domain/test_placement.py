@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from dcron.domain.placement import Worker, candidates
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dcron.domain.placement import Worker, candidates
 
 WORKERS = [
     Worker("a", "a:1", {"zone": "north"}),

@@ -6,7 +6,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from dcron.domain.changes import change, create, pause, request_run, resume
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from dcron.domain.changes import MAX_WAITING_RUNS, change, create, pause, request_run, resume
 from dcron.domain.cron import MAX_STEPS
 from dcron.domain.errors import FailedPrecondition, Overloaded
 from dcron.domain.model import (
@@ -30,9 +34,6 @@ from dcron.domain.planning import (
     silence_limit_seconds,
     step,
 )
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.doubles import SCRIPT, START, UID, request_id, sample_claim, sample_job, sample_outcome
 
 MINUTE = timedelta(minutes=1)
@@ -57,7 +58,9 @@ def view(job: Job, *states: State | None, **fields) -> AttemptView:
     execution = job.place.active.execution_id
     claims = tuple(sample_claim(execution, f"t{n}", "abc"[n]) for n in range(len(states)))
     outcomes = {
-        f"t{n}": sample_outcome(execution, f"t{n}", state, "abc"[n]) for n, state in enumerate(states) if state
+        f"t{n}": sample_outcome(execution, f"t{n}", state, "abc"[n])
+        for n, state in enumerate(states)
+        if state
     }
     known = {"verified": True, "claims_closed": True} | fields
     return AttemptView(claims=claims, outcomes=outcomes, **known)
@@ -175,10 +178,11 @@ def test_a_run_asked_for_twice_waits_once() -> None:
 
 def test_the_runs_that_may_wait_are_bounded() -> None:
     job = sample_job()
+    for number in range(MAX_WAITING_RUNS):
+        job = request_run(job, request_id(number))
     with pytest.raises(Overloaded):
-        for number in range(100):
-            job = request_run(job, request_id(number))
-    assert len(job.place.waiting) == 20
+        request_run(job, request_id(MAX_WAITING_RUNS))
+    assert request_run(job, request_id(0)) is job
 
 
 # What came of an attempt.
@@ -393,7 +397,7 @@ class Account(RuleBasedStateMachine):
             self.every = every
             self.write(change(self.job, self.specification(), self.now))
 
-    @precondition(lambda self: len(self.job.place.waiting) < 20)
+    @precondition(lambda self: len(self.job.place.waiting) < MAX_WAITING_RUNS)
     @rule()
     def someone_asks_for_a_run(self) -> None:
         self.requests += 1

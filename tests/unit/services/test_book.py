@@ -7,11 +7,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
+
 from dcron.domain.changes import pause, request_run
 from dcron.domain.documents import REVISIONS_START, job_body, job_of
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.model import Active, Job, Occurrence, Skip, SkipReason
-from dcron.ports import JOBS, Document, WriteKind
+from dcron.ports import JOBS, Document, WriteKind, WriteResult
 from dcron.services import book as module
 from dcron.services.book import JobBook, is_job_id
 from tests.doubles import LATER_UID, START, UID, DoubtfulStore, request_id, sample_job
@@ -52,7 +53,9 @@ def due(name: str, next_at: datetime | None) -> Job:
 
 def later(job: Job) -> Job:
     """The job as the leader writes it on."""
-    return replace(job, place=replace(job.place, sequence=job.place.sequence + 1, next_at=START + 60 * MINUTE))
+    return replace(
+        job, place=replace(job.place, sequence=job.place.sequence + 1, next_at=START + 60 * MINUTE)
+    )
 
 
 def active(job: Job) -> Job:
@@ -141,12 +144,8 @@ async def test_all_that_is_worked_on_is_taken_in_page_by_page(
 ) -> None:
     monkeypatch.setattr(module, "POLL_ROWS", 3)
     waiting = [
-        replace(
-            request_run(due(f"j{number}", None), request_id(number)),
-            place=replace(
-                request_run(due(f"j{number}", None), request_id(number)).place,
-                counts_from=START + number * MINUTE,
-            ),
+        request_run(
+            sample_job(f"j{number}", next_at=None, counts_from=START + number * MINUTE), request_id(number)
         )
         for number in range(8)
     ]
@@ -276,6 +275,43 @@ async def test_a_job_not_held_is_taken_in_when_it_matters_before_the_horizon(
     assert scene.book.stale == ({"a"} if matters else set())
 
 
+async def test_a_change_heard_of_while_an_earlier_state_is_read_is_not_missed(scene: Scene) -> None:
+    """A job that is created and run at once: the run must not wait for the next poll."""
+    await scene.stored(due("a", None))
+    scene.book.stale.add("a")
+
+    async def ask_meanwhile() -> None:
+        await scene.stored(request_run(due("a", None), request_id(1)))
+        scene.book.note_change(await scene.current("a"), HORIZON)
+
+    scene.store.after_read = ask_meanwhile
+    await scene.book.load(["a"])
+    assert scene.book.stale == {"a"}
+    await scene.book.load(["a"])
+    assert scene.book.stale == set()
+    assert scene.book.get("a").place.waiting
+
+
+async def test_an_echo_that_comes_before_the_answer_to_its_write_makes_nothing_stale(scene: Scene) -> None:
+    await scene.stored(due("a", START))
+    await scene.book.poll(HORIZON)
+    revision = (await scene.current("a")).revision
+    job = later(due("a", START))
+
+    async def write(database: str, documents: list[Document]) -> list[WriteResult]:
+        results = await DoubtfulStore.write(scene.store, database, documents)
+        echo = await scene.current("a")
+        assert echo.revision != revision
+        assert not scene.book.is_known(echo)
+        scene.book.note_change(echo, HORIZON)
+        return results
+
+    scene.store.write = write
+    assert await scene.book.write([job]) == [True]
+    assert scene.book.stale == set()
+    assert scene.book.get("a") == job
+
+
 async def test_a_removed_job_is_forgotten(scene: Scene) -> None:
     await scene.stored(due("a", START))
     await scene.book.poll(HORIZON)
@@ -324,6 +360,15 @@ async def test_what_is_far_from_due_does_not_pile_up(scene: Scene) -> None:
         await scene.book.write([job])
     scene.book.trim(HORIZON)
     assert scene.book._heap == []
+
+
+async def test_what_is_held_and_written_often_does_not_pile_up(scene: Scene) -> None:
+    job = due("a", START)
+    await scene.stored(job)
+    for _ in range(50):
+        await scene.book.load(["a"])
+    scene.book.trim(HORIZON)
+    assert len(scene.book._heap) == 1
 
 
 async def test_what_is_due_stays_so_when_others_are_let_go(scene: Scene) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from dcron.domain.documents import node_key
 from dcron.domain.nodes import NodeRecord, node_body
 from dcron.ports import CLUSTER, Document

@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+
 from dcron.domain.documents import skip_of
 from dcron.domain.model import Skip, SkipReason
 from dcron.ports import Document, WriteKind

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from dcron.domain.documents import claim_body, outcome_body, verdict_body, verdict_id
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.model import Active, Claim, Job, Occurrence, Outcome, State, Verdict, VerdictKind
@@ -51,12 +52,12 @@ def scene() -> Scene:
     return Scene()
 
 
-def claim(token: str = "t", **fields: float) -> Claim:
-    return sample_claim(EXECUTION, token, **fields)
+def claim(by: str = "t", **fields: float) -> Claim:
+    return sample_claim(EXECUTION, by, **fields)
 
 
-def outcome(state: State, token: str = "t") -> Outcome:
-    return sample_outcome(EXECUTION, token, state)
+def outcome(state: State, by: str = "t") -> Outcome:
+    return sample_outcome(EXECUTION, by, state)
 
 
 # What is followed.
