@@ -13,8 +13,7 @@ from dcron.adapters.memory import MemoryDocumentStore
 from dcron.adapters.memory_objects import MemoryObjectStore
 from dcron.domain.documents import claim_of, outcome_of
 from dcron.domain.errors import NodeUnreachable, ObjectsUnreachable, StoreUnreachable
-from dcron.domain.model import Claim, Outcome, Script, Specification, execution_id
-from dcron.domain.model import Occurrence as Occurrence  # noqa: PLC0414 - for the tests
+from dcron.domain.model import Claim, Occurrence, Outcome, Script, Specification, execution_id
 from dcron.domain.offers import ClaimReference, OfferAnswer, OfferedAttempt
 from dcron.ports import Document, ProcessExit, ProcessStart, StartResult, WriteKind, WriteResult
 from dcron.services.executor import Executor
@@ -23,7 +22,7 @@ from dcron.services.outbox import Outbox
 from dcron.services.script_cache import ScriptCache
 from dcron.services.spool import Spool
 from dcron.services.worker import Worker
-from tests.doubles import START, UID, ManualClock
+from tests.doubles import START, ManualClock
 
 SCRIPT_TEXT = b"#!/bin/sh\necho hello\n"
 REAL_SCRIPT = Script(hashlib.sha256(SCRIPT_TEXT).hexdigest(), len(SCRIPT_TEXT), "hello.sh")
@@ -142,11 +141,11 @@ class FakeRunner:
         self._clock = clock
         self._ended: asyncio.Queue[str] = asyncio.Queue()
         self.faults: list[Exception | Hook | StartResult] = []
-        self.faults_after: list[Exception] = []
         self.refused: dict[str, Exception] = {}
         self.running_faults: list[Exception] = []
         self.after_list: Hook | None = None
         self.cancelled: list[str] = []
+        self.times_listed = 0
 
     async def open(self) -> None:
         return
@@ -162,8 +161,6 @@ class FakeRunner:
             if start.execution_id in self.refused:
                 raise self.refused[start.execution_id]
             results.append(fault if isinstance(fault, StartResult) else self._start(start))
-        if self.faults_after:
-            raise self.faults_after.pop(0)
         return results
 
     def _start(self, start: ProcessStart) -> StartResult:
@@ -190,6 +187,7 @@ class FakeRunner:
     async def running(self) -> frozenset[str]:
         if self.running_faults:
             raise self.running_faults.pop(0)
+        self.times_listed += 1
         listed = frozenset(self.machine.running)
         if self.after_list is not None:
             hook, self.after_list = self.after_list, None
@@ -338,4 +336,3 @@ def an_attempt(number: int = 0, *, attempt: int = 1, script: Script = REAL_SCRIP
 
 
 ATTEMPT = an_attempt()
-__all__ = ["UID", "DirectNodes", "FakeRunner", "FaultyObjects", "FaultyStore", "Machine", "WorkerNode"]

@@ -99,12 +99,14 @@ def _say(text: str) -> None:
 def _line_printer() -> Callable[[str, str], None]:
     """Prints log lines of several nodes, each whole and with its node in front."""
     lock = Lock()
+    # The threads that print have no context to find it in.
+    color = click.get_current_context().color
 
     def print_line(node_id: str, line: str) -> None:
         colour = _NODE_COLOURS[(int(node_id.removeprefix("node")) - 1) % len(_NODE_COLOURS)]
         level_colour = next((value for level, value in _LEVEL_COLOURS.items() if level in line), None)
         with lock:
             prefix = click.style(f"{node_id} | ", fg=colour)
-            click.echo(prefix + click.style(one_line(line), fg=level_colour))
+            click.echo(prefix + click.style(one_line(line), fg=level_colour), color=color)
 
     return print_line

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -40,8 +41,20 @@ _SUBCOMMANDS = {
 }
 
 
+class _ReaderGone(Exception):
+    """Whoever read our output has seen enough (`| head`). Not an OSError, which click would exit 1 for."""
+
+
 class _LazyGroup(click.Group):
     """Imports a subcommand only when it is used: gRPC alone takes longer than all of `dcron --help`."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise _ReaderGone from None
+        return result
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for name, subcommand in _SUBCOMMANDS.items() if not subcommand.hidden]
@@ -77,8 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Must precede the import of gRPC, whose own lines on stderr would stand beside ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
-        result = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False)
-        sys.stdout.flush()
+        # None: colour on a terminal only.
+        color = False if os.environ.get("NO_COLOR") else None
+        result = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False, color=color)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return ExitCode.USAGE
@@ -92,9 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         CommandFailed(error.format_message()).show()
         return ExitCode.FAILED
-    except BrokenPipeError:
-        # Whoever read our output has seen enough (`| head`). Python would complain at exit, when it
-        # flushes what is left.
+    except _ReaderGone:
+        # Python would complain at exit, when it flushes what is left.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.BROKEN_PIPE
     return result if isinstance(result, int) else ExitCode.OK

@@ -139,9 +139,13 @@ def _replan(place: Place, ahead: Job, newest: Job) -> Place:
     """The place of the leaf ahead under the newest revision, as if that change had been made to it."""
     first = _first_open(place)
     counts_from = max(place.counts_from, newest.place.counts_from)
-    if ahead.paused and not newest.paused:
+    resumed = ahead.paused and not newest.paused
+    same_schedule = _timetable(ahead) == _timetable(newest)
+    if resumed and same_schedule:
+        first = max(first, _first_open(newest.place), key=lambda instant: instant or _NEVER)
+    elif resumed:
         first = _first_open(newest.place)
-    elif _timetable(ahead) != _timetable(newest) and (first is None or first > counts_from):
+    elif not same_schedule and (first is None or first > counts_from):
         first = parse_schedule(*_timetable(newest)).next_after(counts_from)
     if newest.paused:
         return replace(place, counts_from=counts_from, next_at=None, paused_from=first)

@@ -45,7 +45,7 @@ MAX_ATTEMPT = 999
 MAX_PENDING_SKIPS = 16
 """Skip records that a job document carries at most until they are copied."""
 SILENCE_MARGIN_SECONDS = 10.0
-"""How much longer than timeout and grace an outcome may take to arrive before its attempt counts as silent."""
+"""How much longer than timeout and grace an outcome may take before its attempt counts as silent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class AttemptView:
     """What is known of an attempt from the database.
 
     `verified` says that it was read from a quorum, all leaves. Without it, only what cannot be
-    overturned counts: the outcome of a script that was seen to run proves that its token has the claim.
+    overturned counts: the outcome of a script that was seen to run proves whose claim it was.
     """
 
     claims: tuple[Claim, ...] = ()

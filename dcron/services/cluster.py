@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -28,12 +29,15 @@ from dcron.domain.views import ClusterView, NodeView
 from dcron.ports import CLUSTER, Clock, Document, DocumentStore
 from dcron.services.membership import MAX_NODES
 from dcron.services.rewriting import Form, SharedDocuments
-from dcron.services.settings import read_settings
+from dcron.services.settings import merge_settings, read_settings
 
 __all__ = ["ClusterService", "Drain", "ElectorView", "drain_of"]
 
 ALIVE_LEASES = 3
 """Leases after which a node's last renewal no longer speaks for it, while no leader watches."""
+
+OBEDIENCE_LOOKS = 8
+"""How often a drain looks whether its node has taken notice, twice in each renewal: four renewals."""
 
 log = structlog.get_logger()
 
@@ -76,14 +80,8 @@ def _merge_drains(leaves: Sequence[Drain]) -> Drain:
     return max(leaves, key=lambda drain: (drain.at, drain.draining))
 
 
-def _merge_settings(leaves: Sequence[Settings]) -> Settings:
-    """The newest settings, and of equals the frozen ones; a floor that was raised stays raised."""
-    newest = max(leaves, key=lambda settings: (settings.sequence, settings.frozen))
-    return replace(newest, floor=max(settings.floor for settings in leaves))
-
-
 DRAIN_FORM = Form(encode=_drain_body, decode=lambda _, body: drain_of(body), merge=_merge_drains)
-SETTINGS_FORM = Form(encode=settings_body, decode=lambda _, body: settings_of(body), merge=_merge_settings)
+SETTINGS_FORM = Form(encode=settings_body, decode=lambda _, body: settings_of(body), merge=merge_settings)
 
 
 class ClusterService:
@@ -196,8 +194,17 @@ class ClusterService:
 
         await self._drains.rewrite(drain_id(node_id), change)
         log.info("drain set", action="drain", node=node_id, draining=draining)
+        await self._await_obedience(node_id, draining=draining)
         [view] = await self._views([node_id], await self.report())
         return view
+
+    async def _await_obedience(self, node_id: str, *, draining: bool) -> None:
+        """Wait until the node itself says so, so that the answer is true of it; a dead one cannot."""
+        for _ in range(OBEDIENCE_LOOKS):
+            record = await self._read_record(node_id)
+            if record is None or record.stopped or record.draining is draining:
+                return
+            await asyncio.sleep(self._lease.renewal_seconds / 2)
 
     async def _set_frozen(self, *, frozen: bool) -> None:
         async def change(settings: Settings | None) -> Settings:

@@ -32,7 +32,7 @@ from dcron.services.local import LocalState
 from dcron.services.membership import MAX_NODES
 from dcron.services.own_document import OwnDocument
 from dcron.services.scheduler import Scheduler
-from dcron.services.settings import choose_settings, read_settings
+from dcron.services.settings import settings_in, read_settings
 from dcron.services.waiting import wait_for
 
 __all__ = ["Elector", "Workload"]
@@ -169,8 +169,10 @@ class Elector:
         """One renewal and one look at who leads; the decision is logged when it changes."""
         try:
             await self._check_clock()
-            await self._renew()
+            renewed_boottime = await self._renew()
             await self._read()
+            # Not before the read: after a pause somebody else may lead.
+            self._prolong(renewed_boottime)
             decision = self._decide()
             if decision.action is Action.CLAIM:
                 await self._claim()
@@ -218,8 +220,8 @@ class Elector:
             log.warning(hindrance or "the clock agrees with the store's", action="check_clock")
             self._hindrance = hindrance
 
-    async def _renew(self) -> None:
-        """Write this node's document; only a plain success keeps a leader leading."""
+    async def _renew(self) -> float | None:
+        """Write this node's document; the boot time from before a plain success."""
         if self._hindrance and self._term_held():
             await self._resign()
         term = self._term_held()
@@ -234,9 +236,13 @@ class Elector:
             leading=term,
             report=self.report(),
         )
-        began_boottime = await self._own.write(self._record)
-        if began_boottime is not None and term:
-            self._lead_until = lead_until(self._lease, began_boottime)
+        return await self._own.write(self._record)
+
+    def _prolong(self, renewed_boottime: float | None) -> None:
+        """Lead on after a renewal; only a plain success that names the term counts."""
+        term = self._term_held()
+        if renewed_boottime is not None and term and self._record.leading == term:
+            self._lead_until = lead_until(self._lease, renewed_boottime)
 
     async def _read(self) -> None:
         """Read from a quorum: the newest term, its holder's document, our drain, the settings."""
@@ -264,7 +270,7 @@ class Elector:
         ]
         current, following, drain, settings, holder = await self._store.read(CLUSTER, ids)
         self._local.draining = bool(drain and drain[0].body["draining"])
-        chosen = choose_settings(settings)
+        chosen = settings_in(settings)
         self._check_format(chosen)
         self._local.floor = chosen.floor
         if following:
@@ -306,7 +312,7 @@ class Elector:
         await self._read()
         if result.done:
             # Followers count from our first document that says so.
-            await self._renew()
+            self._prolong(await self._renew())
 
     async def _act(self) -> None:
         """Start or stop the scheduler, as the decision and the lease have it."""
@@ -331,6 +337,7 @@ class Elector:
             self._scheduler = None
 
     async def _stop_leading(self) -> None:
+        self._lead_until = float("-inf")
         if self._leading is not None:
             self._leading.cancel()
             await asyncio.wait([self._leading])
@@ -339,7 +346,6 @@ class Elector:
     async def _resign(self) -> None:
         """Give the term up: stop acting first, then say so."""
         term = self._term_held()
-        self._lead_until = float("-inf")
         await self._stop_leading()
         self._record = replace(self._record, leading=0, resigned=term, report=None)
         log.info("resigns", action="resign", term=term)

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dcron.domain.documents import INITIAL_SETTINGS, SETTINGS_ID, settings_of
 from dcron.domain.model import Settings
 from dcron.ports import CLUSTER, Document, DocumentStore
 
-__all__ = ["choose_settings", "read_settings"]
+__all__ = ["merge_settings", "read_settings", "settings_in"]
 
 
 async def read_settings(store: DocumentStore) -> Settings:
     """The settings as a quorum has them; the initial ones where none are stored yet."""
     [leaves] = await store.read(CLUSTER, [SETTINGS_ID])
-    return choose_settings(leaves)
+    return settings_in(leaves)
 
 
-def choose_settings(leaves: Sequence[Document]) -> Settings:
-    """One of the branches that a split store left: the newest, and the frozen one of equals."""
-    if not leaves:
-        return INITIAL_SETTINGS
-    each = [settings_of(leaf.body) for leaf in leaves]
-    return max(each, key=lambda settings: (settings.sequence, settings.frozen))
+def settings_in(leaves: Sequence[Document]) -> Settings:
+    """The settings of a document's leaves; the initial ones where there are none."""
+    return merge_settings([settings_of(leaf.body) for leaf in leaves]) if leaves else INITIAL_SETTINGS
+
+
+def merge_settings(leaves: Sequence[Settings]) -> Settings:
+    """One out of the branches that a split store left: the newest, of equals the frozen one; a floor that
+    was raised stays raised."""
+    newest = max(leaves, key=lambda settings: (settings.sequence, settings.frozen))
+    return replace(newest, floor=max(settings.floor for settings in leaves))

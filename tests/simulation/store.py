@@ -88,7 +88,6 @@ class Cluster:
         for copy in copies:
             self._later(copy, request, self._apply)
         await request.answered
-        self._replicate_later(request)
         return request.results()
 
     def _later(self, copy: Copy, request: _Write, act: Callable[[Copy, _Write], None]) -> None:
@@ -104,6 +103,7 @@ class Cluster:
             return
         if not copy.up:
             request.take(copy.name, None)
+            self._replicate_later(request)
             return
         replies = {}
         for position, new in request.wanted.items():
@@ -113,6 +113,7 @@ class Cluster:
                 self._note(request.database, new.wanted.id, revision)
         request.take(copy.name, replies)
         self._wake(copy, request.database)
+        self._replicate_later(request)
 
     def _note(self, database: str, document_id: str, revision: Revision) -> None:
         key = (database, document_id, revision.id)
@@ -154,8 +155,8 @@ class Cluster:
     # Between the copies.
 
     def _replicate_later(self, request: _Write) -> None:
-        """Unless all copies have the same, bring it to the others some time."""
-        if len(request.replies) == len(COPIES) and request.is_unanimous():
+        """Once all have spoken, and unless all have the same, bring it to the others some time."""
+        if request.open or (len(request.replies) == len(COPIES) and request.is_unanimous()):
             return
         for new in request.wanted.values():
             self._loop.call_later(

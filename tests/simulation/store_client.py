@@ -255,5 +255,6 @@ class StoreClient:
             return
         if error is not None:
             answer.set_exception(error)
+            answer.exception()  # nobody may be there any more to look at it
         else:
             answer.set_result(result)

@@ -14,6 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import grpc
+
+from dcron.rpc.dcron_pb2_grpc import PublicStub
+
 Answer = TypeVar("Answer")
 
 START_SECONDS = 30.0
@@ -176,6 +180,11 @@ class Cluster:
             timeout=90,
             check=False,
         )
+
+    def stub(self) -> PublicStub:
+        """The API of a node that runs, for what would take too many commands."""
+        node = next(node for node in self.nodes if node.is_running())
+        return PublicStub(grpc.insecure_channel(node.address))
 
     def ask(self, *words: str, via: Sequence[NodeProcess] | None = None) -> Any:
         """A reading command's JSON; the command must succeed."""

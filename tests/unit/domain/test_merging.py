@@ -100,6 +100,16 @@ def test_a_resume_on_a_branch_that_is_behind_fires_nothing_of_the_pause() -> Non
         assert merged.place.active == ran.place.active
 
 
+def test_a_pause_beside_a_newer_revision_that_is_not_paused_repeats_nothing() -> None:
+    base = sample_job()
+    paused = pause(lead(base, 1), START + 1.5 * MINUTE)
+    changed = change(base, replace(base.specification, arguments=("new",)), START + MINUTE)
+    changed = replace(changed, revision=paused.revision + 1)
+    for merged in both_ways(paused, changed):
+        assert not merged.paused
+        assert merged.place.next_at == START + 2 * MINUTE
+
+
 def test_a_run_launched_on_the_branch_that_is_behind_waits_again() -> None:
     base = sample_job()
     ran = lead(request_run(base, request_id(1)), -1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,8 @@ from dcron.domain.errors import NotFound, SpoolFull
 from dcron.domain.model import Script, State
 from dcron.domain.offers import ClaimReference, OfferedAttempt, OfferResult
 from dcron.ports import WriteKind
-from dcron.services import executor, worker
-from tests.doubles import until
+from dcron.services import executor, log_file, worker
+from tests.doubles import START, until
 from tests.service_doubles import (
     ATTEMPT,
     MONTH,
@@ -123,7 +125,7 @@ async def test_what_was_begun_is_finished_when_the_leader_hangs_up(scene):
     asking.cancel()
     with suppress(asyncio.CancelledError):
         await asking
-    assert await_slots(scene) == 1
+    assert slots_taken(scene) == 1
     go_on.set()
     await until(lambda: scene.machine.started)
     scene.node.runner.end(scene.machine.started[0])
@@ -131,7 +133,7 @@ async def test_what_was_begun_is_finished_when_the_leader_hangs_up(scene):
     assert await scene.states() == [State.SUCCEEDED]
 
 
-def await_slots(scene: Scene) -> int:
+def slots_taken(scene: Scene) -> int:
     return len(scene.node.executor) + len(scene.node.worker._deciding)
 
 
@@ -168,7 +170,6 @@ async def test_each_claim_of_a_batch_counts_for_itself(scene):
 
 async def test_an_attempt_whose_claim_failed_may_be_claimed_anew_while_its_outcome_waits(scene):
     scene.world.store.faults[ATTEMPT.execution_id] = ["gone"]
-    scene.world.store.faults["never"] = []
     scene.world.store.unreachable = True
     await scene.offer(ATTEMPT)
     scene.world.store.unreachable = False
@@ -415,17 +416,31 @@ async def test_cancel_stops_what_runs_here_and_nothing_else(scene):
     assert not await scene.node.worker.cancel(an_attempt(1).execution_id)
 
 
-async def test_a_followed_log_is_whole_although_its_folder_goes_at_the_end(scene):
+async def test_a_followed_log_is_whole_although_its_folder_goes_between_two_looks(scene, monkeypatch):
+    looks, collected = [], bytearray()
+    is_running = scene.node.executor.is_running
+
+    def look(entry):
+        looks.append(entry)
+        return is_running(entry)
+
+    async def follow() -> None:
+        async for chunk in scene.node.worker.follow_log(ATTEMPT.execution_id, 0, follow=True):
+            collected.extend(chunk)
+
+    monkeypatch.setattr(scene.node.executor, "is_running", look)
+    monkeypatch.setattr(log_file, "POLL_SECONDS", 0.05)
     await scene.offer(ATTEMPT)
     [token] = scene.machine.started
     folder = scene.machine.running[token].folder
     (folder / "log").write_bytes(b"first ")
-    chunks = scene.node.worker.follow_log(ATTEMPT.execution_id, 0, follow=True)
-    assert await anext(chunks) == b"first "
+    following = asyncio.create_task(follow())
+    await until(lambda: len(looks) > 1)
     scene.node.runner.end(token, printed=b"first and last")
     await until(scene.is_idle)
     assert not folder.exists()
-    assert b"".join([chunk async for chunk in chunks]) == b"and last"
+    await following
+    assert collected == b"first and last"
 
 
 async def test_a_followed_log_shows_nothing_beyond_the_limit(scene):
@@ -449,5 +464,6 @@ async def test_a_log_that_went_before_it_was_seen_is_not_found(scene):
 
 
 async def test_claims_of_two_months_go_to_their_databases(scene):
-    await scene.offer(ATTEMPT, an_attempt(1))
-    assert {database for database, _ in scene.world.store.writes} == {MONTH}
+    december = replace(an_attempt(1), scheduled_at=START + timedelta(days=30))
+    assert await scene.offer(ATTEMPT, december) == [OfferResult.ACCEPTED] * 2
+    assert {database for database, _ in scene.world.store.writes} == {MONTH, "executions-2026-12"}
