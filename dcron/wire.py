@@ -227,7 +227,7 @@ def cluster_message(view: ClusterView, needs_attention: Sequence[ExecutionView])
         summary=view.summary,
         nodes=[node_message(node) for node in view.nodes],
         frozen=view.settings.frozen,
-        frozen_at=_maybe(view.settings.frozen_at),
+        frozen_at=_maybe(view.settings.frozen_at if view.settings.frozen else None),
         waiting=[
             pb.Waiting(job=waiting.job, execution_id=waiting.execution_id, reason=waiting.reason)
             for waiting in view.report.waiting

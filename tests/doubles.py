@@ -23,7 +23,7 @@ Answer = Callable[[Sequence[OfferedAttempt]], Awaitable[list[OfferAnswer]]]
 
 def request_id(number: int) -> str:
     """A ULID of the sample day."""
-    return f"01KAR{number:021d}"
+    return f"01M84{number:021d}"
 
 
 def sample_job(name: str = "job", *, schedule: str = "* * * * *", **place: object) -> Job:

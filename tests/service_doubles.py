@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dcron.adapters.memory import MemoryDocumentStore
 from dcron.adapters.memory_objects import MemoryObjectStore
 from dcron.domain.documents import claim_of, outcome_of
 from dcron.domain.errors import NodeUnreachable, ObjectsUnreachable, StoreUnreachable
@@ -22,7 +21,7 @@ from dcron.services.outbox import Outbox
 from dcron.services.script_cache import ScriptCache
 from dcron.services.spool import Spool
 from dcron.services.worker import Worker
-from tests.doubles import START, ManualClock
+from tests.doubles import START, DoubtfulStore, ManualClock
 
 SCRIPT_TEXT = b"#!/bin/sh\necho hello\n"
 REAL_SCRIPT = Script(hashlib.sha256(SCRIPT_TEXT).hexdigest(), len(SCRIPT_TEXT), "hello.sh")
@@ -31,8 +30,8 @@ MONTH = f"executions-{START:%Y-%m}"
 Hook = Callable[[], Awaitable[None]]
 
 
-class FaultyStore(MemoryDocumentStore):
-    """A memory store; each write of an id that contains a key of `faults` meets the next fault listed there.
+class FaultyStore(DoubtfulStore):
+    """A store that can hold branches; each write of an id that contains a key of `faults` meets the next fault listed there.
 
     UNSURE is stored, LOST is not; "gone" is unreachable and not stored, "committed" unreachable though
     stored; an exception is raised; a hook is awaited first."""
@@ -40,8 +39,7 @@ class FaultyStore(MemoryDocumentStore):
     def __init__(self) -> None:
         super().__init__()
         self.faults: dict[str, list[WriteKind | str | Exception | Hook]] = {}
-        self.unreachable = False
-        self.writes: list[tuple[str, tuple[str, ...]]] = []
+        self.requests: list[tuple[str, tuple[str, ...]]] = []
         self.before_read: Hook | None = None
 
     def _next_fault(self, documents: Sequence[Document]) -> WriteKind | str | Exception | Hook | None:
@@ -51,7 +49,7 @@ class FaultyStore(MemoryDocumentStore):
         return None
 
     async def write(self, database: str, documents: Sequence[Document]) -> list[WriteResult]:
-        self.writes.append((database, tuple(document.id for document in documents)))
+        self.requests.append((database, tuple(document.id for document in documents)))
         fault = self._next_fault(documents)
         if callable(fault):
             await fault()

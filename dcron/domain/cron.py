@@ -21,7 +21,7 @@ from dcron.domain.errors import InvalidInput
 
 __all__ = ["ALIASES", "MAX_STEPS", "Schedule", "parse_schedule", "parse_timezone"]
 
-MAX_STEPS = 1_000
+MAX_STEPS = 200
 """Occurrences that one call counts at most: a step costs some 30 µs, and a per-second job may have
 been away for a year."""
 

@@ -328,6 +328,7 @@ def settings_body(settings: Settings) -> Body:
         "floor": format_precise(settings.floor),
         "frozen": settings.frozen,
         "frozen_at": format_precise(settings.frozen_at) if settings.frozen_at else None,
+        "thawed_at": format_precise(settings.thawed_at) if settings.thawed_at else None,
         "sequence": settings.sequence,
     }
 
@@ -339,6 +340,7 @@ def settings_of(body: Mapping[str, Any]) -> Settings:
         floor=parse_instant(body["floor"]),
         frozen=body["frozen"],
         frozen_at=_instant(body["frozen_at"]),
+        thawed_at=_instant(body.get("thawed_at")),
         sequence=body["sequence"],
     )
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import Enum
 
 from dcron.domain.ids import is_ulid, ulid_time
-from dcron.domain.instants import format_key, parse_key
+from dcron.domain.instants import floor_second, format_key, parse_key
 
 __all__ = [
     "Active",
@@ -120,7 +120,7 @@ class Occurrence:
     @staticmethod
     def of_request(uid: str, request_id: str) -> Occurrence:
         """The occurrence that a client asked for."""
-        return Occurrence(uid, request_id, ulid_time(request_id), manual=True)
+        return Occurrence(uid, request_id, floor_second(ulid_time(request_id)), manual=True)
 
 
 def execution_id(occurrence: Occurrence, attempt: int) -> str:
@@ -310,4 +310,6 @@ class Settings:
     """Nothing scheduled before this instant is ever started."""
     frozen: bool = False
     frozen_at: datetime | None = None
+    """When the last freeze began; it ended at `thawed_at` unless `frozen`."""
     sequence: int = 0
+    thawed_at: datetime | None = None

@@ -103,9 +103,10 @@ def step(job: Job, moment: Moment, view: AttemptView | None) -> Step | None:
     `view` is what is known of the active attempt, if there is one."""
     if job.place.active is None:
         return _start_next(job, moment)
-    result = _result_of(job, job.place.active, view or AttemptView())
+    view = view or AttemptView()
+    result = _result_of(job, job.place.active, view)
     if result is None:
-        return None
+        return _give_up_below_floor(job, job.place.active, view, moment)
     if result.retry:
         if moment.settings.frozen:
             return None
@@ -115,6 +116,19 @@ def step(job: Job, moment: Moment, view: AttemptView | None) -> Step | None:
     if following is None:
         return settled
     return replace(following, why=f"{settled.why}; {following.why}")
+
+
+def _give_up_below_floor(job: Job, active: Active, view: AttemptView, moment: Moment) -> Step | None:
+    """End the wait of an attempt that no worker may take any more, once it is certain that none has."""
+    unclaimed = view.verified and view.claims_closed and not view.claims
+    if not unclaimed or active.occurrence.scheduled_at >= moment.settings.floor:
+        return None
+    skips = job.place.skips
+    if not active.occurrence.manual:
+        at = active.occurrence.scheduled_at
+        skips = (*skips, Skip(job.uid, at, at, SkipReason.MISSED, 1))
+    given_up = _advance(job, moment, replace(job.place, active=None, skips=skips))
+    return Step(given_up, launch=False, why=f"{active.execution_id} is from before the retention floor")
 
 
 def silence_limit_seconds(timeout_seconds: float, grace_seconds: float) -> float | None:
@@ -206,13 +220,26 @@ def _start_next(job: Job, moment: Moment) -> Step | None:
         return _skip_due(job, moment, SkipReason.MISSED, min(moment.now, last_missed))
     if moment.settings.frozen:
         return _skip_due(job, moment, SkipReason.FROZEN, moment.now)
+    thawed_at = _thawed_after(place.next_at, moment.settings)
+    if thawed_at is not None:
+        return _skip_due(job, moment, SkipReason.FROZEN, min(moment.now, thawed_at))
     return _launch_due(job, moment, place.next_at)
+
+
+def _thawed_after(due_at: datetime, settings: Settings) -> datetime | None:
+    """When the last freeze ended, if an occurrence fell due during it."""
+    if settings.frozen_at is None or settings.thawed_at is None:
+        return None
+    return settings.thawed_at if settings.frozen_at <= due_at <= settings.thawed_at else None
 
 
 def _launch_manual(job: Job, moment: Moment) -> Step:
     first, *others = job.place.waiting
     occurrence = Occurrence.of_request(job.uid, first.request_id)
     active = Active(occurrence, 1, moment.term, moment.now)
+    if occurrence.scheduled_at < moment.settings.floor:
+        dropped = _advance(job, moment, replace(job.place, waiting=tuple(others)))
+        return Step(dropped, launch=False, why=f"{active.execution_id} is from before the retention floor")
     launched = _advance(job, moment, replace(job.place, active=active, waiting=tuple(others)))
     return Step(launched, launch=True, why=f"{active.execution_id} was asked for")
 

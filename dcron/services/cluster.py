@@ -214,7 +214,8 @@ class ClusterService:
             return replace(
                 present,
                 frozen=frozen,
-                frozen_at=self._clock.now() if frozen else None,
+                frozen_at=self._clock.now() if frozen else present.frozen_at,
+                thawed_at=None if frozen else self._clock.now(),
                 sequence=present.sequence + 1,
             )
 

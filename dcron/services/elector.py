@@ -32,7 +32,7 @@ from dcron.services.local import LocalState
 from dcron.services.membership import MAX_NODES
 from dcron.services.own_document import OwnDocument
 from dcron.services.scheduler import Scheduler
-from dcron.services.settings import settings_in, read_settings
+from dcron.services.settings import read_settings, settings_in
 from dcron.services.waiting import wait_for
 
 __all__ = ["Elector", "Workload"]

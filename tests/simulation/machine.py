@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import shutil
+import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import Context, ContextVar
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ class Machine:
         try:
             await node.run()
         except Exception as error:  # noqa: BLE001 - it is recorded, and fails the run
-            self._history.add(Defect(self._loop.time(), self.node_id, f"the node ended: {_inside(error)!r}"))
+            self._history.add(Defect(self._loop.time(), self.node_id, f"the node ended: {_told(_inside(error))}"))
             self._loop.call_later(RESTART_SECONDS, self.boot, context=Context())
         finally:
             if self._gate is gate:
@@ -178,15 +179,16 @@ class Served:
         done: asyncio.Future[tuple[Any, DcronError | None]] = self.loop.create_future()
 
         async def act() -> None:
+            result, failure = None, None
             try:
                 result = await ask(self)
             except DcronError as error:
-                done.set_result((None, error))
+                failure = error
             except Exception as error:  # noqa: BLE001 - it is recorded, and fails the run
-                self.history.add(Defect(self.loop.time(), self.node_id, f"a call failed: {error!r}"))
-                done.set_result((None, DcronError(repr(error))))
-            else:
-                done.set_result((result, None))
+                self.history.add(Defect(self.loop.time(), self.node_id, f"a call failed: {_told(error)}"))
+                failure = DcronError(repr(error))
+            if not done.done():
+                done.set_result((result, failure))
 
         self.loop.create_task(act(), context=self.context.copy())
         return await done
@@ -240,6 +242,14 @@ class SimulatedSpool(Spool):
         if MACHINE.get().keeper.disk_full:
             raise OSError(errno.ENOSPC, "no space left on device")
         super().finish(entry, outcome)
+
+
+def _told(error: BaseException) -> str:
+    """An error and where it came from, for whoever has to find the defect."""
+    places = traceback.extract_tb(error.__traceback__)[-3:]
+    return f"{error!r} at " + " < ".join(
+        f"{Path(place.filename).name}:{place.lineno}" for place in reversed(places)
+    )
 
 
 def _inside(error: BaseException) -> BaseException:

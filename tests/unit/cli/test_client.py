@@ -8,9 +8,10 @@ from typing import Any
 
 import grpc
 import pytest
+
 from dcron.cli import client as client_module
 from dcron.rpc import dcron_pb2 as pb
-from tests.unit.cli.conftest import Done, FakeNode, aborting
+from tests.unit.cli.fake_node import Done, FakeNode, aborting
 
 UNAVAILABLE = aborting(grpc.StatusCode.UNAVAILABLE, "document store gives no answer")
 

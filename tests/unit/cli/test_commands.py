@@ -9,8 +9,9 @@ from typing import Any
 
 import grpc
 import pytest
+
 from dcron.rpc import dcron_pb2 as pb
-from tests.unit.cli.conftest import Done, FakeNode, instant
+from tests.unit.cli.fake_node import Done, FakeNode, instant
 
 LONG_ID = "01M84D6QBS78X2GEQR0TKKPTAC:01M84D77W4PZCJ2JPN00BZXVBH:001"
 EXECUTION = pb.Execution(
@@ -117,7 +118,8 @@ def test_executions_are_listed_with_whole_ids_in_plain_lines(
     done = dcron("execution", "list", "--job", "a", "--state", "failed", "-n", "3", "--server", node.address)
     [_, line] = done.out.splitlines()
     assert line.split() == [
-        LONG_ID, "a", "failed", "n1", "2026-11-23", "13:00:00Z", "1m30s", "exit", "7;", "odd", "[2J", "message",
+        LONG_ID, "a", "failed", "n1", "2026-11-23", "13:00:00Z", "1m30s",
+        "exit", "7;", "odd", "[2J", "message",
     ]  # fmt: skip
     assert node.asked("ListExecutions") == [pb.ListExecutionsRequest(job="a", state=pb.FAILED, limit=3)]
 

@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from dcron.cli import demo
 from dcron.cli.failures import CommandFailed
 from dcron.cli.local_cluster import LocalCluster, free_ports, require_free_ports
-from tests.unit.cli.conftest import Done
+from tests.unit.cli.fake_node import Done
 
 SECONDS = 60
 
@@ -127,9 +128,8 @@ def test_a_port_in_use_is_one_line(data: Path, dcron: Callable[..., Done]) -> No
         port = taken.getsockname()[1]
         done = dcron("dev", "--nodes", "1", "--port", str(port), "--data", str(data))
     assert (done.exit_code, done.out) == (1, "")
-    assert done.err == (
-        f"dcron: port {port} on 127.0.0.1 cannot be used (Address already in use); choose others with --port\n"
-    )
+    reason = f"port {port} on 127.0.0.1 cannot be used (Address already in use)"
+    assert done.err == f"dcron: {reason}; choose others with --port\n"
     assert not data.exists()
 
 

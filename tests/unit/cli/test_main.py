@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable
 
 import pytest
+
 from dcron import __version__
 from dcron.rpc import dcron_pb2 as pb
-from tests.unit.cli.conftest import Done, FakeNode
+from tests.unit.cli.fake_node import Done, FakeNode
 
 SECONDS = 30
 DCRON = [sys.executable, "-m", "dcron"]
@@ -49,7 +50,10 @@ def test_help_imports_nothing_heavy() -> None:
     "command",
     [
         [],
-        *(["job", name] for name in ("create", "list", "show", "update", "delete", "pause", "resume", "run", "next")),
+        *(
+            ["job", name]
+            for name in ("create", "list", "show", "update", "delete", "pause", "resume", "run", "next")
+        ),
         *(["execution", name] for name in ("list", "show", "log", "cancel", "resolve")),
         *(["node", name] for name in ("list", "drain", "undrain")),
         *(["cluster", name] for name in ("status", "freeze", "thaw")),

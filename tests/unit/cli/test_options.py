@@ -3,9 +3,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+
 from dcron.cli.options import parse_servers
 from dcron.rpc import dcron_pb2 as pb
-from tests.unit.cli.conftest import Done, FakeNode
+from tests.unit.cli.fake_node import Done, FakeNode
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from typing import Any
 
 import grpc
 import pytest
+
 from dcron.rpc import dcron_pb2 as pb
-from tests.unit.cli.conftest import Done, FakeNode, aborting, instant
+from tests.unit.cli.fake_node import Done, FakeNode, aborting, instant
 
 SCRIPT = b"#!/bin/sh\necho hello \x00\xff\n"
 SECRET = "X-Amz-Signature=5ec3e7"
@@ -57,7 +58,7 @@ class ObjectStore(ThreadingHTTPServer):
 class _Put(BaseHTTPRequestHandler):
     server: ObjectStore
 
-    def do_PUT(self) -> None:  # noqa: N802
+    def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.taken.append((self.path, self.headers, body))
         code, answer = self.server.refusal or (200, b"")
@@ -179,9 +180,8 @@ def test_a_refused_upload_names_the_store_and_the_reason_but_not_the_signed_url(
     registry.on("PrepareUpload", pb.PrepareUploadResponse(url=store.url))
     done = dcron("job", "create", "a", "--schedule", "@daily", script, "--server", registry.address)
     assert done.exit_code == 1
-    assert done.err.startswith(
-        f"dcron: object store 127.0.0.1:{store.server_port} refused the script: 403 Forbidden (RequestTimeTooSkewed)"
-    )
+    where = f"object store 127.0.0.1:{store.server_port}"
+    assert done.err.startswith(f"dcron: {where} refused the script: 403 Forbidden (RequestTimeTooSkewed)")
     assert "clocks" in done.err and done.err.count("\n") == 1
     assert SECRET not in done.err and "secret" not in done.err
     assert registry.asked("CreateJob") == []
@@ -271,13 +271,21 @@ def test_a_job_created_paused_says_how_to_start_it(
         (["--timeout", "0"], ["timeout_seconds"], pb.Specification()),
         (["--schedule", "@hourly"], ["schedule"], pb.Specification(schedule="@hourly")),
         (["--interpreter", ""], ["interpreter"], pb.Specification()),
-        (["--retries", "0", "--grace", "1m"], ["grace_seconds", "failure_retries"], pb.Specification(grace_seconds=60)),
+        (
+            ["--retries", "0", "--grace", "1m"],
+            ["grace_seconds", "failure_retries"],
+            pb.Specification(grace_seconds=60),
+        ),
         (["--arg", "x"], ["arguments"], pb.Specification(arguments=["x"])),
-        (["--env", "A=1", "--env", "B=2"], ["environment"], pb.Specification(environment={"A": "1", "B": "2"})),
+        (
+            ["--env", "A=1", "--env", "B=2"],
+            ["environment"],
+            pb.Specification(environment={"A": "1", "B": "2"}),
+        ),
         (["--clear-args", "--clear-env"], ["arguments", "environment"], pb.Specification()),
         (["--clear-labels"], ["labels"], pb.Specification()),
     ],
-)  # fmt: skip
+)
 def test_an_update_names_exactly_the_fields_that_were_given(
     options: list[str],
     fields: list[str],
@@ -297,8 +305,8 @@ def test_every_field_of_a_specification_can_be_updated(
         "--schedule @daily --timezone UTC --interpreter sh --timeout 1 --grace 1 --max-attempts 1 --retries 1"
     )
     dcron(
-        "job", "update", "a", *scalars.split(), "--arg", "a", "--env", "A=b", "--label", "c=d", "--script", script,
-        "--if-revision", "1", "--server", registry.address,
+        "job", "update", "a", *scalars.split(), "--arg", "a", "--env", "A=b", "--label", "c=d",
+        "--script", script, "--if-revision", "1", "--server", registry.address,
     )  # fmt: skip
     [request] = registry.asked("UpdateJob")
     assert set(request.fields) == {field.name for field in pb.Specification.DESCRIPTOR.fields}

@@ -7,11 +7,12 @@ from typing import Any
 
 import grpc
 import pytest
+
 from dcron.cli import following
 from dcron.cli.main import main
 from dcron.domain.ids import is_ulid
 from dcron.rpc import dcron_pb2 as pb
-from tests.unit.cli.conftest import Done, FakeNode, aborting
+from tests.unit.cli.fake_node import Done, FakeNode, aborting
 
 UID = "01M84D6QBS78X2GEQR0TKKPTAC"
 OUTCOMES = [
@@ -153,9 +154,13 @@ def test_nodes_that_are_away_for_a_moment_do_not_end_the_wait(
     node: FakeNode, dcron: Callable[..., Done]
 ) -> None:
     Occurrence(node, settled(1), attempt001=pb.Execution(state=pb.FAILED, exit_code=9))
-    answers = [aborting(grpc.StatusCode.UNAVAILABLE, "store is away")] * 3
+    away = [aborting(grpc.StatusCode.UNAVAILABLE, "store is away")] * 3
     later = node._handlers["GetJob"]
-    node.on("GetJob", lambda request, context: (answers.pop() if answers else later)(request, context))
+
+    def get(request: Any, context: grpc.ServicerContext) -> pb.Job:
+        return away.pop()(request, context) if away else later(request, context)
+
+    node.on("GetJob", get)
     assert dcron("job", "run", "a", "--wait", "--server", node.address).exit_code == 9
     assert len(node.asked("GetJob")) == 4
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+
 from dcron.domain.documents import INITIAL_SETTINGS, SETTINGS_ID, node_key, settings_body, term_key
 from dcron.domain.errors import SetupError
 from dcron.domain.leadership import Lease
@@ -57,15 +58,14 @@ class Store(FaultyStore):
 class Node:
     """One elector, driven by hand."""
 
-    def __init__(self, store: Store, clock: ManualClock, node_id: str, *, token: str = "", started=START) -> None:
+    def __init__(self, store: Store, clock: ManualClock, node_id: str, token: str, started) -> None:
         self.clock, self.store = clock, store
         self.schedulers: list[FakeScheduler] = []
         self.failure: Exception | None = None
         self.local = LocalState()
         self.nodes = DirectNodes()
-        record = NodeRecord(
-            node_id, token or f"token-{node_id}", f"spool-{node_id}{token}", f"{node_id}:1", "1", 4, started, started
-        )
+        spool_id = f"spool-{token}"
+        record = NodeRecord(node_id, token, spool_id, f"{node_id}:1", "1", 4, started, started)
         self.elector = Elector(
             store,
             self.nodes,
@@ -106,8 +106,8 @@ class Scene:
         self.store = Store(self.clock)
         self.made: list[Node] = []
 
-    def node(self, node_id: str = "a", **more) -> Node:
-        node = Node(self.store, self.clock, node_id, **more)
+    def node(self, node_id: str = "a", *, token: str = "", started=START) -> Node:
+        node = Node(self.store, self.clock, node_id, token or f"token-{node_id}", started)
         self.made.append(node)
         return node
 
@@ -313,7 +313,7 @@ async def test_a_defect_in_the_scheduler_makes_another_one_after_a_pause(scene, 
     monkeypatch.setattr(elector_module, "RESTART_SECONDS", 0.0)
     await leader.stop()
     await leader.round()
-    await until(lambda: leader.elector._leading.done())
+    await until(leader.elector._leading.done)
     leader.failure = None
     await leader.round()
     assert leader.leads()
@@ -331,7 +331,7 @@ async def test_a_scheduler_that_cannot_be_made_is_tried_again(scene, monkeypatch
 
     leader.elector._make_scheduler = make_later
     await leader.round()
-    await until(lambda: leader.elector._leading.done())
+    await until(leader.elector._leading.done)
     assert leader.elector._leading.exception() is None
     await leader.round()
     assert leader.leads()
@@ -341,7 +341,7 @@ async def test_a_scheduler_that_was_deposed_is_made_anew_when_its_term_is_still_
     leader = scene.node()
     leader.failure = Deposed()
     await leader.round()
-    await until(lambda: leader.elector._leading.done())
+    await until(leader.elector._leading.done)
     leader.failure = None
     await leader.round()
     assert leader.leads()
@@ -364,8 +364,8 @@ async def test_a_clean_stop_resigns_and_tells_the_others(scene):
     leader = await scene.leader("a")
     await other.round()
     run = asyncio.create_task(leader.elector.run())
-    renewals = len(scene.store.writes)
-    await until(lambda: len(scene.store.writes) > renewals)
+    renewals = len(scene.store.requests)
+    await until(lambda: len(scene.store.requests) > renewals)
     run.cancel()
     with suppress(asyncio.CancelledError):
         await run
@@ -462,7 +462,7 @@ async def test_a_second_living_node_of_one_id_does_not_join(scene, monkeypatch):
         await second.elector.join()
 
 
-async def test_a_node_takes_the_id_of_a_dead_one_after_a_lease_and_of_its_own_spool_at_once(scene, monkeypatch):
+async def test_a_dead_nodes_id_is_taken_after_a_lease_and_that_of_ones_own_spool_at_once(scene, monkeypatch):
     waited = []
 
     async def wait(seconds: float) -> None:
@@ -474,7 +474,7 @@ async def test_a_node_takes_the_id_of_a_dead_one_after_a_lease_and_of_its_own_sp
     await heir.elector.join()
     assert waited == [LEASE.length_seconds]
     again = scene.node("a", token="third")
-    again.elector._record = replace(again.elector._record, spool_id="spool-a")
+    again.elector._record = replace(again.elector._record, spool_id="spool-token-a")
     await again.elector.join()
     assert waited == [LEASE.length_seconds]
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+
 from dcron.domain.errors import DcronError, InvalidInput
 from dcron.domain.model import Outcome, State
 from dcron.ports import ProcessExit, StartResult

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from dcron.domain.model import LogObject, Outcome, State
 from dcron.ports import WriteKind
 from dcron.services import outbox
@@ -131,7 +132,7 @@ async def test_an_outcome_without_a_plain_success_is_written_again_until_it_is_t
     scene.store.faults["token0"] = [fault]
     scene.end()
     await until(lambda: not scene.entries())
-    assert sum("token0" in ids[0] for _, ids in scene.store.writes) == 2
+    assert sum("token0" in ids[0] for _, ids in scene.store.requests) == 2
     assert "token0" in await scene.store.outcomes()
 
 
@@ -147,7 +148,7 @@ async def test_a_rejected_outcome_stays_in_the_spool_and_holds_up_no_other(scene
     await scene.recorded("token0")
 
 
-@pytest.mark.parametrize("fault", [ValueError("short"), OSError(5, "Input/output error"), RuntimeError("defect")])
+@pytest.mark.parametrize("fault", [ValueError("short"), OSError(5, "broken"), RuntimeError("defect")])
 async def test_a_log_that_fails_for_its_own_reason_holds_up_neither_its_outcome_nor_others(
     scene, long_patience, fault
 ):
@@ -213,7 +214,7 @@ async def test_a_crash_after_the_outcome_was_recorded_still_brings_the_log(scene
 async def test_a_crash_after_the_log_was_stored_still_brings_the_outcome(scene):
     scene.store.unreachable = True
     scene.end()
-    await until(lambda: (scene.entries()[0].folder / "log.stored").exists())
+    await until((scene.entries()[0].folder / "log.stored").exists)
     await scene.restart()
     scene.store.unreachable = False
     await scene.recorded("token0")
@@ -224,7 +225,7 @@ async def test_a_crash_after_the_log_was_stored_still_brings_the_outcome(scene):
 async def test_a_crash_before_the_mark_stores_the_log_again(scene):
     scene.store.unreachable = True
     scene.end()
-    await until(lambda: (scene.entries()[0].folder / "log.stored").exists())
+    await until((scene.entries()[0].folder / "log.stored").exists)
     (scene.entries()[0].folder / "log.stored").unlink()
     await scene.restart()
     scene.store.unreachable = False
@@ -235,7 +236,7 @@ async def test_a_crash_before_the_mark_stores_the_log_again(scene):
 async def test_an_outcome_that_was_recorded_before_a_crash_is_not_written_twice(scene):
     scene.store.faults["token0"] = ["committed"] + ["gone"] * 1000
     scene.end()
-    await until(lambda: len(scene.store.writes) > 1)
+    await until(lambda: len(scene.store.requests) > 1)
     scene.store.faults.clear()
     await scene.restart()
     await until(lambda: not scene.entries())
@@ -257,5 +258,5 @@ async def test_what_is_written_at_once_shares_a_request(scene):
     for number in range(20):
         scene.end(number, printed=b"")
     await until(lambda: not scene.entries())
-    assert len(scene.store.writes) == 1
-    assert json.dumps(scene.store.writes[0][1]).count("token") == 20
+    assert len(scene.store.requests) == 1
+    assert json.dumps(scene.store.requests[0][1]).count("token") == 20

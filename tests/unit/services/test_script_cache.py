@@ -8,6 +8,7 @@ import stat
 from contextlib import suppress
 
 import pytest
+
 from dcron.domain.errors import NotFound, ObjectsUnreachable
 from dcron.domain.model import Script
 from dcron.services import script_cache

@@ -6,6 +6,7 @@ import errno
 import os
 
 import pytest
+
 from dcron.domain.errors import SetupError, SpoolFull
 from dcron.domain.model import State
 from dcron.services import spool as spool_module

@@ -10,21 +10,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+
 from dcron.domain.errors import NotFound, SpoolFull
 from dcron.domain.model import Script, State
 from dcron.domain.offers import ClaimReference, OfferedAttempt, OfferResult
 from dcron.ports import WriteKind
 from dcron.services import executor, log_file, worker
 from tests.doubles import START, until
-from tests.service_doubles import (
-    ATTEMPT,
-    MONTH,
-    Machine,
-    World,
-    WorkerNode,
-    an_attempt,
-    new_world,
-)
+from tests.service_doubles import ATTEMPT, MONTH, Machine, WorkerNode, World, an_attempt, new_world
 
 
 @pytest.fixture(autouse=True)
@@ -148,7 +141,9 @@ async def test_slots_are_never_exceeded_by_offers_that_overlap(scene):
     assert len(scene.machine.started) == 2
 
 
-@pytest.mark.parametrize("fault", [WriteKind.UNSURE, WriteKind.LOST, "gone", "committed", RuntimeError("defect")])
+@pytest.mark.parametrize(
+    "fault", [WriteKind.UNSURE, WriteKind.LOST, "gone", "committed", RuntimeError("defect")]
+)
 async def test_without_a_plain_success_nothing_starts_and_the_token_gets_its_outcome(scene, fault):
     scene.world.store.faults[ATTEMPT.execution_id] = [fault]
     assert await scene.offer(ATTEMPT) == [OfferResult.NOT_CLAIMED]
@@ -404,7 +399,7 @@ async def test_a_claim_with_an_outcome_is_not_written_off(scene):
     await scene.node.worker.known_tokens("a", [ClaimReference(ATTEMPT.execution_id, token)])
     await until(lambda: not scene.node.worker._begun)
     assert await scene.states() == [State.SUCCEEDED]
-    assert [ids for _, ids in scene.world.store.writes if token in ids[0]] == [
+    assert [ids for _, ids in scene.world.store.requests if token in ids[0]] == [
         (f"{ATTEMPT.execution_id}:{token}",)
     ]
 
@@ -466,4 +461,4 @@ async def test_a_log_that_went_before_it_was_seen_is_not_found(scene):
 async def test_claims_of_two_months_go_to_their_databases(scene):
     december = replace(an_attempt(1), scheduled_at=START + timedelta(days=30))
     assert await scene.offer(ATTEMPT, december) == [OfferResult.ACCEPTED] * 2
-    assert {database for database, _ in scene.world.store.writes} == {MONTH, "executions-2026-12"}
+    assert {database for database, _ in scene.world.store.requests} == {MONTH, "executions-2026-12"}
