@@ -114,9 +114,11 @@ def _checked(name: str, check: Callable[[str], None], value: str) -> str:
 
 
 def _integer(values: Mapping[str, Any], name: str, default: int, least: int, most: int) -> int:
+    value = values.get(name, default)
     try:
-        number = int(values.get(name, default))
-    except (TypeError, ValueError):
+        # From a file it has to be a number without a fraction; true and false are none.
+        number = int(value) if type(value) in (int, str) else least - 1
+    except ValueError:
         number = least - 1
     if not least <= number <= most:
         raise SetupError(f"{name}: expected a whole number from {least} to {most}")
@@ -125,8 +127,8 @@ def _integer(values: Mapping[str, Any], name: str, default: int, least: int, mos
 
 def _lease(value: Any) -> float:
     try:
-        seconds = float(value)
-    except (TypeError, ValueError):
+        seconds = float(value) if type(value) in (int, float, str) else 0.0
+    except ValueError:
         seconds = 0.0
     if not _MIN_LEASE_SECONDS <= seconds <= _MAX_LEASE_SECONDS:
         raise SetupError(
@@ -145,8 +147,8 @@ def _choice(values: Mapping[str, Any], name: str, default: str, choices: tuple[s
 def _labels(value: Any) -> dict[str, str]:
     """Labels of a TOML table, or of `key=value,key=value`."""
     if isinstance(value, str):
-        pairs = [pair.partition("=")[::2] for pair in value.split(",") if pair]
-        value = {key.strip(): text.strip() for key, text in pairs}
+        pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+        value = {key.strip(): text.strip() if sign else None for key, sign, text in pairs}
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise SetupError("labels: expected key=value,key=value or a table of texts")
     try:
@@ -158,8 +160,11 @@ def _labels(value: Any) -> dict[str, str]:
 
 def _address(name: str, value: str) -> str:
     host, separator, port = value.rpartition(":")
-    if not separator or not port.isdigit() or int(port) > _MAX_PORT or (name == "advertise" and not host):
+    is_port = port.isascii() and port.isdecimal() and 0 < int(port) <= _MAX_PORT
+    if not separator or not is_port:
         raise SetupError(f"{name}: {value!r} is not host:port")
+    if name == "advertise" and host in _WILDCARDS:
+        raise SetupError(f"advertise: {value!r} is no address at which other nodes reach this one")
     return value
 
 

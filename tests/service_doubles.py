@@ -31,8 +31,9 @@ Hook = Callable[[], Awaitable[None]]
 
 
 class FaultyStore(DoubtfulStore):
-    """A store that can hold branches; each write of an id that contains a key of `faults` meets the next fault listed there.
+    """A store that can hold branches, and whose writes can be made to go wrong.
 
+    Each write of an id that contains a key of `faults` meets the next fault listed there:
     UNSURE is stored, LOST is not; "gone" is unreachable and not stored, "committed" unreachable though
     stored; an exception is raised; a hook is awaited first."""
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,6 +49,16 @@ def free_ports(count: int) -> list[int]:
     finally:
         for each in sockets:
             each.close()
+
+
+def at(text: str) -> datetime:
+    """The instant of a time stamp in the command line's JSON."""
+    return datetime.fromisoformat(text)
+
+
+def started(path: Path) -> list[str]:
+    """Execution ids as the scripts themselves wrote them when they started."""
+    return path.read_text().split() if path.exists() else []
 
 
 class NodeProcess:
@@ -121,7 +132,9 @@ class Cluster:
     ) -> None:
         self.folder = folder
         prefix = f"t{secrets.token_hex(4)}"
-        store = f"{store_url.rstrip('/').rpartition('/')[0]}/{prefix}" if "couchdb" in store_url else store_url
+        store = (
+            f"{store_url.rstrip('/').rpartition('/')[0]}/{prefix}" if "couchdb" in store_url else store_url
+        )
         shared = {
             **environment,
             "DCRON_STORE": store,

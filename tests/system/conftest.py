@@ -45,6 +45,14 @@ def cluster(tmp_path: Path, couch_url: str, s3: S3Access) -> Iterator[Cluster]:
     yield from serving(Cluster(tmp_path, couch_url, s3.url, s3.environment))
 
 
+@pytest.fixture(scope="session")
+def shared_cluster(
+    tmp_path_factory: pytest.TempPathFactory, couch_url: str, s3: S3Access
+) -> Iterator[Cluster]:
+    """Three nodes for all tests that leave them as they were."""
+    yield from serving(Cluster(tmp_path_factory.mktemp("shared"), couch_url, s3.url, s3.environment))
+
+
 @pytest.fixture
 def outage_cluster(tmp_path: Path, s3: S3Access) -> Iterator[tuple[Cluster, CouchServer]]:
     """Three nodes on a document store of their own, which the test may take away."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
 
+from dcron.domain.documents import INITIAL_SETTINGS, SETTINGS_ID, settings_body
 from tests.couchdb_server import CouchServer, CouchUnavailable
 from tests.system.cluster import Cluster, NodeProcess, free_ports, wait_for
 
-SECRET = "correct-horse-battery"  # noqa: S105 - what must not be printed
+SECRET = "correct-horse-battery"
 
 
 @pytest.fixture
@@ -79,7 +81,11 @@ def test_a_spool_in_use_is_named(node, tmp_path):
     wait_for("it serves", lambda: "serving" in node.log.read_text())
     [port] = free_ports(1)
     other = NodeProcess("other", port, tmp_path, {**node.environment})
-    other.environment |= {"DCRON_NODE_ID": "other", "DCRON_LISTEN": other.address, "DCRON_SPOOL": str(node.spool)}
+    other.environment |= {
+        "DCRON_NODE_ID": "other",
+        "DCRON_LISTEN": other.address,
+        "DCRON_SPOOL": str(node.spool),
+    }
     refuses_to_start(other, "spool", "in use")
 
 
@@ -113,20 +119,20 @@ def test_stored_data_of_a_newer_format_are_left_alone(node, tmp_path):
     except CouchUnavailable as reason:
         pytest.skip(str(reason))
     try:
-        for method, path, body in (
-            ("PUT", "dcron-cluster", None),
-            ("PUT", "dcron-cluster/settings", {"kind": "settings", "format_version": 99, "floor": "2000-01-01T00:00:00Z",
-                                               "frozen": False, "frozen_at": None, "sequence": 0}),
-        ):  # fmt: skip
-            request = Request(
-                f"http://{server.address}/{path}", json.dumps(body).encode() if body else b"",
-                {"Content-Type": "application/json"}, method=method,
-            )  # fmt: skip
-            urlopen(request, timeout=10).close()
+        put(server, "dcron-cluster", b"")
+        settings = replace(INITIAL_SETTINGS, format_version=99)
+        put(server, f"dcron-cluster/{SETTINGS_ID}", json.dumps(settings_body(settings)).encode())
         node.environment["DCRON_STORE"] = server.url
         refuses_to_start(node, "format 99", "upgrade")
     finally:
         server.stop()
+
+
+def put(server: CouchServer, path: str, body: bytes) -> None:
+    """One PUT beside dcron."""
+    headers = {"Content-Type": "application/json"}
+    request = Request(f"http://{server.address}/{path}", body, headers, method="PUT")
+    urlopen(request, timeout=10).close()
 
 
 def test_no_node_reachable_is_exit_code_4_and_names_the_servers(tmp_path):
@@ -139,13 +145,14 @@ def test_no_node_reachable_is_exit_code_4_and_names_the_servers(tmp_path):
     assert nowhere.address in done.stderr.decode()
 
 
-@pytest.fixture
-def lone(node: NodeProcess, tmp_path: Path) -> Cluster:
-    """A cluster of that one node, serving."""
-    made = Cluster(tmp_path, "sqlite:///unused", "file:///unused", {}, nodes=1)
-    made.nodes = [node]
+@pytest.fixture(scope="module")
+def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One node on SQLite and a folder, serving; tests use jobs of their own."""
+    folder = tmp_path_factory.mktemp("lone")
+    made = Cluster(folder, f"sqlite:///{folder}/dcron.db", f"file://{folder}/objects", {}, nodes=1)
     made.start()
-    return made
+    yield made
+    made.stop()
 
 
 @pytest.mark.parametrize(
@@ -207,13 +214,15 @@ def test_an_interpreter_that_no_node_has_is_a_failed_result_that_says_so(lone, t
 
 def test_a_script_finds_its_environment_and_none_of_the_nodes_secrets(node, tmp_path):
     node.environment |= {"AWS_SECRET_ACCESS_KEY": SECRET, "DCRON_LOG_FORMAT": "json"}
-    lone = Cluster(tmp_path, "sqlite:///unused", "file:///unused", {}, nodes=1)
-    lone.nodes = [node]
-    lone.start()
-    lone.create("env", "env", "--schedule", "@yearly", "--env", "MINE=yes")
-    lone.do("job", "run", "env", "--wait")
-    [execution] = lone.executions("env")
-    found = dict(line.split("=", 1) for line in lone.do("execution", "log", execution["id"]).splitlines())
+    secretive = Cluster(tmp_path, "sqlite:///unused", "file:///unused", {}, nodes=1)
+    secretive.nodes = [node]
+    secretive.start()
+    secretive.create("env", "env", "--schedule", "@yearly", "--env", "MINE=yes")
+    secretive.do("job", "run", "env", "--wait")
+    [execution] = secretive.executions("env")
+    found = dict(
+        line.split("=", 1) for line in secretive.do("execution", "log", execution["id"]).splitlines()
+    )
     assert found["DCRON_JOB"] == "env"
     assert found["DCRON_EXECUTION_ID"] == execution["id"]
     assert found["DCRON_ATTEMPT"] == "1"

@@ -1,4 +1,4 @@
-"""Every occurrence has exactly one attempt at a time, whatever is lost between intent, offer and settlement."""
+"""An occurrence has one attempt at a time, whatever is lost between intent, offer and settlement."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Scene:
         body = settings_body(replace(INITIAL_SETTINGS, **fields))
         await self.store.write(CLUSTER, [Document(SETTINGS_ID, body, leaves[0].revision if leaves else None)])
 
-    def lead(self, nodes=None, term: int = TERM) -> None:
+    def lead(self, nodes=None, *, term: int = TERM, renewal_seconds: float = 0.01) -> None:
         self.worker.start()
         self.worker.worker.ready = True
         self.scheduler = Scheduler(
@@ -113,7 +113,7 @@ class Scene:
             self.clock,
             NodeWatch(self.store, self.clock, lease_seconds=1e9),
             Leadership(term, "leader", lambda: self.leading, lambda: None),
-            renewal_seconds=0.01,
+            renewal_seconds=renewal_seconds,
         )
         self.task = asyncio.create_task(self.scheduler.run())
 
@@ -503,6 +503,22 @@ async def test_a_lead_lost_between_plan_and_intent_writes_nothing(scene):
     await deposed(scene)
     assert scene.job_writes() == written + 1  # of `deposed`
     assert (await scene.job()).place.active is None
+
+
+async def test_a_lead_lost_for_a_moment_ends_the_scheduler_rather_than_dropping_what_is_due(scene):
+    await scene.add_job()
+    read = scene.store.read
+
+    async def lose(database, ids):
+        if ids == [SETTINGS_ID] and scene.scheduler._book.get("job") is not None:
+            scene.store.read = read
+            scene.leading = False
+            asyncio.get_running_loop().call_soon(setattr, scene, "leading", True)
+        return await read(database, ids)
+
+    scene.store.read = lose
+    scene.lead(renewal_seconds=FAR)
+    await deposed(scene)
 
 
 async def test_a_lead_lost_between_intent_and_offer_offers_nothing_and_the_next_leader_does(scene):
