@@ -371,6 +371,7 @@ class Scheduler:
                 await self._verify(doubtful)
             except StoreUnreachable as error:
                 log.warning("cannot verify attempts", action="verify", error=str(error))
+                await asyncio.sleep(BACKOFF_SECONDS)
 
     def _is_doubtful(self, execution_id: str) -> bool:
         """Whether something was learnt since it was read, or every claimant says that it did not start and

@@ -14,7 +14,7 @@ from dcron.domain.model import Claim, Job, Outcome, Skip
 from dcron.ports import JOBS
 from tests.simulation.history import Ended, Fault, History, Started, Stored, Written, instant
 
-__all__ = ["Run", "Timeline", "Version", "occurrences", "parts_of"]
+__all__ = ["Attempt", "Run", "Timeline", "Version", "occurrences", "parts_of"]
 
 PERIODS = {"*/5 * * * * *": 5, "*/10 * * * * *": 10, "*/15 * * * * *": 15, "*/30 * * * * *": 30, "* * * * *": 60}
 

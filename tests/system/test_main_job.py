@@ -15,6 +15,7 @@ def test_a_job_registered_through_one_node_runs_on_another_and_its_log_is_read_t
         "--label", f"host={second.id}", "--arg", "you", "--env", "GREETING=hej", via=[first],
     )  # fmt: skip
     execution = shared_cluster.settled("hello")[0]
+    shared_cluster.do("job", "delete", "hello", "--yes")
 
     assert execution["nodeId"] == second.id
     assert execution["state"] == "SUCCEEDED"

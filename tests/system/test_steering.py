@@ -3,32 +3,49 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
-from tests.system.cluster import at, wait_for
+from tests.system.cluster import Cluster, at, wait_for
 
 
-def test_a_busy_worker_refuses_and_the_occurrence_waits_with_a_reason(shared_cluster):
+def test_a_draining_node_takes_nothing_and_what_waits_for_it_says_so(shared_cluster):
     node = shared_cluster.nodes[0]
-    for number in range(3):
-        shared_cluster.create(
-            f"fill{number}", "sleep 600", "--schedule", "0 0 1 1 *", "--label", f"host={node.id}"
-        )
+    shared_cluster.create("bound", "true", "--schedule", "@yearly", "--label", f"host={node.id}")
     shared_cluster.do("node", "drain", node.id)
-    wait_for(
-        "drained",
-        lambda: next(n for n in shared_cluster.ask("node", "list")["nodes"] if n["id"] == node.id)[
-            "draining"
-        ],
-    )
-    shared_cluster.do("job", "run", "fill0")
+    shared_cluster.do("job", "run", "bound")
 
-    reason = wait_for("it waits", lambda: shared_cluster.ask("job", "show", "fill0").get("waitingReason"))
-    assert "no live node" in reason or node.id in reason
-    assert shared_cluster.status()["waitingCount"] == 1
+    def waiting() -> list[Any]:
+        return [each for each in shared_cluster.status()["waiting"] if each["job"] == "bound"]
+
+    [found] = wait_for("it waits", waiting)
+    assert found["reason"] == f"no live node has the labels host={node.id}"
+    assert shared_cluster.executions("bound") == []
 
     shared_cluster.do("node", "undrain", node.id)
-    execution = wait_for("it runs", lambda: shared_cluster.executions("fill0", state="running"))[0]
-    shared_cluster.do("execution", "cancel", execution["id"])
+    assert shared_cluster.settled("bound")[0]["nodeId"] == node.id
+
+
+def test_a_busy_worker_refuses_and_the_occurrence_runs_once_a_slot_is_free(tmp_path):
+    folder = f"{tmp_path}/objects"
+    cluster = Cluster(
+        tmp_path, f"sqlite:///{tmp_path}/dcron.db", f"file://{folder}", {"DCRON_SLOTS": "1"}, nodes=1
+    )
+    try:
+        cluster.start()
+        gate = tmp_path / "gate"
+        cluster.create("first", f"until [ -e {gate} ]; do sleep 0.1; done", "--schedule", "@yearly")
+        cluster.create("second", "true", "--schedule", "@yearly")
+        cluster.do("job", "run", "first")
+        wait_for("the slot is taken", lambda: cluster.executions("first", state="running"))
+        cluster.do("job", "run", "second")
+        reason = wait_for("it waits", lambda: cluster.ask("job", "show", "second").get("waitingReason"))
+        assert reason == "all slots of n1 are taken"
+
+        gate.touch()
+
+        assert cluster.settled("second")[0]["state"] == "SUCCEEDED"
+    finally:
+        cluster.stop()
 
 
 def test_nothing_due_while_frozen_starts_and_it_is_accounted_for(shared_cluster):

@@ -1,0 +1,29 @@
+"""(d) Scripts of one job do not overlap, unless the earlier one was given up by its timeout or a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.simulation.checkers.c_next_attempt import was_silent
+from tests.simulation.timeline import Attempt, Run, Timeline, parts_of
+
+__all__ = ["check"]
+
+
+def check(timeline: Timeline) -> Iterator[str]:
+    """Every start during another script of the same job that was not given up."""
+    by_job: dict[str, list[Run]] = {}
+    for run in timeline.runs:
+        earlier = by_job.setdefault(parts_of(run.started.execution_id)[0], [])
+        for other in earlier:
+            if other.lasts_at(run.started.at) and not _given_up(timeline, other, run.started.at):
+                yield (
+                    f"{run.started.execution_id} began on {run.started.node} at {run.started.at:.3f} while "
+                    f"{other.started.execution_id} ran on {other.started.node} since {other.started.at:.3f}"
+                )
+        earlier.append(run)
+
+
+def _given_up(timeline: Timeline, run: Run, at: float) -> bool:
+    attempt = timeline.attempts.get(run.started.execution_id, Attempt())
+    return any(stored_at <= at for stored_at, _ in attempt.verdicts) or was_silent(timeline, attempt, at)

@@ -1,0 +1,69 @@
+"""(i) After a pause nothing starts that falls due later; no change and no resume fires for the past."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from dcron.domain.ids import is_ulid
+from tests.simulation.checkers.c_next_attempt import intents
+from tests.simulation.history import Asked
+from tests.simulation.timeline import Timeline, Version, parts_of
+
+__all__ = ["check"]
+
+CLOCK_TOLERANCE = timedelta(seconds=6)
+"""A leader's clock may be off by 5 s."""
+UNPAUSING = {"resume", "create", "delete"}
+
+
+def check(timeline: Timeline) -> Iterator[str]:
+    """Launches under a state of the job that was over."""
+    launches = {
+        execution_id: version
+        for execution_id, version in intents(timeline).items()
+        if parts_of(execution_id)[2] == 1 and not is_ulid(parts_of(execution_id)[1])
+    }
+    yield from _after_a_pause(timeline, launches)
+    yield from _for_the_past(timeline, launches)
+
+
+def _after_a_pause(timeline: Timeline, launches: dict[str, Version]) -> Iterator[str]:
+    asked = timeline.history.of(Asked)
+    for pause in asked:
+        if pause.action != "pause" or pause.answer != "ok":
+            continue
+        until = min(
+            (
+                other.asked_at
+                for other in asked
+                if other.job == pause.job and other.action in UNPAUSING and other.at >= pause.asked_at
+            ),
+            default=timeline.final.at,
+        )
+        paused_at = timeline.true_time(pause.at)
+        for execution_id, version in launches.items():
+            active = version.job.place.active
+            if version.job.name != pause.job or not pause.at < version.at < until:
+                continue
+            if active.occurrence.scheduled_at > paused_at + CLOCK_TOLERANCE:
+                yield f"{execution_id} was launched at {version.at:.3f}, paused since {pause.at:.3f}"
+
+
+def _for_the_past(timeline: Timeline, launches: dict[str, Version]) -> Iterator[str]:
+    for _, life, _ in timeline.lives():
+        for before, version in zip(life, life[1:], strict=False):
+            resumed = before.job.paused and not version.job.paused
+            changed = before.job.specification.schedule != version.job.specification.schedule
+            if not resumed and not changed:
+                continue
+            counts_from = version.job.place.counts_from
+            left_due = None if resumed else before.job.place.next_at
+            for later in life[life.index(version) :]:
+                active = later.job.place.active
+                if active is None or launches.get(active.execution_id) is not later:
+                    continue
+                due_at = active.occurrence.scheduled_at
+                if due_at <= counts_from and due_at != left_due:
+                    what = "resume" if resumed else "change"
+                    yield f"{active.execution_id} was launched for the past by a {what} at {version.at:.3f}"
