@@ -29,10 +29,11 @@ from dcron.services.cluster import ClusterService
 from dcron.services.elector import Elector, Workload
 from dcron.services.executor import Executor
 from dcron.services.history import History
+from dcron.services.leading import Leadership
 from dcron.services.local import LocalState
 from dcron.services.membership import NodeWatch
 from dcron.services.outbox import Outbox
-from dcron.services.scheduler import Leadership, Scheduler
+from dcron.services.scheduler import Scheduler
 from dcron.services.script_cache import ScriptCache
 from dcron.services.spool import Spool
 from dcron.services.worker import Worker
@@ -209,7 +210,11 @@ class Node:
     def _make_server(self, elector: Elector) -> ApiServer:
         settings = self._settings
         catalogue = Catalogue(
-            self._store, self._objects, self._clock, max_script_bytes=settings.max_script_bytes
+            self._store,
+            self._objects,
+            self._clock,
+            max_script_bytes=settings.max_script_bytes,
+            clock_trouble=elector.clock_trouble,
         )
         cluster = ClusterService(self._store, self._clock, elector, lease=self._lease)
         history = History(self._store, self._objects, self._nodes, self._clock, cluster)

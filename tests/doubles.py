@@ -72,12 +72,17 @@ class ManualClock:
 
     def __init__(self) -> None:
         self.seconds = 1_000.0
+        self.ahead = timedelta(0)
+
+    def set_forward(self, by: timedelta) -> None:
+        """Set the wall clock alone, as a person would."""
+        self.ahead += by
 
     def pass_seconds(self, seconds: float) -> None:
         self.seconds += seconds
 
     def now(self) -> datetime:
-        return START + timedelta(seconds=self.seconds - 1_000.0)
+        return START + self.ahead + timedelta(seconds=self.seconds - 1_000.0)
 
     def monotonic(self) -> float:
         return self.seconds

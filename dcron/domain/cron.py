@@ -14,8 +14,7 @@ from functools import lru_cache
 from itertools import islice
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from croniter import croniter
-from croniter import CroniterBadCronError, CroniterBadDateError
+from croniter import CroniterBadCronError, CroniterBadDateError, croniter
 
 from dcron.domain.errors import InvalidInput
 
@@ -53,7 +52,7 @@ class Schedule:
         """Use `parse_schedule`, which checks both."""
         self._expression = expression
         self._timezone = timezone
-        self._seconds_first = len(expression.split()) == 6
+        self._seconds_first = len(expression.split()) == len(_FIELDS)
         fields, _ = croniter.expand(expression, second_at_beginning=self._seconds_first)
         self._every_hour = fields[_HOUR] == ["*"]
 

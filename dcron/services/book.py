@@ -37,7 +37,14 @@ class JobBook:
         self._held: dict[str, tuple[Job, str]] = {}
         self._heap: list[tuple[datetime, str]] = []
         self._noted: dict[str, str] = {}
+        self._confirmed: dict[str, str] = {}
         self.stale: set[str] = set()
+
+    def is_confirmed(self, name: str) -> bool:
+        """Whether what is held was written from here with a plain success, and so is on a quorum. What was
+        only read may have come from one copy, while the others were away."""
+        held = self._held.get(name)
+        return held is not None and self._confirmed.get(name) == held[1]
 
     def get(self, name: str) -> Job | None:
         """The job as last known for certain."""
@@ -111,6 +118,7 @@ class JobBook:
         """Drop a job that is gone, or that is far from due."""
         self._held.pop(name, None)
         self._noted.pop(name, None)
+        self._confirmed.pop(name, None)
         self.stale.discard(name)
 
     async def poll(self, horizon: datetime) -> bool:
@@ -149,17 +157,18 @@ class JobBook:
             batch = names[start : start + READ_BATCH]
             before = {name: self._held.get(name) for name in batch}
             for name, leaves in zip(batch, await self._store.read(JOBS, batch), strict=True):
-                if len(leaves) == 1:
-                    self._hold(job_of(name, leaves[0].body), _revision(leaves[0]), before[name])
-                elif leaves:
-                    await self._resolve(name, leaves)
+                jobs = _readable(name, leaves)
+                if len(jobs) == 1:
+                    self._hold(jobs[0], _revision(leaves[0]), before[name])
+                elif jobs:
+                    await self._resolve(name, jobs, leaves)
                 elif self._held.get(name) is before[name]:
                     self.forget(name)
 
-    async def _resolve(self, name: str, leaves: Sequence[Document]) -> None:
+    async def _resolve(self, name: str, jobs: list[Job], leaves: Sequence[Document]) -> None:
         """Write one job over the branches and delete the losing ones; stale until that is certain."""
         self.stale.add(name)
-        merged = merge([job_of(name, leaf.body) for leaf in leaves])
+        merged = merge(jobs)
         log.warning("job has branches; merging them", action="merge_job", job=name, leaves=len(leaves))
         winner, *losers = leaves
         before = self._held.get(name)
@@ -171,6 +180,7 @@ class JobBook:
             JOBS, [Document(name, {}, loser.revision, deleted=True) for loser in losers]
         )
         if all(result.done for result in results):
+            self._confirmed[name] = written.revision or ""
             self._hold(merged, written.revision or "", before)
 
     async def write(self, jobs: Sequence[Job]) -> list[bool]:
@@ -188,6 +198,7 @@ class JobBook:
             raise
         for job, result in zip(jobs, results, strict=True):
             if result.done:
+                self._confirmed[job.name] = result.revision or ""
                 self._hold(job, result.revision or "", before[job.name])
             elif result.kind is WriteKind.REJECTED:
                 # Out of the book until the next poll: trying again at once would not end otherwise.
@@ -214,6 +225,17 @@ class JobBook:
 def is_job_id(identifier: str) -> bool:
     """Whether a document of the jobs database is a job rather than a kept revision."""
     return identifier < REVISIONS_START
+
+
+def _readable(name: str, leaves: Sequence[Document]) -> list[Job]:
+    """The jobs of a document's leaves; none, and a line in the log, when somebody has spoilt it."""
+    try:
+        return [job_of(name, leaf.body) for leaf in leaves]
+    except (KeyError, TypeError, ValueError) as error:
+        log.error(
+            "job document cannot be read; mend or delete it", action="load", job=name, error=repr(error)
+        )
+        return []
 
 
 def _generation(revision: str) -> int:

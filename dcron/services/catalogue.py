@@ -54,10 +54,18 @@ class Catalogue:
     that nobody knows; its message says so, and asking again is safe."""
 
     def __init__(
-        self, store: DocumentStore, objects: ObjectStore, clock: Clock, *, max_script_bytes: int
+        self,
+        store: DocumentStore,
+        objects: ObjectStore,
+        clock: Clock,
+        *,
+        max_script_bytes: int,
+        clock_trouble: Callable[[], str],
     ) -> None:
+        """`clock_trouble` says why this node's wall clock cannot be relied on; empty when it can."""
         self._store = store
         self._clock = clock
+        self._clock_trouble = clock_trouble
         self._max_script_bytes = max_script_bytes
         self._scripts = Scripts(objects, max_script_bytes=max_script_bytes)
         self._revisions = Revisions(store)
@@ -78,7 +86,7 @@ class Catalogue:
         if await self._jobs.read(name) is not None:
             raise _name_taken(name)
         await self._scripts.verify(specification.script)
-        now = self._clock.now()
+        now = self._trusted_now()
         uid = new_ulid(now, token_bytes(ULID_RANDOMNESS_BYTES))
         job = await self._revisions.keep(changes.create(name, uid, specification, now, paused=paused))
         with doubt(name, in_doubt=True):
@@ -226,7 +234,7 @@ class Catalogue:
         if job.place.last is not None:
             last_at = occurrence_instant(job.place.last.execution_id)
             launched += [last_at] if last_at else []
-        return max(self._clock.now(), *launched)
+        return max(self._trusted_now(), *launched)
 
     async def _write_new(self, job: Job) -> None:
         """Write a job document that must not exist yet."""
@@ -258,10 +266,17 @@ class Catalogue:
 
         await self._jobs.rewrite(job.name, same)
 
+    def _trusted_now(self) -> datetime:
+        """Now; FailedPrecondition where a wrong clock would make a change count from another time."""
+        trouble = self._clock_trouble()
+        if trouble:
+            raise FailedPrecondition(f"this node cannot tell the time: {trouble}; ask another node")
+        return self._clock.now()
+
     def _check_request_id(self, request_id: str) -> None:
         if not is_ulid(request_id):
             raise InvalidInput("request_id", f"{shown(request_id)} is not a ULID; make one for each run")
-        now = self._clock.now()
+        now = self._trusted_now()
         if abs(ulid_time(request_id) - now) > MAX_REQUEST_AGE:
             raise InvalidInput(
                 "request_id",

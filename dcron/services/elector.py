@@ -40,6 +40,8 @@ __all__ = ["Elector", "Workload"]
 MAX_CLOCK_OFFSET_SECONDS = 5.0
 """A node whose wall clock is further than this from the store's does not lead."""
 CLOCK_CHECK_SECONDS = 60.0
+MAX_CLOCK_STEP_SECONDS = 1.0
+"""A wall clock that has gone on by this much more or less than the time that passed was set."""
 MAX_TERM_STEPS = 100
 """Terms looked at in one reading; the newest is found by stepping up from a listing's hint."""
 RESTART_SECONDS = 1.0
@@ -90,6 +92,7 @@ class Elector:
         self._scheduler: Scheduler | None = None
         self._leading: asyncio.Task[None] | None = None
         self._hindrance = ""
+        self._clock_was = clock.now()
         self._clock_checked_at = float("-inf")
         self._store_trouble = ""
         self._look = asyncio.Event()
@@ -122,6 +125,12 @@ class Elector:
     def report(self) -> LeaderReport | None:
         """This node's own report while it leads."""
         return self._scheduler.report() if self._scheduler else None
+
+    def clock_trouble(self) -> str:
+        """Why this node's wall clock cannot be relied on, in words; empty when it can."""
+        if self._hindrance or self._clock_is_steady():
+            return self._hindrance
+        return "its clock was set a moment ago, and is being compared with the store's"
 
     async def resignation(self, term: int) -> None:
         """A leader said that it stops: look at once."""
@@ -206,12 +215,12 @@ class Elector:
         return term if self._record.resigned < term else 0
 
     async def _check_clock(self) -> None:
-        now = self._clock.monotonic()
-        if now - self._clock_checked_at < CLOCK_CHECK_SECONDS:
+        now = self._clock.boottime()
+        if now - self._clock_checked_at < CLOCK_CHECK_SECONDS and self._clock_is_steady():
             return
         before = self._clock.now()
         theirs = await self._store.wall_clock()
-        self._clock_checked_at = now
+        self._clock_checked_at, self._clock_was = now, before
         offset_seconds = (before - theirs).total_seconds()
         hindrance = ""
         if abs(offset_seconds) > MAX_CLOCK_OFFSET_SECONDS:
@@ -219,6 +228,12 @@ class Elector:
         if hindrance != self._hindrance:
             log.warning(hindrance or "the clock agrees with the store's", action="check_clock")
             self._hindrance = hindrance
+
+    def _clock_is_steady(self) -> bool:
+        """Whether nobody has set the wall clock since it was compared with the store's."""
+        by_wall_seconds = (self._clock.now() - self._clock_was).total_seconds()
+        passed_seconds = self._clock.boottime() - self._clock_checked_at
+        return abs(by_wall_seconds - passed_seconds) <= MAX_CLOCK_STEP_SECONDS
 
     async def _renew(self) -> float | None:
         """Write this node's document; the boot time from before a plain success."""
@@ -324,7 +339,9 @@ class Elector:
 
     async def _lead(self, term: int) -> None:
         """One scheduler's life. A defect in it is logged whole, and another one is made."""
-        leadership = Leadership(term, self._record.node_id, self._may_lead, self._look.set)
+        leadership = Leadership(
+            term, self._record.node_id, self._may_lead, self._look.set, self._clock_is_steady
+        )
         try:
             self._scheduler = self._make_scheduler(leadership)
             await self._scheduler.run()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -59,6 +59,7 @@ class Executor:
         self._environment = environment
         self.max_log_bytes = max_log_bytes
         self._running: dict[str, Entry] = {}
+        self._of_execution: dict[str, Entry] = {}
         self._unanswered: asyncio.Queue[list[Entry]] = asyncio.Queue()
 
     def __len__(self) -> int:
@@ -77,10 +78,7 @@ class Executor:
 
     def entry_of(self, execution_id: str) -> Entry | None:
         """The attempt of an execution while it is in the spool."""
-        for entry in self._running.values():
-            if entry.claim.execution_id == execution_id:
-                return entry
-        return self._outbox.entry_of(execution_id)
+        return self._of_execution.get(execution_id) or self._outbox.entry_of(execution_id)
 
     def is_running(self, entry: Entry) -> bool:
         """Whether its script has not ended yet."""
@@ -88,15 +86,18 @@ class Executor:
 
     async def cancel(self, execution_id: str) -> bool:
         """Stop a script and all it left behind; False when it does not run here."""
-        for token, entry in self._running.items():
-            if entry.claim.execution_id == execution_id:
-                return await self._runner.cancel(token)
-        return False
+        entry = self._of_execution.get(execution_id)
+        return entry is not None and await self._runner.cancel(entry.claim.token)
+
+    def occupy(self, entries: Iterable[Entry]) -> None:
+        """Take the slots of claimed attempts; `start` must follow."""
+        for entry in entries:
+            self._running[entry.claim.token] = entry
+            self._of_execution[entry.claim.execution_id] = entry
 
     async def start(self, launches: list[Launch]) -> None:
         """Start claimed attempts; what cannot start gets its outcome at once."""
-        for launch in launches:
-            self._running[launch.entry.claim.token] = launch.entry
+        self.occupy(launch.entry for launch in launches)
         try:
             results = await self._runner.start([self._process(launch) for launch in launches])
             for launch, result in zip(launches, results, strict=True):
@@ -146,6 +147,8 @@ class Executor:
 
     def _end(self, entry: Entry, outcome: Outcome) -> None:
         self._running.pop(entry.claim.token, None)
+        if self._of_execution.get(entry.claim.execution_id) is entry:
+            del self._of_execution[entry.claim.execution_id]
         try:
             self._spool.finish(entry, outcome)
         except OSError as error:
@@ -173,7 +176,7 @@ class Executor:
     async def recover(self) -> None:
         """Take up what the spool holds from before: adopt what runs, deliver what ended."""
         undecided = [entry for entry in self._spool.entries() if not self._take_up(entry)]
-        self._running.update({entry.claim.token: entry for entry in undecided})
+        self.occupy(undecided)
         await self._settle(undecided, "the node was restarted between claim and start")
 
     async def _settle(self, undecided: list[Entry], why: str) -> None:
@@ -265,15 +268,15 @@ class Executor:
 
 def _state_of(ended: ProcessExit) -> tuple[State, str]:
     """The state that an end amounts to, and what is to be said of it."""
+    if ended.cancelled:
+        return State.CANCELLED, "stopped on request"
+    if ended.timed_out:
+        return State.TIMED_OUT, "stopped at its timeout"
     if ended.lost:
         return (
             State.LOST,
             "nobody saw how it ended: the keeper of its node was killed, or the machine restarted",
         )
-    if ended.cancelled:
-        return State.CANCELLED, "stopped on request"
-    if ended.timed_out:
-        return State.TIMED_OUT, "stopped at its timeout"
     if ended.error:
         return State.FAILED, ended.error
     if ended.signal is not None:

@@ -20,4 +20,6 @@ class Leadership:
     node_id: str
     may_lead: Callable[[], bool]
     look: Callable[[], None]
-    """Have the elector look at once whether somebody else leads."""
+    """Have the elector look at once: whether somebody else leads, and what the store's clock says."""
+    clock_is_steady: Callable[[], bool]
+    """Whether the wall clock has gone on as it should since it was compared with the store's."""

@@ -28,6 +28,8 @@ class OwnDocument:
         self._node_id = node_id
         self._key = node_key(node_id)
         self._revision: str | None = None
+        self._losing: list[str] = []
+        """Revisions of branches beside the winning one, that a split store left."""
 
     async def check_unique(self, spool_id: str, lease_seconds: float) -> None:
         """Raises SetupError when another living node has this id: it shows itself by renewing within a lease.
@@ -64,6 +66,7 @@ class OwnDocument:
         [result] = await self._store.write(CLUSTER, [Document(self._key, node_body(record), self._revision)])
         if result.done:
             self._revision = result.revision
+            await self._remove_losing()
             return True
         if result.kind is WriteKind.REJECTED:
             raise SetupError(f"the store rejects this node's document: {result.reason}")
@@ -78,9 +81,14 @@ class OwnDocument:
         return False
 
     async def _leaf(self) -> Document | None:
-        """Its winning leaf; branches that a split store left are removed."""
+        """Its winning leaf; the other ones are noted."""
         [leaves] = await self._store.read(CLUSTER, [self._key])
-        if len(leaves) > 1:
-            losers = [Document(self._key, {}, leaf.revision, deleted=True) for leaf in leaves[1:]]
-            await self._store.write(CLUSTER, losers)
+        self._losing = [leaf.revision for leaf in leaves[1:] if leaf.revision]
         return leaves[0] if leaves else None
+
+    async def _remove_losing(self) -> None:
+        """Once the winner is on a quorum, not before: a copy with only the loser would have nothing left."""
+        if self._losing:
+            losers = [Document(self._key, {}, revision, deleted=True) for revision in self._losing]
+            await self._store.write(CLUSTER, losers)
+            self._losing = []

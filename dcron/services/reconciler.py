@@ -38,12 +38,12 @@ class Reconciler:
         self._book = book
 
     def offer_unclaimed(self) -> None:
-        """Offer every verified attempt that nobody has claimed or resolved."""
+        """Offer every verified attempt that nobody has claimed or resolved, if its intent is certain."""
         for tracked in self._tracker.all():
             job = self._book.get(tracked.job)
-            if job is None or job.place.active is None or not tracked.view.verified:
+            if job is None or job.place.active is None or not tracked.is_unclaimed:
                 continue
-            if tracked.view.claims or tracked.view.verdict is not None:
+            if not self._book.is_confirmed(job.name):
                 continue
             if not self._dispatcher.is_under_way(tracked.active.execution_id):
                 self._dispatcher.add(offered(job, job.place.active), job.place.active.avoid)

@@ -1,26 +1,22 @@
 """The leader's work during one term: find what is due, write the intent, have it offered, settle it.
 
-Everything that changes a job goes through one cycle: read the settings, ask the pure planner, write the
-job documents in one request, act on those that got a plain success. If the leader dies anywhere, the
-next one finds the intent in the job document and goes on from there.
+It follows the feeds, asks the index and reconciles; what it learns goes to the cycle, which decides. If the
+leader dies anywhere, the next one finds the intent in the job document and goes on from there.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import timedelta
 
 import structlog
 
 from dcron.domain.errors import StoreUnreachable
-from dcron.domain.model import Job
 from dcron.domain.nodes import MAX_REPORTED, LeaderReport, Waiting
-from dcron.domain.offers import offered
-from dcron.domain.planning import AttemptView, Moment, Step, step
 from dcron.ports import JOBS, Clock, Document, DocumentStore, NodeClient, executions_database
 from dcron.services.book import JobBook, is_job_id
+from dcron.services.cycle import Cycle
 from dcron.services.dispatcher import Dispatcher
 from dcron.services.feeds import Feeds
 from dcron.services.leading import Deposed, Leadership
@@ -28,23 +24,18 @@ from dcron.services.membership import NodeWatch
 from dcron.services.reconciler import Reconciler
 from dcron.services.settings import read_settings
 from dcron.services.skips import SkipCopier
-from dcron.services.tracker import Tracked, Tracker
-from dcron.services.waiting import wait_for
+from dcron.services.tracker import Tracker
 
-__all__ = ["Deposed", "Leadership", "Scheduler"]
+__all__ = ["Scheduler"]
 
 POLL_SECONDS = 60.0
 """How often the index is asked for what falls due, and all that is active is reconciled."""
 HORIZON = timedelta(seconds=2 * POLL_SECONDS)
 """How far ahead a poll looks: beyond the next poll, with room for a slow one."""
-CYCLE_JOBS = 500
-"""Jobs decided on in one cycle, and written in one request."""
-LOOK_SECONDS = 1.0
-"""The longest sleep between two looks at the clock, which may have been set."""
+SILENCE_SECONDS = 1.0
+"""How often overdue attempts are looked for, and the index is asked again when it named too many."""
 DOUBT_SECONDS = 0.25
 """How often doubtful attempts are read from a quorum."""
-STALE_SECONDS = 0.05
-"""Pause while a split store leaves jobs doubtful."""
 BACKOFF_SECONDS = 0.5
 """Pause after the store could not be reached."""
 
@@ -83,11 +74,10 @@ class Scheduler:
             on_doubtful=self._tracker.doubtful.add,
             on_older_term=leadership.look,
         )
+        self._cycle = Cycle(
+            store, clock, leadership, self._book, self._tracker, self._skips, self._dispatcher
+        )
         self._reconciler = Reconciler(self._tracker, self._dispatcher, nodes, watch, self._book)
-        self._intended: set[str] = set()
-        """Active attempts whose intent this very object wrote: nobody before it can have offered them."""
-        self._dirty: dict[str, None] = {}
-        self._wake = asyncio.Event()
         self._frozen = False
 
     async def run(self) -> None:
@@ -105,7 +95,7 @@ class Scheduler:
                 self._dispatcher.run(),
             ):
                 group.create_task(loop)
-            await self._cycle_loop()
+            await self._cycle.run()
 
     def report(self) -> LeaderReport:
         """What this leader knows, for all nodes to tell."""
@@ -147,155 +137,19 @@ class Scheduler:
     async def _read_active(self) -> None:
         """Reconcile with the database: every active job, every attempt, from a quorum."""
         names = await self._book.load_active()
-        self._take_in({*names, *(tracked.job for tracked in self._tracker.all())})
+        self._cycle.take_in(dict.fromkeys([*names, *(tracked.job for tracked in self._tracker.all())]))
         await self._verify({each.active.execution_id for each in self._tracker.all()})
 
     async def _verify(self, execution_ids: set[str]) -> None:
         """Read attempts from a quorum, and offer what nobody has claimed.
 
         What only time can settle stays doubtful, or becomes it."""
-        self._mark(await self._tracker.verify(execution_ids))
+        followed = [tracked for each in sorted(execution_ids) if (tracked := self._tracker.get(each))]
+        closed = {each.active.execution_id for each in followed if self._cycle.is_closed(each)}
+        self._cycle.mark(await self._tracker.verify(sorted(execution_ids), closed))
         self._tracker.doubtful -= execution_ids
         self._tracker.doubtful |= {each for each in execution_ids if self._is_doubtful(each)}
         self._reconciler.offer_unclaimed()
-
-    def _take_in(self, names: Iterable[str]) -> None:
-        """Follow what was just loaded, and have it decided on."""
-        for name in names:
-            if name in self._book.stale:
-                # Somebody is changing it: the cycle reads it again before anything follows from it.
-                continue
-            job = self._book.get(name)
-            self._follow(name, job)
-            if job is not None:
-                self._dirty[name] = None
-        self._wake.set()
-
-    def _follow(self, name: str, job: Job | None) -> None:
-        before = self._tracker.of_job(name)
-        if job is None:
-            self._tracker.drop(name)
-        else:
-            self._tracker.follow(job)
-            self._skips.add(job)
-        now = self._tracker.of_job(name)
-        if now is before:
-            return
-        if before is not None:
-            self._intended.discard(before.active.execution_id)
-            self._dispatcher.forget(before.active.execution_id)
-        if now is not None:
-            # Whether it is claimed, or has been offered at all, only the database knows.
-            self._tracker.doubtful.add(now.active.execution_id)
-
-    def _mark(self, names: Iterable[str]) -> None:
-        self._dirty.update(dict.fromkeys(names))
-        if self._dirty:
-            self._wake.set()
-
-    # The cycle: the only place where jobs are written.
-
-    async def _cycle_loop(self) -> None:
-        while self._leadership.may_lead():
-            try:
-                await self._cycle()
-            except StoreUnreachable as error:
-                log.warning("store unreachable", action="cycle", error=str(error))
-                await asyncio.sleep(BACKOFF_SECONDS)
-            if not self._dirty and not self._book.stale:
-                await self._sleep_until_due()
-        raise Deposed
-
-    async def _sleep_until_due(self) -> None:
-        due_at = self._book.next_due_at()
-        wait_seconds = LOOK_SECONDS
-        if due_at is not None:
-            wait_seconds = min(max((due_at - self._clock.now()).total_seconds(), 0.0), LOOK_SECONDS)
-        await wait_for(self._wake, wait_seconds)
-
-    async def _cycle(self) -> None:
-        """Decide on all that is due or has news, at most CYCLE_JOBS of each."""
-        stale = list(self._book.stale)[:CYCLE_JOBS]
-        if stale:
-            await self._book.load(stale)
-            self._take_in(stale)
-            if self._book.stale:
-                await asyncio.sleep(STALE_SECONDS)
-        now = self._clock.now()
-        names = dict.fromkeys([*list(self._dirty)[:CYCLE_JOBS], *self._book.take_due(now, CYCLE_JOBS)])
-        for name in names:
-            self._dirty.pop(name, None)
-        if not names:
-            return
-        try:
-            # Read after the instant: whoever was told that the cluster is frozen before it is obeyed.
-            settings = await read_settings(self._store)
-            steps = self._decide(names, Moment(now, self._leadership.term, settings))
-            if not self._leadership.may_lead():
-                raise Deposed
-            if steps:
-                await self._carry_out(steps)
-        except StoreUnreachable:
-            self._book.put_back(names)
-            self._mark(names)
-            raise
-
-    def _decide(self, names: Iterable[str], moment: Moment) -> list[Step]:
-        steps: list[Step] = []
-        for name in names:
-            job = self._book.get(name)
-            if job is None:
-                continue
-            tidy = self._without_copied(job)
-            try:
-                decision = step(tidy, moment, self._view(name))
-            except Exception:
-                # One job must not stop all others. The next poll or reconciliation tries it again.
-                log.exception("cannot plan job", action="plan", job=name)
-                self._book.forget(name)
-                continue
-            if decision is not None:
-                steps.append(decision)
-            elif tidy is not job and tidy.place.active is None:
-                steps.append(Step(tidy, launch=False, why="its skip records are copied"))
-        return steps
-
-    def _view(self, name: str) -> AttemptView | None:
-        tracked = self._tracker.of_job(name)
-        if tracked is None:
-            return None
-        return replace(tracked.view, claims_closed=self._is_closed(tracked))
-
-    def _is_closed(self, tracked: Tracked) -> bool:
-        """Whether no offer of an attempt can still become a claim; an earlier scheduler of this very term
-        may have left some, too."""
-        execution_id = tracked.active.execution_id
-        intended_in_term = tracked.active.term if execution_id in self._intended else 0
-        return self._dispatcher.is_closed(execution_id, intended_in_term)
-
-    def _without_copied(self, job: Job) -> Job:
-        left = tuple(skip for skip in job.place.skips if not self._skips.is_copied(skip))
-        if len(left) == len(job.place.skips):
-            return job
-        return replace(job, place=replace(job.place, skips=left, sequence=job.place.sequence + 1))
-
-    async def _carry_out(self, steps: list[Step]) -> None:
-        """Intent first: write, and launch only what got a plain success."""
-        before = {each.job.name: self._book.get(each.job.name) for each in steps}
-        written = await self._book.write([each.job for each in steps])
-        for each, done in zip(steps, written, strict=True):
-            if not done:
-                continue
-            log.info(each.why, action="plan", job=each.job.name)
-            self._follow(each.job.name, each.job)
-            earlier = before[each.job.name]
-            if earlier is not None:
-                self._skips.forget(set(earlier.place.skips) - set(each.job.place.skips))
-            active = each.job.place.active
-            if each.launch and active is not None:
-                self._intended.add(active.execution_id)
-                self._tracker.doubtful.discard(active.execution_id)
-                self._dispatcher.add(offered(each.job, active), active.avoid)
 
     # News from outside; it marks jobs, and the cycle decides.
 
@@ -305,14 +159,14 @@ class Scheduler:
             return
         news = self._tracker.learn(documents)
         if news:
-            self._mark(news)
+            self._cycle.mark(news)
             self._dispatcher.freed()
 
     def _learn_jobs(self, documents: Sequence[Document]) -> None:
         for document in documents:
             if is_job_id(document.id) and not self._book.is_known(document):
                 self._book.note_change(document, self._clock.now() + HORIZON)
-        self._wake.set()
+        self._cycle.wake.set()
 
     async def _poll_loop(self) -> None:
         while True:
@@ -324,8 +178,8 @@ class Scheduler:
                 await asyncio.sleep(BACKOFF_SECONDS)
                 continue
             self._book.trim(horizon)
-            self._wake.set()
-            await asyncio.sleep(LOOK_SECONDS if full else POLL_SECONDS)
+            self._cycle.wake.set()
+            await asyncio.sleep(SILENCE_SECONDS if full else POLL_SECONDS)
 
     async def _reconcile_loop(self, group: asyncio.TaskGroup) -> None:
         while True:
@@ -383,14 +237,14 @@ class Scheduler:
             return True
         claims, outcomes = tracked.view.claims, tracked.view.outcomes
         unstarted = bool(claims) and all(claim.token in outcomes for claim in claims)
-        return unstarted and not self._is_closed(tracked)
+        return unstarted and not tracked.view.claims_closed
 
     async def _silence_loop(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(SILENCE_SECONDS)
             given_up = await self._reconciler.settle_silence()
             self._tracker.doubtful.update(tracked.active.execution_id for tracked in given_up)
 
     async def _skips_loop(self) -> None:
         while True:
-            self._mark(await self._skips.next_copied())
+            self._cycle.mark(await self._skips.next_copied())

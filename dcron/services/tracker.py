@@ -35,6 +35,11 @@ class Tracked:
     heard_at: float | None = None
 
     @property
+    def is_unclaimed(self) -> bool:
+        """Whether a quorum knows of nobody who has claimed or resolved it."""
+        return self.view.verified and not self.view.claims and self.view.verdict is None
+
+    @property
     def silence_limit_seconds(self) -> float | None:
         """How long it may stay without outcome, by the timeouts that it was claimed with."""
         timeouts = [claim.timeout_seconds for claim in self.view.claims] or [self.timeout_seconds]
@@ -125,8 +130,10 @@ class Tracker:
             return False
         return True
 
-    async def verify(self, execution_ids: Collection[str]) -> list[str]:
-        """Read attempts from a quorum; names of their jobs. Raises StoreUnreachable."""
+    async def verify(self, execution_ids: Collection[str], closed: Collection[str] = ()) -> list[str]:
+        """Read attempts from a quorum; names of their jobs. Raises StoreUnreachable.
+
+        `closed` names those that no offer could make a claim of any more already before this reading."""
         by_database: dict[str, list[str]] = {}
         for execution_id in execution_ids:
             tracked = self._tracked.get(execution_id)
@@ -139,6 +146,7 @@ class Tracker:
                 tracked = self._tracked.get(execution_id)
                 if tracked is not None and execution_id in known:
                     self._take_record(tracked, record, known[execution_id])
+                    tracked.view = replace(tracked.view, claims_closed=execution_id in closed)
                     jobs.append(tracked.job)
         return jobs
 

@@ -189,7 +189,9 @@ class Worker:
             else:
                 launches.append(Launch(entry, attempt, path, claimed_boottime))
         if launches:
-            await self._executor.start(launches)
+            # The leader has its answer first: it may have more, and starting takes a while.
+            self._executor.occupy(launch.entry for launch in launches)
+            self._begin(self._executor.start(launches))
         return answers
 
     def _new_claim(self, attempt: OfferedAttempt, term: int, now: datetime) -> Claim:

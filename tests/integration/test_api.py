@@ -139,7 +139,7 @@ async def node() -> AsyncIterator[Node]:
     await store.prepare()
     elector, worker, client = FakeElector(), FakeWorker(), GrpcNodeClient()
     cluster = ClusterService(store, FixedClock(), elector)
-    catalogue = Catalogue(store, objects, FixedClock(), max_script_bytes=1000)
+    catalogue = Catalogue(store, objects, FixedClock(), max_script_bytes=1000, clock_trouble=str)
     history = History(store, objects, client, FixedClock(), cluster)
     server = ApiServer("127.0.0.1:0", Public(catalogue, history, cluster), Internal(worker, elector))
     address = f"127.0.0.1:{await server.start()}"

@@ -31,10 +31,10 @@ def main(arguments: list[str]) -> int:
             print("\n".join(history.lines()))
         if wrong:
             failed += 1
-            print(f"seed {seed}:", *wrong, sep="\n  ")
+            print(f"seed {seed}:", *wrong, sep="\n  ", flush=True)
             print(f"  repeat it: make sim SEED={seed}  (or: python -m tests.simulation --seed {seed} --verbose)")
     seconds = time.monotonic() - began_at
-    print(f"{len(seeds)} seeds, {failed} failed, {seconds:.1f} s" + _digest(options, history))
+    print(f"{len(seeds)} seeds, {failed} failed, {seconds:.1f} s" + _digest(options, history), flush=True)
     return 1 if failed else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from random import Random
@@ -18,6 +19,7 @@ from dcron.ports import Clock, DocumentStore, NodeClient, ObjectStore, ProcessRu
 from tests.simulation.history import Defect, History
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.machine import MACHINE, Machine, SimulatedServer, SimulatedSpool
+from tests.simulation.told import told
 
 __all__ = ["Adapters", "composed", "quiet_logs"]
 
@@ -67,9 +69,10 @@ def quiet_logs(loop: VirtualLoop, history: History, *, verbose: bool) -> Iterato
     def note(_: Any, method: str, line: MutableMapping[str, Any]) -> str:
         machine = MACHINE.get(None)
         node_id = machine.node_id if machine else "-"
-        if method == "exception" or line.get("exc_info"):
-            history.add(Defect(loop.time(), node_id, str(line.get("event"))))
-            line["exc_info"] = structlog.processors._format_exception(structlog.stdlib.sys.exc_info())
+        error = sys.exc_info()[1]
+        if line.pop("exc_info", None) and error is not None:
+            line["error"] = told(error)
+            history.add(Defect(loop.time(), node_id, f"{line['event']}: {line['error']}"))
         if not verbose:
             raise structlog.DropEvent
         fields = " ".join(f"{name}={value}" for name, value in line.items() if name != "event")

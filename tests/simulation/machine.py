@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import shutil
-import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import Context, ContextVar
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from tests.simulation.history import Defect, History
 from tests.simulation.links import Link
 from tests.simulation.loop import GATE, Gate, VirtualLoop
 from tests.simulation.runner import Keeper
+from tests.simulation.told import told
 
 __all__ = ["MACHINE", "Machine", "Served", "SimulatedServer", "SimulatedSpool"]
 
@@ -105,7 +105,7 @@ class Machine:
         try:
             await node.run()
         except Exception as error:  # noqa: BLE001 - it is recorded, and fails the run
-            self._history.add(Defect(self._loop.time(), self.node_id, f"the node ended: {_told(_inside(error))}"))
+            self._history.add(Defect(self._loop.time(), self.node_id, f"the node ended: {told(error)}"))
             self._loop.call_later(RESTART_SECONDS, self.boot, context=Context())
         finally:
             if self._gate is gate:
@@ -185,7 +185,7 @@ class Served:
             except DcronError as error:
                 failure = error
             except Exception as error:  # noqa: BLE001 - it is recorded, and fails the run
-                self.history.add(Defect(self.loop.time(), self.node_id, f"a call failed: {_told(error)}"))
+                self.history.add(Defect(self.loop.time(), self.node_id, f"a call failed: {told(error)}"))
                 failure = DcronError(repr(error))
             if not done.done():
                 done.set_result((result, failure))
@@ -242,18 +242,3 @@ class SimulatedSpool(Spool):
         if MACHINE.get().keeper.disk_full:
             raise OSError(errno.ENOSPC, "no space left on device")
         super().finish(entry, outcome)
-
-
-def _told(error: BaseException) -> str:
-    """An error and where it came from, for whoever has to find the defect."""
-    places = traceback.extract_tb(error.__traceback__)[-3:]
-    return f"{error!r} at " + " < ".join(
-        f"{Path(place.filename).name}:{place.lineno}" for place in reversed(places)
-    )
-
-
-def _inside(error: BaseException) -> BaseException:
-    """The first error in a group of errors."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

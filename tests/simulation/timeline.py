@@ -136,6 +136,15 @@ class Timeline:
             if life:
                 yield life[-1].job.uid, life, False
 
+    def states(self, uid: str) -> list[Version]:
+        """Every stored state of one job, on any branch, oldest first."""
+        return [
+            version
+            for versions in self.versions.values()
+            for version in versions
+            if version.job is not None and version.job.uid == uid
+        ]
+
     @cached_property
     def skips(self) -> dict[str, list[Skip]]:
         """The skip records that are stored in the end, by job uid."""

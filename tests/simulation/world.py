@@ -27,6 +27,7 @@ from tests.simulation.runner import Keeper, Runner
 from tests.simulation.scenario import SCRIPT, SCRIPT_TEXT, SETTLE_SECONDS, Scenario
 from tests.simulation.store import Cluster
 from tests.simulation.store_client import StoreClient, StoreWeather
+from tests.simulation.told import told
 
 __all__ = ["World", "simulate"]
 
@@ -89,7 +90,8 @@ class World:
 
     def _note_exception(self, _: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
-        self.history.add(Defect(self.loop.time(), "-", f"{context['message']}: {error!r}"))
+        detail = told(error) if isinstance(error, BaseException) else ""
+        self.history.add(Defect(self.loop.time(), "-", f"{context['message']}: {detail}"))
 
     async def run(self) -> None:
         """Come up, go wrong, calm down, and look at what is left."""

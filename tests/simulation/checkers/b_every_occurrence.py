@@ -25,8 +25,10 @@ def check(timeline: Timeline) -> Iterator[str]:
             skips |= {skip.id: skip for version in life for skip in version.job.place.skips}
         yield from _unaccounted(timeline, uid, life, list(skips.values()))
         yield from _uncalled_for(timeline, uid)
+        # A state on a branch that was merged away was as true in its time.
+        states = timeline.states(uid)
         for skip in skips.values():
-            yield from _untrue(timeline, life, skip)
+            yield from _untrue(timeline, states, skip)
 
 
 def segments(life: list[Version]) -> Iterator[tuple[str, datetime, datetime]]:
@@ -57,12 +59,7 @@ def _unaccounted(timeline: Timeline, uid: str, life: list[Version], skips: list[
 
 
 def _uncalled_for(timeline: Timeline, uid: str) -> Iterator[str]:
-    states = [
-        version.job
-        for versions in timeline.versions.values()
-        for version in versions
-        if version.job is not None and version.job.uid == uid
-    ]
+    states = [version.job for version in timeline.states(uid)]
     for key, scheduled_at in timeline.scheduled.get(uid, {}).items():
         just_before = scheduled_at - timedelta(seconds=1)
         if not any(
@@ -73,22 +70,22 @@ def _uncalled_for(timeline: Timeline, uid: str) -> Iterator[str]:
             yield f"{uid}:{key} ran, and no schedule of the job ever named it"
 
 
-def _untrue(timeline: Timeline, life: list[Version], skip: Skip) -> Iterator[str]:
-    told = f"{life[0].job.name}: {skip.id} says {skip.reason.value}"
+def _untrue(timeline: Timeline, states: list[Version], skip: Skip) -> Iterator[str]:
+    told = f"{states[0].job.name}: {skip.id} says {skip.reason.value}"
     if skip.reason is SkipReason.PAUSED:
-        if not any(v.job.paused and v.job.place.paused_from == skip.scheduled_at for v in life):
+        if not any(v.job.paused and v.job.place.paused_from == skip.scheduled_at for v in states):
             yield f"{told}, but no pause held it back"
     elif skip.reason is SkipReason.FROZEN:
         if not _was_frozen(timeline, skip):
             yield f"{told}, but the cluster was not frozen"
     elif skip.reason is SkipReason.COALESCED:
-        yield from (f"{told}, but {why}" for why in _not_coalesced(timeline, life, skip))
+        yield from (f"{told}, but {why}" for why in _not_coalesced(timeline, states, skip))
     else:
         yield f"{told}, and nobody raised the floor"
 
 
 def _was_frozen(timeline: Timeline, skip: Skip) -> bool:
-    states = [event for event in timeline.history.of(Stored) if event.id == "settings"]
+    states = [event for event in timeline.history.of(Stored) if event.id == "settings" and not event.deleted]
     for event, following in zip(states, [*states[1:], None], strict=True):
         until = timeline.true_time(following.at if following else timeline.final.at)
         since = timeline.true_time(event.at)
@@ -97,12 +94,12 @@ def _was_frozen(timeline: Timeline, skip: Skip) -> bool:
     return False
 
 
-def _not_coalesced(timeline: Timeline, life: list[Version], skip: Skip) -> Iterator[str]:
+def _not_coalesced(timeline: Timeline, states: list[Version], skip: Skip) -> Iterator[str]:
     launch = next(
-        (v for v in life if v.job.place.active and v.job.place.active.occurrence.key == skip.into), None
+        (v for v in states if v.job.place.active and v.job.place.active.occurrence.key == skip.into), None
     )
     if launch is None:
-        held_back = any(v.job.place.next_at and _key(v.job.place.next_at) == skip.into for v in life)
+        held_back = any(v.job.place.next_at and _key(v.job.place.next_at) == skip.into for v in states)
         if not held_back:
             yield f"its occurrence {skip.into} was never due"
         return
@@ -110,11 +107,11 @@ def _not_coalesced(timeline: Timeline, life: list[Version], skip: Skip) -> Itera
         yield f"{skip.into} is not earlier"
     if timeline.true_time(launch.at) < skip.until - CLOCK_TOLERANCE:
         yield f"{skip.into} was launched at {timeline.true_time(launch.at):%H:%M:%S}, before it was due"
-    if not _had_to_wait(timeline, life, launch, skip):
+    if not _had_to_wait(timeline, states, launch, skip):
         yield "neither an execution of the job nor a fault made it wait"
 
 
-def _had_to_wait(timeline: Timeline, life: list[Version], launch: Version, skip: Skip) -> bool:
+def _had_to_wait(timeline: Timeline, states: list[Version], launch: Version, skip: Skip) -> bool:
     if any(
         fault.at <= launch.at and fault.until >= launch.at - LATE_SECONDS
         for fault in timeline.history.of(Fault)
@@ -123,7 +120,7 @@ def _had_to_wait(timeline: Timeline, life: list[Version], launch: Version, skip:
     since = (skip.scheduled_at - timeline.true_time(0.0)).total_seconds()
     return any(
         before.job.place.active is not None and version.at >= since
-        for before, version in zip(life, life[1:], strict=False)
+        for before, version in zip(states, states[1:], strict=False)
         if version.at <= launch.at
     )
 

@@ -58,7 +58,7 @@ async def objects() -> MemoryObjectStore:
 
 @pytest.fixture
 def catalogue(store: SplitStore, objects: MemoryObjectStore, clock: SettableClock) -> Catalogue:
-    return Catalogue(store, objects, clock, max_script_bytes=1000)
+    return Catalogue(store, objects, clock, max_script_bytes=1000, clock_trouble=str)
 
 
 @pytest.fixture
@@ -424,3 +424,11 @@ async def test_a_branch_of_an_earlier_job_of_that_name_does_not_come_back(
     await catalogue.pause(NAME)
     assert (await stored(store)).uid == job.uid
     assert store.branches[NAME] == []
+
+
+async def test_a_node_that_cannot_tell_the_time_changes_nothing(store, objects, clock):
+    wrong = Catalogue(
+        store, objects, clock, max_script_bytes=1000, clock_trouble=lambda: "its clock is +3600 s off"
+    )
+    with pytest.raises(FailedPrecondition, match=r"\+3600 s off; ask another node"):
+        await wrong.run("job", new_ulid(clock.now(), bytes(10)))

@@ -297,10 +297,24 @@ async def test_a_resignation_is_taken_up_at_once(scene):
     await follower.round()
     scene.store.offset = timedelta(seconds=30)
     scene.clock.pass_seconds(elector_module.CLOCK_CHECK_SECONDS)
-    follower.elector._clock_checked_at = scene.clock.monotonic()
+    follower.elector._clock_checked_at = scene.clock.boottime()
+    follower.elector._clock_was = scene.clock.now()
     await scene.made[0].round()
     await follower.round()
     assert follower.leads()
+
+
+async def test_a_wall_clock_that_is_set_is_distrusted_at_once_and_compared_with_the_stores(scene):
+    leader = await scene.leader()
+    steady = leader.elector._clock_is_steady
+    assert steady()
+    scene.clock.set_forward(timedelta(hours=1))
+    scene.store.offset = -timedelta(hours=1)
+    assert not steady()
+    assert "being compared" in leader.elector.clock_trouble()
+    await leader.round()
+    assert not leader.leads()
+    assert "+3600 s" in leader.elector.clock_trouble()
 
 
 async def test_a_defect_in_the_scheduler_makes_another_one_after_a_pause(scene, monkeypatch):

@@ -75,11 +75,16 @@ def scene() -> Scene:
     return Scene()
 
 
-async def test_a_verified_attempt_that_nobody_claimed_is_offered(scene: Scene) -> None:
-    await scene.take_in()
+async def test_a_verified_attempt_that_nobody_claimed_is_offered_once_its_intent_is_certain(
+    scene: Scene,
+) -> None:
+    job = await scene.take_in()
     scene.reconciler.offer_unclaimed()
     assert scene.dispatcher.waiting() == {}
     await scene.tracker.verify([EXECUTION])
+    scene.reconciler.offer_unclaimed()
+    assert scene.dispatcher.waiting() == {}, "an intent that was only read may be on one copy"
+    assert await scene.book.write([job]) == [True]
     scene.reconciler.offer_unclaimed()
     assert list(scene.dispatcher.waiting()) == [EXECUTION]
 

@@ -40,11 +40,12 @@ from dcron.domain.model import (
 from dcron.domain.nodes import NodeRecord, node_body
 from dcron.domain.offers import OfferResult
 from dcron.ports import CLUSTER, JOBS, Document, WriteKind
-from dcron.services import dispatcher, executor, feeds, scheduler
+from dcron.services import cycle, dispatcher, executor, feeds, scheduler
+from dcron.services.cycle import CYCLE_JOBS
 from dcron.services.dispatcher import CLAIM_SETTLE_SECONDS
 from dcron.services.leading import Deposed, Leadership
 from dcron.services.membership import NodeWatch
-from dcron.services.scheduler import CYCLE_JOBS, Scheduler
+from dcron.services.scheduler import Scheduler
 from tests.doubles import START, UID, FakeNodes, sample_job, until
 from tests.service_doubles import MONTH, REAL_SCRIPT, DirectNodes, Machine, WorkerNode, new_world
 
@@ -56,7 +57,8 @@ FAR = 1000.0
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
     for name in ("LOOK_SECONDS", "DOUBT_SECONDS", "STALE_SECONDS", "BACKOFF_SECONDS"):
-        monkeypatch.setattr(scheduler, name, 0.005)
+        for module in (scheduler, cycle):
+            monkeypatch.setattr(module, name, 0.005, raising=False)
     monkeypatch.setattr(scheduler, "POLL_SECONDS", FAR)
     monkeypatch.setattr(dispatcher, "SWEEP_SECONDS", 0.01)
     monkeypatch.setattr(feeds, "BACKOFF_SECONDS", 0.005)
@@ -74,8 +76,19 @@ class Scene:
         self.nodes = DirectNodes()
         self.nodes.workers["a:1"] = self.worker.worker
         self.leading = True
+        self.steady = True
+        self.looks = 0
         self.task: asyncio.Task[None] | None = None
         self.scheduler: Scheduler | None = None
+
+    def is_leading(self) -> bool:
+        return self.leading
+
+    def is_steady(self) -> bool:
+        return self.steady
+
+    def look(self) -> None:
+        self.looks += 1
 
     async def add_node(self, node_id: str = "a") -> None:
         record = NodeRecord(node_id, "t", "s", f"{node_id}:1", "1", 50, START, START)
@@ -112,7 +125,7 @@ class Scene:
             nodes or self.nodes,
             self.clock,
             NodeWatch(self.store, self.clock, lease_seconds=1e9),
-            Leadership(term, "leader", lambda: self.leading, lambda: None),
+            Leadership(term, "leader", self.is_leading, self.look, self.is_steady),
             renewal_seconds=renewal_seconds,
         )
         self.task = asyncio.create_task(self.scheduler.run())
@@ -219,6 +232,49 @@ async def test_what_was_intended_and_not_claimed_is_offered_as_the_same_attempt(
     await scene.run_script()
     await scene.settled()
     assert await scene.starts() == [attempt().execution_id]
+
+
+async def test_an_intent_that_was_only_read_is_offered_after_a_plain_success_of_its_own(scene):
+    await scene.add_job(active=attempt(), next_at=START + timedelta(days=365))
+    scene.store.faults["job"] = [WriteKind.UNSURE, WriteKind.UNSURE]
+    scene.lead()
+    await until(lambda: scene.machine.started)
+    writes = [ids for database, ids in scene.store.requests if database == JOBS and "job" in ids]
+    assert len(writes) == 1 + 3
+    await scene.run_script()
+    await scene.settled()
+    assert await scene.starts() == [attempt().execution_id]
+
+
+async def test_nothing_is_planned_by_a_clock_that_was_just_set(scene):
+    await scene.add_job()
+    scene.steady = False
+    scene.lead()
+    await until(lambda: scene.looks)
+    assert scene.machine.started == []
+    scene.steady = True
+    await scene.run_script()
+    await scene.settled()
+
+
+async def test_planning_gives_way_after_its_time_and_goes_on_later(scene, monkeypatch):
+    monkeypatch.setattr(cycle, "DECIDE_SECONDS", -1.0)
+    await scene.add_job()
+    await scene.add_job("other", uid="01KB0000000000000000000009")
+    scene.lead()
+    await until(lambda: scene.scheduler._cycle._dirty)
+    assert scene.machine.started == []
+    monkeypatch.setattr(cycle, "DECIDE_SECONDS", 1.0)
+    await until(lambda: len(scene.machine.started) == 2)
+
+
+async def test_a_job_document_that_somebody_spoilt_stops_no_other(scene):
+    await scene.add_job()
+    [leaf] = (await scene.store.read(JOBS, ["job"]))[0]
+    await scene.store.write(JOBS, [Document("spoilt", {**leaf.body, "place": "gone"})])
+    scene.lead()
+    await scene.run_script()
+    await scene.settled()
 
 
 async def test_what_is_claimed_and_runs_is_waited_for(scene):
@@ -384,14 +440,14 @@ async def test_without_any_news_from_the_feeds_reconciliation_finds_everything(s
 
 
 async def test_a_job_that_cannot_be_planned_stops_no_other(scene, monkeypatch):
-    step = scheduler.step
+    step = cycle.step
 
     def poisoned(job, moment, view):
         if job.name == "bad":
             raise RuntimeError("defect")
         return step(job, moment, view)
 
-    monkeypatch.setattr(scheduler, "step", poisoned)
+    monkeypatch.setattr(cycle, "step", poisoned)
     await scene.add_job("bad")
     await scene.add_job("good", uid="01KB0000000000000000000009")
     scene.lead()

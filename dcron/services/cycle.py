@@ -1,0 +1,237 @@
+"""The cycle of a leader: decide on what is due or has news, write it, act on what got a plain success.
+
+The only place where a leader writes jobs: read the settings, ask the pure planner, write the job
+documents in one request. Whatever is doubtful afterwards is read again before the next decision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import replace
+
+import structlog
+
+from dcron.domain.errors import StoreUnreachable
+from dcron.domain.instants import format_key
+from dcron.domain.model import Job
+from dcron.domain.offers import offered
+from dcron.domain.planning import AttemptView, Moment, Step, step
+from dcron.ports import Clock, DocumentStore
+from dcron.services.book import JobBook
+from dcron.services.dispatcher import Dispatcher
+from dcron.services.leading import Deposed, Leadership
+from dcron.services.settings import read_settings
+from dcron.services.skips import SkipCopier
+from dcron.services.tracker import Tracked, Tracker
+from dcron.services.waiting import wait_for
+
+__all__ = ["Cycle"]
+
+CYCLE_JOBS = 500
+"""Jobs decided on in one cycle, and written in one request."""
+DECIDE_SECONDS = 0.1
+"""How long one cycle may plan before it lets others run."""
+LOOK_SECONDS = 1.0
+"""The longest sleep between two looks at the clock, which may have been set."""
+STALE_SECONDS = 0.05
+"""Pause while a split store leaves jobs doubtful."""
+BACKOFF_SECONDS = 0.5
+"""Pause after the store could not be reached."""
+
+log = structlog.get_logger()
+
+
+class Cycle:
+    """The jobs that are to be decided on next, and the deciding."""
+
+    def __init__(
+        self,
+        store: DocumentStore,
+        clock: Clock,
+        leadership: Leadership,
+        book: JobBook,
+        tracker: Tracker,
+        skips: SkipCopier,
+        dispatcher: Dispatcher,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._leadership = leadership
+        self._book = book
+        self._tracker = tracker
+        self._skips = skips
+        self._dispatcher = dispatcher
+        self._intended: set[str] = set()
+        """Active attempts whose intent this very object wrote: nobody before it can have offered them."""
+        self._dirty: dict[str, None] = {}
+        self.wake = asyncio.Event()
+        """Set when something may be due or stale."""
+
+    def take_in(self, names: Iterable[str]) -> None:
+        """Follow what was just loaded, and have it decided on."""
+        for name in names:
+            if name in self._book.stale:
+                # Somebody is changing it: the cycle reads it again before anything follows from it.
+                continue
+            job = self._book.get(name)
+            self._follow(name, job)
+            if job is not None:
+                self._dirty[name] = None
+        self.wake.set()
+
+    def _follow(self, name: str, job: Job | None) -> None:
+        before = self._tracker.of_job(name)
+        if job is None:
+            self._tracker.drop(name)
+        else:
+            self._tracker.follow(job)
+            self._skips.add(job)
+        now = self._tracker.of_job(name)
+        if now is before:
+            return
+        if before is not None:
+            self._intended.discard(before.active.execution_id)
+            self._dispatcher.forget(before.active.execution_id)
+        if now is not None:
+            # Whether it is claimed, or has been offered at all, only the database knows.
+            self._tracker.doubtful.add(now.active.execution_id)
+
+    def mark(self, names: Iterable[str]) -> None:
+        """There is news of these jobs."""
+        self._dirty.update(dict.fromkeys(names))
+        if self._dirty:
+            self.wake.set()
+
+    async def run(self) -> None:
+        """Decide and write until no longer entitled to (Deposed)."""
+        while self._leadership.may_lead():
+            try:
+                await self._cycle()
+            except StoreUnreachable as error:
+                log.warning("store unreachable", action="cycle", error=str(error))
+                await asyncio.sleep(BACKOFF_SECONDS)
+            if not self._dirty and not self._book.stale:
+                await self._sleep_until_due()
+        raise Deposed
+
+    async def _sleep_until_due(self) -> None:
+        due_at = self._book.next_due_at()
+        wait_seconds = LOOK_SECONDS
+        if due_at is not None:
+            wait_seconds = min(max((due_at - self._clock.now()).total_seconds(), 0.0), LOOK_SECONDS)
+        await wait_for(self.wake, wait_seconds)
+
+    async def _cycle(self) -> None:
+        """Decide on all that is due or has news, at most CYCLE_JOBS of each."""
+        if not self._leadership.clock_is_steady():
+            # What is due by a clock that was just set may be due in an hour.
+            self._leadership.look()
+            await asyncio.sleep(STALE_SECONDS)
+            return
+        stale = sorted(self._book.stale)[:CYCLE_JOBS]
+        if stale:
+            await self._book.load(stale)
+            self.take_in(stale)
+            if self._book.stale:
+                await asyncio.sleep(STALE_SECONDS)
+        now = self._clock.now()
+        names = dict.fromkeys([*list(self._dirty)[:CYCLE_JOBS], *self._book.take_due(now, CYCLE_JOBS)])
+        for name in names:
+            self._dirty.pop(name, None)
+        if not names:
+            return
+        try:
+            # Read after the instant: whoever was told that the cluster is frozen before it is obeyed.
+            settings = await read_settings(self._store)
+            steps, undecided = self._decide(list(names), Moment(now, self._leadership.term, settings))
+            if undecided:
+                self.mark(undecided)
+                await asyncio.sleep(0)
+            if not self._leadership.may_lead():
+                raise Deposed
+            if steps:
+                await self._carry_out(steps)
+        except StoreUnreachable:
+            self._book.put_back(names)
+            self.mark(names)
+            raise
+
+    def _decide(self, names: list[str], moment: Moment) -> tuple[list[Step], list[str]]:
+        """Decisions, and the names that the time for it was not enough for: a lease has to be renewed
+        meanwhile, and after a long absence a single job can take milliseconds."""
+        steps: list[Step] = []
+        deadline = self._clock.monotonic() + DECIDE_SECONDS
+        for index, name in enumerate(names):
+            if self._clock.monotonic() > deadline:
+                return steps, names[index:]
+            job = self._book.get(name)
+            if job is None:
+                continue
+            tidy = self._without_copied(job)
+            try:
+                decision = step(tidy, moment, self._view(name))
+            except Exception:
+                # One job must not stop all others. The next poll or reconciliation tries it again.
+                log.exception("cannot plan job", action="plan", job=name)
+                self._book.forget(name)
+                continue
+            if decision is not None:
+                steps.append(decision)
+            elif self._waits_for_take_over(job):
+                place = replace(job.place, sequence=job.place.sequence + 1, term=moment.term)
+                steps.append(Step(replace(job, place=place), launch=True, why="its attempt is taken over"))
+            elif tidy is not job and tidy.place.active is None:
+                steps.append(Step(tidy, launch=False, why="its skip records are copied"))
+        return steps, []
+
+    def _waits_for_take_over(self, job: Job) -> bool:
+        """Whether its attempt is to be offered, but the intent was only read: perhaps from one copy, which
+        it reached alone (202). It counts once it is written again with a plain success."""
+        tracked = self._tracker.of_job(job.name)
+        return (
+            tracked is not None
+            and tracked.is_unclaimed
+            and not self._book.is_confirmed(job.name)
+            and not self._dispatcher.is_under_way(tracked.active.execution_id)
+        )
+
+    def _view(self, name: str) -> AttemptView | None:
+        tracked = self._tracker.of_job(name)
+        return tracked.view if tracked else None
+
+    def is_closed(self, tracked: Tracked) -> bool:
+        """Whether no offer of an attempt can still become a claim; an earlier scheduler of this very term
+        may have left some, too."""
+        execution_id = tracked.active.execution_id
+        intended_in_term = tracked.active.term if execution_id in self._intended else 0
+        return self._dispatcher.is_closed(execution_id, intended_in_term)
+
+    def _without_copied(self, job: Job) -> Job:
+        # What is coalesced into an occurrence that still waits is named by its execution, too.
+        ahead = format_key(job.place.next_at) if job.place.next_at else ""
+        left = tuple(
+            skip for skip in job.place.skips if skip.into == ahead != "" or not self._skips.is_copied(skip)
+        )
+        if len(left) == len(job.place.skips):
+            return job
+        return replace(job, place=replace(job.place, skips=left, sequence=job.place.sequence + 1))
+
+    async def _carry_out(self, steps: list[Step]) -> None:
+        """Intent first: write, and launch only what got a plain success."""
+        before = {each.job.name: self._book.get(each.job.name) for each in steps}
+        written = await self._book.write([each.job for each in steps])
+        for each, done in zip(steps, written, strict=True):
+            if not done:
+                continue
+            log.info(each.why, action="plan", job=each.job.name)
+            self._follow(each.job.name, each.job)
+            earlier = before[each.job.name]
+            if earlier is not None:
+                self._skips.forget(set(earlier.place.skips) - set(each.job.place.skips))
+            active = each.job.place.active
+            if each.launch and active is not None:
+                if earlier is None or earlier.place.active != active:
+                    self._intended.add(active.execution_id)
+                self._tracker.doubtful.discard(active.execution_id)
+                self._dispatcher.add(offered(each.job, active), active.avoid)

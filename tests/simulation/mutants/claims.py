@@ -1,0 +1,73 @@
+"""Mutants of the worker: who may start what."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+from dcron.ports import DocumentStore, ProcessStart
+from dcron.services.executor import Executor
+from dcron.services.worker import Worker
+from tests.simulation.mutants.proxies import GenerousStore, OptimisticStore, giving
+
+__all__ = ["MUTANTS"]
+
+
+def claim_after_start() -> AbstractContextManager[Any]:
+    """Scripts start at once, and the claims are written meanwhile."""
+    write_claims = Worker._write_claims
+
+    async def claimed_later(self: Worker, entries: list[Any]) -> set[str]:
+        task = asyncio.create_task(write_claims(self, entries))
+        self._begun.add(task)
+        return {entry.claim.token for entry in entries}
+
+    return patch.object(Worker, "_write_claims", claimed_later)
+
+
+def unsure_claim_is_a_win() -> AbstractContextManager[Any]:
+    """A claim that got 202 starts."""
+    return giving(Worker, DocumentStore, GenerousStore)
+
+
+def unanswered_claim_is_a_win() -> AbstractContextManager[Any]:
+    """A claim whose write was not answered starts."""
+    return giving(Worker, DocumentStore, OptimisticStore)
+
+
+def older_terms_are_obeyed() -> AbstractContextManager[Any]:
+    """Offers of older terms are taken."""
+    refusal = Worker._refusal
+
+    def any_term(self: Worker, node_id: str, term: int) -> Any:
+        return refusal(self, node_id, max(term, self._local.newest_term))
+
+    return patch.object(Worker, "_refusal", any_term)
+
+
+def late_start() -> AbstractContextManager[Any]:
+    """A script starts however long ago it was claimed."""
+    process = Executor._process
+
+    def whenever(self: Executor, launch: Any) -> ProcessStart:
+        return replace(process(self, launch), not_after_boottime=float("inf"))
+
+    return patch.object(Executor, "_process", whenever)
+
+
+def living_claims_are_written_off() -> AbstractContextManager[Any]:
+    """A worker that is asked for its claims does not know what it runs."""
+    return patch.object(Executor, "holds", lambda *_: False)
+
+
+MUTANTS = (
+    claim_after_start,
+    unsure_claim_is_a_win,
+    unanswered_claim_is_a_win,
+    older_terms_are_obeyed,
+    late_start,
+    living_claims_are_written_off,
+)

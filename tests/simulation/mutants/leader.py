@@ -1,0 +1,89 @@
+"""Mutants of the leader: what it believes, and what it launches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest.mock import patch
+
+from dcron.domain import planning
+from dcron.domain.errors import StoreUnreachable
+from dcron.domain.model import Job
+from dcron.ports import Clock, DocumentStore
+from dcron.services.book import JobBook
+from dcron.services.dispatcher import Dispatcher
+from dcron.services.reconciler import Reconciler
+from dcron.services.tracker import Tracker
+from tests.simulation.mutants.proxies import GenerousStore, ListingStore, WallClock, giving, together
+
+__all__ = ["MUTANTS"]
+
+
+def unsure_intent_is_extended() -> AbstractContextManager[Any]:
+    """A job document that got 202 is launched from and written on."""
+    return giving(JobBook, DocumentStore, GenerousStore)
+
+
+def offer_without_intent() -> AbstractContextManager[Any]:
+    """What is planned is offered whether or not the intent was written."""
+    write = JobBook.write
+
+    async def never_mind(self: JobBook, jobs: Sequence[Job]) -> list[bool]:
+        try:
+            await write(self, jobs)
+        except StoreUnreachable:
+            return [True] * len(jobs)
+        return [True] * len(jobs)
+
+    return patch.object(JobBook, "write", never_mind)
+
+
+def verified_by_a_listing() -> AbstractContextManager[Any]:
+    """Claims and outcomes are believed as one copy lists them."""
+    return giving(Tracker, DocumentStore, ListingStore)
+
+
+def silence_by_the_wall_clock() -> AbstractContextManager[Any]:
+    """How long an execution has been silent is measured by the wall clock, and nobody is asked."""
+    return together(
+        giving(Tracker, Clock, WallClock),
+        patch.object(Reconciler, "_ask", _nobody_answers),
+    )
+
+
+async def _nobody_answers(*_: Any) -> set[str]:
+    return set()
+
+
+def not_started_is_believed_at_once() -> AbstractContextManager[Any]:
+    """A next attempt does not wait until no offer of the last one can become a claim."""
+    return patch.object(Dispatcher, "is_closed", lambda *_: True)
+
+
+def one_claimant_is_enough() -> AbstractContextManager[Any]:
+    """Only the winning leaf's claimant is heard."""
+
+    def first_has_spoken(view: planning.AttemptView) -> bool:
+        return bool(view.claims) and view.claims[0].token in view.outcomes
+
+    return together(
+        patch.object(planning, "_all_have_spoken", first_has_spoken),
+        patch.object(Dispatcher, "is_closed", lambda *_: True),
+    )
+
+
+def intents_are_not_taken_over() -> AbstractContextManager[Any]:
+    """A new leader leaves alone what the last one intended and nobody claimed."""
+    return patch.object(Reconciler, "offer_unclaimed", lambda _: None)
+
+
+MUTANTS = (
+    unsure_intent_is_extended,
+    offer_without_intent,
+    verified_by_a_listing,
+    silence_by_the_wall_clock,
+    not_started_is_believed_at_once,
+    one_claimant_is_enough,
+    intents_are_not_taken_over,
+)

@@ -1,0 +1,68 @@
+"""Mutants of the schedule: what is due, what is skipped, what a client's change does."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from unittest.mock import patch
+
+from dcron.domain import changes, planning
+from dcron.domain.model import Job
+from dcron.services import scheduler, tracker
+from dcron.services.reconciler import Reconciler
+from tests.simulation.mutants.proxies import together
+
+__all__ = ["MUTANTS"]
+
+
+def resume_fires_for_the_past() -> AbstractContextManager[Any]:
+    """What a pause held back is launched when it ends."""
+    resume = changes.resume
+
+    def with_the_past(job: Job, now: datetime) -> Job:
+        resumed = resume(job, now)
+        if not job.paused or job.place.paused_from is None:
+            return resumed
+        return replace(resumed, place=replace(resumed.place, next_at=job.place.paused_from))
+
+    return patch.object(changes, "resume", with_the_past)
+
+
+def coalesced_without_a_record() -> AbstractContextManager[Any]:
+    """Occurrences that were waited out leave no record."""
+    launch_due = planning._launch_due
+
+    def silently(job: Job, moment: planning.Moment, due_at: datetime) -> planning.Step:
+        step = launch_due(job, moment, due_at)
+        return replace(step, job=replace(step.job, place=replace(step.job.place, skips=job.place.skips)))
+
+    return patch.object(planning, "_launch_due", silently)
+
+
+def overlap() -> AbstractContextManager[Any]:
+    """What is due is launched whether or not the last execution has ended."""
+    decide = planning.step
+
+    def regardless(job: Job, moment: planning.Moment, view: planning.AttemptView | None) -> Any:
+        due_at = job.place.next_at
+        if job.place.active is not None and due_at is not None and due_at <= moment.now:
+            return decide(replace(job, place=replace(job.place, active=None)), moment, None)
+        return decide(job, moment, view)
+
+    return patch.object(scheduler, "step", regardless)
+
+
+def impatient_retry() -> AbstractContextManager[Any]:
+    """An execution counts as silent long before its timeout."""
+    async def nobody_answers(*_: Any) -> set[str]:
+        return set()
+
+    return together(
+        patch.object(tracker, "silence_limit_seconds", lambda *_: 1.0),
+        patch.object(Reconciler, "_ask", nobody_answers),
+    )
+
+
+MUTANTS = (resume_fires_for_the_past, coalesced_without_a_record, overlap, impatient_retry)
