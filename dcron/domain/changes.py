@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from dcron.domain.cron import parse_schedule
 from dcron.domain.errors import FailedPrecondition, Overloaded
-from dcron.domain.model import Job, ManualRun, Occurrence, Place, Skip, SkipReason, Specification
+from dcron.domain.model import Active, Job, ManualRun, Occurrence, Place, Skip, SkipReason, Specification
 from dcron.domain.planning import MAX_PENDING_SKIPS, skip_range
 
 __all__ = ["MAX_WAITING_RUNS", "change", "create", "merge", "pause", "request_run", "resume"]
@@ -107,7 +107,18 @@ def merge(leaves: Sequence[Job]) -> Job:
     )
     if ahead.revision != newest.revision:
         place = _replan(place, ahead, newest)
+        if place.active is not None and _is_revoked(place.active, ahead, newest):
+            place = replace(place, active=replace(place.active, revoked=True))
     return replace(newest, place=place)
+
+
+def _is_revoked(active: Active, ahead: Job, newest: Job) -> bool:
+    """Whether a pause or another schedule came before the instant of an active occurrence.
+
+    Of the two writes over one revision one at most had a plain success: if the change was answered, the
+    intent never counted. If it did count, the occurrence may run, and its end has to be waited for."""
+    held = newest.paused or _timetable(ahead) != _timetable(newest)
+    return held and not active.occurrence.manual and active.occurrence.scheduled_at > newest.changed_at
 
 
 def _furthest(leaves: Sequence[Job]) -> Job:

@@ -357,6 +357,7 @@ def _active_body(active: Active) -> Body:
         "spent": active.spent,
         "failures": active.failures,
         "avoid": list(active.avoid),
+        "revoked": active.revoked,
     }
 
 
@@ -372,6 +373,7 @@ def _active_of(uid: str, body: Mapping[str, Any]) -> Active:
         spent=body["spent"],
         failures=body["failures"],
         avoid=tuple(body["avoid"]),
+        revoked=body.get("revoked", False),
     )
 
 

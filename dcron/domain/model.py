@@ -183,6 +183,9 @@ class Active:
     """Earlier attempts that failed by themselves."""
     avoid: tuple[str, ...] = ()
     """Nodes of earlier attempts: another one is preferred."""
+    revoked: bool = False
+    """A pause or change that was answered came before its instant, and its intent may never have counted:
+    it is not offered; if it runs even so, it is waited for."""
 
     @property
     def execution_id(self) -> str:

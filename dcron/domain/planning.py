@@ -35,6 +35,7 @@ __all__ = [
     "AttemptView",
     "Moment",
     "Step",
+    "may_be_offered",
     "silence_limit_seconds",
     "skip_range",
     "step",
@@ -105,8 +106,8 @@ def step(job: Job, moment: Moment, view: AttemptView | None) -> Step | None:
         return _start_next(job, moment)
     view = view or AttemptView()
     result = _result_of(job, job.place.active, view)
-    if result is None:
-        return _give_up_below_floor(job, job.place.active, view, moment)
+    if result is None or (job.place.active.revoked and result.state is State.NOT_STARTED):
+        return _give_up(job, job.place.active, view, moment)
     if result.retry:
         if moment.settings.frozen:
             return None
@@ -118,17 +119,28 @@ def step(job: Job, moment: Moment, view: AttemptView | None) -> Step | None:
     return replace(following, why=f"{settled.why}; {following.why}")
 
 
-def _give_up_below_floor(job: Job, active: Active, view: AttemptView, moment: Moment) -> Step | None:
-    """End the wait of an attempt that no worker may take any more, once it is certain that none has."""
-    unclaimed = view.verified and view.claims_closed and not view.claims
-    if not unclaimed or active.occurrence.scheduled_at >= moment.settings.floor:
+def may_be_offered(active: Active, settings: Settings) -> bool:
+    """Whether workers may take an attempt at all."""
+    return not active.revoked and active.occurrence.scheduled_at >= settings.floor
+
+
+def _give_up(job: Job, active: Active, view: AttemptView, moment: Moment) -> Step | None:
+    """End the wait of an attempt that no worker may take, once it is certain that none has started it."""
+    unstarted = view.verified and view.claims_closed and all(c.token in view.outcomes for c in view.claims)
+    if not unstarted or may_be_offered(active, moment.settings):
         return None
-    skips = job.place.skips
-    if not active.occurrence.manual:
-        at = active.occurrence.scheduled_at
-        skips = (*skips, Skip(job.uid, at, at, SkipReason.MISSED, 1))
-    given_up = _advance(job, moment, replace(job.place, active=None, skips=skips))
-    return Step(given_up, launch=False, why=f"{active.execution_id} is from before the retention floor")
+    place = replace(job.place, active=None)
+    scheduled_at = active.occurrence.scheduled_at
+    why = "is from before the retention floor"
+    if active.revoked:
+        why = "was revoked by a pause or a change"
+        if job.paused:
+            held_from = min(scheduled_at, job.place.paused_from or scheduled_at)
+            place = replace(place, paused_from=held_from)
+    elif not active.occurrence.manual:
+        missed = Skip(job.uid, scheduled_at, scheduled_at, SkipReason.MISSED, 1)
+        place = replace(place, skips=(*place.skips, missed))
+    return Step(_advance(job, moment, place), launch=False, why=f"{active.execution_id} {why}")
 
 
 def silence_limit_seconds(timeout_seconds: float, grace_seconds: float) -> float | None:

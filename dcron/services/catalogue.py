@@ -23,6 +23,7 @@ from dcron.services.revisions import Revisions, StaleRevision, job_documents, sa
 from dcron.services.rewriting import doubt
 from dcron.services.scripts import Scripts, UploadPlan
 from dcron.services.settings import read_settings
+from dcron.services.trusted_time import trusted_now
 
 __all__ = ["MAX_PAGE", "Catalogue", "JobPage"]
 
@@ -267,11 +268,7 @@ class Catalogue:
         await self._jobs.rewrite(job.name, same)
 
     def _trusted_now(self) -> datetime:
-        """Now; FailedPrecondition where a wrong clock would make a change count from another time."""
-        trouble = self._clock_trouble()
-        if trouble:
-            raise FailedPrecondition(f"this node cannot tell the time: {trouble}; ask another node")
-        return self._clock.now()
+        return trusted_now(self._clock, self._clock_trouble())
 
     def _check_request_id(self, request_id: str) -> None:
         if not is_ulid(request_id):

@@ -30,6 +30,7 @@ from dcron.ports import CLUSTER, Clock, Document, DocumentStore
 from dcron.services.membership import MAX_NODES
 from dcron.services.rewriting import Form, SharedDocuments
 from dcron.services.settings import merge_settings, read_settings
+from dcron.services.trusted_time import trusted_now
 
 __all__ = ["ClusterService", "Drain", "ElectorView", "drain_of"]
 
@@ -53,6 +54,9 @@ class ElectorView(Protocol):
 
     def term(self) -> int:
         """Number of the newest term."""
+
+    def clock_trouble(self) -> str:
+        """Why this node's wall clock cannot be relied on; empty when it can."""
 
     def report(self) -> LeaderReport | None:
         """What this node has to report while it leads; None while it does not."""
@@ -195,8 +199,10 @@ class ClusterService:
         await self._drains.rewrite(drain_id(node_id), change)
         log.info("drain set", action="drain", node=node_id, draining=draining)
         await self._await_obedience(node_id, draining=draining)
-        [view] = await self._views([node_id], await self.report())
-        return view
+        views = await self._views([node_id], await self.report())
+        if not views:
+            raise NotFound(f"node {shown(node_id)} cannot be read just now; ask again")
+        return views[0]
 
     async def _await_obedience(self, node_id: str, *, draining: bool) -> None:
         """Wait until the node itself says so, so that the answer is true of it; a dead one cannot."""
@@ -207,6 +213,8 @@ class ClusterService:
             await asyncio.sleep(self._lease.renewal_seconds / 2)
 
     async def _set_frozen(self, *, frozen: bool) -> None:
+        now = trusted_now(self._clock, self._elector.clock_trouble())
+
         async def change(settings: Settings | None) -> Settings:
             present = settings or INITIAL_SETTINGS
             if present.frozen is frozen:
@@ -214,8 +222,8 @@ class ClusterService:
             return replace(
                 present,
                 frozen=frozen,
-                frozen_at=self._clock.now() if frozen else present.frozen_at,
-                thawed_at=None if frozen else self._clock.now(),
+                frozen_at=now if frozen else present.frozen_at,
+                thawed_at=None if frozen else now,
                 sequence=present.sequence + 1,
             )
 

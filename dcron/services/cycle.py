@@ -14,9 +14,9 @@ import structlog
 
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.instants import format_key
-from dcron.domain.model import Job
+from dcron.domain.model import Job, Settings
 from dcron.domain.offers import offered
-from dcron.domain.planning import AttemptView, Moment, Step, step
+from dcron.domain.planning import AttemptView, Moment, Step, may_be_offered, step
 from dcron.ports import Clock, DocumentStore
 from dcron.services.book import JobBook
 from dcron.services.dispatcher import Dispatcher
@@ -178,20 +178,21 @@ class Cycle:
                 continue
             if decision is not None:
                 steps.append(decision)
-            elif self._waits_for_take_over(job):
+            elif self._waits_for_take_over(job, moment.settings):
                 place = replace(job.place, sequence=job.place.sequence + 1, term=moment.term)
                 steps.append(Step(replace(job, place=place), launch=True, why="its attempt is taken over"))
             elif tidy is not job and tidy.place.active is None:
                 steps.append(Step(tidy, launch=False, why="its skip records are copied"))
         return steps, []
 
-    def _waits_for_take_over(self, job: Job) -> bool:
+    def _waits_for_take_over(self, job: Job, settings: Settings) -> bool:
         """Whether its attempt is to be offered, but the intent was only read: perhaps from one copy, which
         it reached alone (202). It counts once it is written again with a plain success."""
         tracked = self._tracker.of_job(job.name)
         return (
             tracked is not None
             and tracked.is_unclaimed
+            and may_be_offered(tracked.active, settings)
             and not self._book.is_confirmed(job.name)
             and not self._dispatcher.is_under_way(tracked.active.execution_id)
         )
@@ -235,3 +236,6 @@ class Cycle:
                     self._intended.add(active.execution_id)
                 self._tracker.doubtful.discard(active.execution_id)
                 self._dispatcher.add(offered(each.job, active), active.avoid)
+        if not all(written):
+            # While the store is split this would go round and round.
+            await asyncio.sleep(STALE_SECONDS)

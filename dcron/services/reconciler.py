@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import structlog
 
+from dcron.domain.documents import INITIAL_SETTINGS
 from dcron.domain.errors import NodeUnreachable
 from dcron.domain.offers import ClaimReference, offered
+from dcron.domain.planning import may_be_offered
 from dcron.ports import NodeClient
 from dcron.services.book import JobBook
 from dcron.services.dispatcher import Dispatcher
@@ -36,6 +38,8 @@ class Reconciler:
         self._nodes = nodes
         self._watch = watch
         self._book = book
+        self.settings = INITIAL_SETTINGS
+        """As last read; they say what may be offered."""
 
     def offer_unclaimed(self) -> None:
         """Offer every verified attempt that nobody has claimed or resolved, if its intent is certain."""
@@ -43,7 +47,7 @@ class Reconciler:
             job = self._book.get(tracked.job)
             if job is None or job.place.active is None or not tracked.is_unclaimed:
                 continue
-            if not self._book.is_confirmed(job.name):
+            if not self._book.is_confirmed(job.name) or not may_be_offered(job.place.active, self.settings):
                 continue
             if not self._dispatcher.is_under_way(tracked.active.execution_id):
                 self._dispatcher.add(offered(job, job.place.active), job.place.active.avoid)

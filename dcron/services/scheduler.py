@@ -14,6 +14,7 @@ import structlog
 
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.nodes import MAX_REPORTED, LeaderReport, Waiting
+from dcron.domain.planning import may_be_offered
 from dcron.ports import JOBS, Clock, Document, DocumentStore, NodeClient, executions_database
 from dcron.services.book import JobBook, is_job_id
 from dcron.services.cycle import Cycle
@@ -207,7 +208,8 @@ class Scheduler:
 
     async def _hold_while_frozen(self) -> bool:
         """Hold offers while the cluster is frozen; True when that changed."""
-        frozen = (await read_settings(self._store)).frozen
+        self._reconciler.settings = await read_settings(self._store)
+        frozen = self._reconciler.settings.frozen
         if frozen == self._frozen:
             return False
         self._frozen = frozen
@@ -236,8 +238,9 @@ class Scheduler:
         if not tracked.view.verified:
             return True
         claims, outcomes = tracked.view.claims, tracked.view.outcomes
-        unstarted = bool(claims) and all(claim.token in outcomes for claim in claims)
-        return unstarted and not tracked.view.claims_closed
+        offerable = may_be_offered(tracked.active, self._reconciler.settings)
+        unstarted = (claims or not offerable) and all(claim.token in outcomes for claim in claims)
+        return bool(unstarted) and not tracked.view.claims_closed
 
     async def _silence_loop(self) -> None:
         while True:

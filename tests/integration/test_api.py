@@ -60,6 +60,9 @@ class FakeElector:
     said: LeaderReport | None = None
     heard: list[int] = field(default_factory=list)
 
+    def clock_trouble(self) -> str:
+        return ""
+
     def summary(self) -> str:
         return "n1 leads term 4"
 

@@ -21,7 +21,9 @@ def main(arguments: list[str]) -> int:
     from tests.simulation.scenario import scenario_of
     from tests.simulation.world import simulate
 
-    seeds = [options.seed] if options.seed is not None else range(options.first, options.first + options.seeds)
+    seeds = (
+        [options.seed] if options.seed is not None else range(options.first, options.first + options.seeds)
+    )
     began_at = time.monotonic()
     failed = 0
     for seed in seeds:
@@ -32,7 +34,9 @@ def main(arguments: list[str]) -> int:
         if wrong:
             failed += 1
             print(f"seed {seed}:", *wrong, sep="\n  ", flush=True)
-            print(f"  repeat it: make sim SEED={seed}  (or: python -m tests.simulation --seed {seed} --verbose)")
+            print(
+                f"  repeat it: make sim SEED={seed}  (or: python -m tests.simulation --seed {seed} --verbose)"
+            )
     seconds = time.monotonic() - began_at
     print(f"{len(seeds)} seeds, {failed} failed, {seconds:.1f} s" + _digest(options, history), flush=True)
     return 1 if failed else 0

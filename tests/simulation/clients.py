@@ -72,7 +72,9 @@ class Clients:
         await self._insist(lambda served: served.cluster.thaw(), "thaw", "")
         for machine in self._world.machines:
             node_id = machine.node_id
-            await self._insist(lambda served, node_id=node_id: served.cluster.undrain(node_id), "undrain", node_id)
+            await self._insist(
+                lambda served, node_id=node_id: served.cluster.undrain(node_id), "undrain", node_id
+            )
 
     async def _insist(self, act: Act, action: str, job: str) -> None:
         for _ in range(CALMING_TRIES):
@@ -127,7 +129,10 @@ class Clients:
             # Nothing changes, which must be harmless too.
             fields = ["script"]
         await self._ask(
-            lambda served: served.catalogue.update(name, specification, fields), "update", name, ",".join(fields)
+            lambda served: served.catalogue.update(name, specification, fields),
+            "update",
+            name,
+            ",".join(fields),
         )
 
     async def _pause(self, name: str) -> None:

@@ -182,7 +182,9 @@ class Faults:
     async def _cut_nodes(self) -> None:
         """Nothing passes between one node and some others, in one direction or both."""
         network = self._world.network
-        one, *others = self._random.sample(self._world.machines, self._random.randint(2, len(self._world.machines)))
+        one, *others = self._random.sample(
+            self._world.machines, self._random.randint(2, len(self._world.machines))
+        )
         ways = self._random.choice(((1, 0), (0, 1), (1, 1)))
         cuts = set()
         for other in others:

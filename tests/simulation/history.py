@@ -161,7 +161,9 @@ class History:
 
     def lines(self) -> list[str]:
         """All events as text, one a line."""
-        return [f"{type(event).__name__} {json.dumps(asdict(event), sort_keys=True)}" for event in self.events]
+        return [
+            f"{type(event).__name__} {json.dumps(asdict(event), sort_keys=True)}" for event in self.events
+        ]
 
     def digest(self) -> str:
         """A fingerprint: two runs with the same history have the same."""

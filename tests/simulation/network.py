@@ -79,8 +79,7 @@ class NodeConnections:
             served.newest_term = max(newest, term)
             answers = await served.worker.offer(node_id, term, leader_id, wanted)
             said = tuple(
-                (each.execution_id, answer.result.value)
-                for each, answer in zip(wanted, answers, strict=True)
+                (each.execution_id, answer.result.value) for each, answer in zip(wanted, answers, strict=True)
             )
             now = self._network.loop.time()
             self._network.history.add(Offered(now, address, served.incarnation, term, newest, said))
@@ -148,9 +147,7 @@ class NodeConnections:
             self._give(answer, result, unreachable)
 
     @staticmethod
-    def _give(
-        answer: asyncio.Future[_Answer], result: _Answer | None, error: DcronError | None
-    ) -> None:
+    def _give(answer: asyncio.Future[_Answer], result: _Answer | None, error: DcronError | None) -> None:
         if answer.done():
             return
         if error is None:

@@ -61,7 +61,9 @@ class Cluster:
 
     # Requests, carried out whether or not anybody waits for them any more.
 
-    async def write(self, coordinator: Copy, database: str, documents: Sequence[Document]) -> list[WriteResult]:
+    async def write(
+        self, coordinator: Copy, database: str, documents: Sequence[Document]
+    ) -> list[WriteResult]:
         """What becomes of each document; StoreUnreachable when no copy said anything."""
         results: dict[int, WriteResult] = {}
         request = _Write(self._loop, database)
@@ -164,7 +166,9 @@ class Cluster:
             )
 
     def _replicate(self, database: str, document_id: str) -> None:
-        connected = [copy for copy in self.copies if copy.up and not copy.hung and copy.name not in self.isolated]
+        connected = [
+            copy for copy in self.copies if copy.up and not copy.hung and copy.name not in self.isolated
+        ]
         for source in connected:
             tree = source.tree(database, document_id)
             for target in connected:

@@ -173,7 +173,9 @@ class StoreClient:
         """See `DocumentStore.changes`. When its copy is away, another one begins from its beginning."""
         if since is None:
             return await self._call(
-                lambda copy: self._glance(copy, lambda there: ChangeBatch((), self._position(there, database)))
+                lambda copy: self._glance(
+                    copy, lambda there: ChangeBatch((), self._position(there, database))
+                )
             )
         position = since
         deadline = self._loop.time() + wait_seconds

@@ -16,7 +16,13 @@ from tests.simulation.history import Ended, Fault, History, Started, Stored, Wri
 
 __all__ = ["Attempt", "Run", "Timeline", "Version", "occurrences", "parts_of"]
 
-PERIODS = {"*/5 * * * * *": 5, "*/10 * * * * *": 10, "*/15 * * * * *": 15, "*/30 * * * * *": 30, "* * * * *": 60}
+PERIODS = {
+    "*/5 * * * * *": 5,
+    "*/10 * * * * *": 10,
+    "*/15 * * * * *": 15,
+    "*/30 * * * * *": 30,
+    "* * * * *": 60,
+}
 
 
 @dataclass(frozen=True, slots=True)

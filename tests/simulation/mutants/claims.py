@@ -63,11 +63,12 @@ def living_claims_are_written_off() -> AbstractContextManager[Any]:
     return patch.object(Executor, "holds", lambda *_: False)
 
 
-MUTANTS = (
-    claim_after_start,
-    unsure_claim_is_a_win,
-    unanswered_claim_is_a_win,
-    older_terms_are_obeyed,
-    late_start,
-    living_claims_are_written_off,
-)
+MUTANTS = {
+    claim_after_start: "a",
+    unsure_claim_is_a_win: "ac",
+    unanswered_claim_is_a_win: "a",
+    older_terms_are_obeyed: "g",
+    late_start: "acdf",
+    living_claims_are_written_off: "fj",
+}
+"""Each with the checkers that are to find it."""

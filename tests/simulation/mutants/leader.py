@@ -78,12 +78,13 @@ def intents_are_not_taken_over() -> AbstractContextManager[Any]:
     return patch.object(Reconciler, "offer_unclaimed", lambda _: None)
 
 
-MUTANTS = (
-    unsure_intent_is_extended,
-    offer_without_intent,
-    verified_by_a_listing,
-    silence_by_the_wall_clock,
-    not_started_is_believed_at_once,
-    one_claimant_is_enough,
-    intents_are_not_taken_over,
-)
+MUTANTS = {
+    unsure_intent_is_extended: "bcd",
+    offer_without_intent: "bcdhi",
+    verified_by_a_listing: "cd",
+    silence_by_the_wall_clock: "cdj",
+    not_started_is_believed_at_once: "cd",
+    one_claimant_is_enough: "cd",
+    intents_are_not_taken_over: "h",
+}
+"""Each with the checkers that are to find it."""

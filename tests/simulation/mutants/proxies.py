@@ -70,9 +70,7 @@ class ListingStore(_Proxy):
     """Reads from listings, which come from one copy and may be old, what is to be read from a quorum."""
 
     async def read(self, database: str, ids: Sequence[str]) -> list[tuple[Document, ...]]:
-        return [
-            tuple(await self._real.range(database, each, f"{each}\0", limit=1)) for each in ids
-        ]
+        return [tuple(await self._real.range(database, each, f"{each}\0", limit=1)) for each in ids]
 
 
 class WallClock(_Proxy):

@@ -48,9 +48,10 @@ def verdict_hides_the_outcome() -> AbstractContextManager[Any]:
     return giving(Outbox, DocumentStore, _VerdictsWin)
 
 
-MUTANTS = (
-    unanswered_outcome_counts_as_stored,
-    unsure_outcome_is_extended,
-    spool_is_forgotten,
-    verdict_hides_the_outcome,
-)
+MUTANTS = {
+    unanswered_outcome_counts_as_stored: "f",
+    unsure_outcome_is_extended: "e",
+    spool_is_forgotten: "f",
+    verdict_hides_the_outcome: "k",
+}
+"""Each with the checkers that are to find it."""

@@ -56,6 +56,7 @@ def overlap() -> AbstractContextManager[Any]:
 
 def impatient_retry() -> AbstractContextManager[Any]:
     """An execution counts as silent long before its timeout."""
+
     async def nobody_answers(*_: Any) -> set[str]:
         return set()
 
@@ -65,4 +66,10 @@ def impatient_retry() -> AbstractContextManager[Any]:
     )
 
 
-MUTANTS = (resume_fires_for_the_past, coalesced_without_a_record, overlap, impatient_retry)
+MUTANTS = {
+    resume_fires_for_the_past: "i",
+    coalesced_without_a_record: "b",
+    overlap: "d",
+    impatient_retry: "cdj",
+}
+"""Each with the checkers that are to find it."""

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcron.domain.changes import MAX_WAITING_RUNS, change, merge, pause, request_run, resume
+from dcron.domain.documents import INITIAL_SETTINGS
 from dcron.domain.model import Job, Settings, Skip, SkipReason, Specification, State
 from dcron.domain.planning import MAX_PENDING_SKIPS, AttemptView, Moment, step
 from tests.doubles import LATER_UID, SCRIPT, START, UID, request_id, sample_claim, sample_job, sample_outcome
@@ -38,7 +39,7 @@ def test_a_pause_on_one_branch_and_a_launch_on_the_other_both_count() -> None:
     for merged in both_ways(launched, paused):
         assert merged.paused
         assert merged.revision == paused.revision
-        assert merged.place.active == launched.place.active
+        assert merged.place.active == replace(launched.place.active, revoked=True)
         assert merged.place.next_at is None
         assert merged.place.paused_from == START + MINUTE
 
@@ -75,7 +76,7 @@ def test_a_new_schedule_counts_from_its_change_and_keeps_what_runs() -> None:
     changed = change(base, Specification("30 * * * *", SCRIPT), START - MINUTE)
     launched = lead(base, 0)
     for merged in both_ways(launched, changed):
-        assert merged.place.active == launched.place.active
+        assert merged.place.active == replace(launched.place.active, revoked=True)
         assert merged.place.next_at == START + 30 * MINUTE
         assert merged.place.counts_from == START - MINUTE
 
@@ -221,3 +222,33 @@ def test_merging_what_is_the_same_changes_only_the_sequence(operations) -> None:
     job = branch(sample_job(), operations, 0, 1)
     merged = merge([job, job])
     assert replace(merged, place=replace(merged.place, sequence=job.place.sequence)) == job
+
+
+def test_an_intent_that_a_pause_came_before_is_revoked_and_falls_to_the_pause() -> None:
+    base = sample_job()
+    launched = lead(base, 1.1)
+    paused = pause(base, START + 0.9 * MINUTE)
+    assert launched.place.active.occurrence.scheduled_at == START
+    launched = lead(lead(base, 0), 1.1)  # the occurrence a minute later, due after the pause
+    for merged in both_ways(launched, paused):
+        active = merged.place.active
+        assert active.revoked
+        assert merged.paused
+        # Nobody has claimed it, and nobody can any more: the pause covers it.
+        nobody = AttemptView(verified=True, claims_closed=True)
+        given_up = step(merged, Moment(START + 2 * MINUTE, 3, INITIAL_SETTINGS), nobody)
+        assert not given_up.launch
+        assert given_up.job.place.active is None
+        assert given_up.job.place.paused_from == START + MINUTE
+        # But if it runs, its end is waited for, and it stays what it was.
+        claim = sample_claim(active.execution_id, "t")
+        assert step(merged, Moment(START + 2 * MINUTE, 3, INITIAL_SETTINGS), AttemptView((claim,))) is None
+        ended = AttemptView((claim,), {"t": sample_outcome(active.execution_id, "t", State.SUCCEEDED)})
+        assert step(merged, Moment(START + 2 * MINUTE, 3, INITIAL_SETTINGS), ended).job.place.last is not None
+
+
+def test_an_intent_from_before_a_pause_is_not_revoked() -> None:
+    base = sample_job()
+    launched, paused = lead(base, 0.1), pause(base, START + 0.5 * MINUTE)
+    for merged in both_ways(launched, paused):
+        assert merged.place.active == launched.place.active

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from dcron.domain.changes import MAX_WAITING_RUNS, change, create, pause, request_run, resume
 from dcron.domain.cron import MAX_STEPS
+from dcron.domain.documents import INITIAL_SETTINGS
 from dcron.domain.errors import FailedPrecondition, Overloaded
 from dcron.domain.model import (
     Active,
@@ -443,3 +444,34 @@ def test_a_resume_by_a_clock_behind_the_leader_s_goes_on_where_the_schedule_stan
     resumed = resume(pause(launched, START + MINUTE), START + MINUTE)
     assert resumed.place.next_at == START + 4 * MINUTE
     assert resumed.place.skips == launched.place.skips
+
+
+def test_what_no_worker_may_take_any_more_is_given_up_once_nobody_can_have_started_it():
+    raised = replace(INITIAL_SETTINGS, floor=START + timedelta(hours=1))
+    scheduled = step(sample_job(), Moment(START, 1, INITIAL_SETTINGS), None).job
+    asked = step(
+        request_run(sample_job(next_at=None), request_id(1)), Moment(START, 1, INITIAL_SETTINGS), None
+    ).job
+    for job, skipped in ((scheduled, 1), (asked, 0)):
+        moment = Moment(START + timedelta(hours=1), 2, raised)
+        assert step(job, moment, AttemptView(verified=True)) is None, "an offer may still become a claim"
+        given_up = step(job, moment, AttemptView(verified=True, claims_closed=True))
+        assert given_up.job.place.active is None
+        assert not given_up.launch
+        assert [skip.reason for skip in given_up.job.place.skips] == [SkipReason.MISSED] * skipped
+
+
+def test_what_fell_due_in_a_freeze_and_waited_is_skipped_after_the_thaw():
+    frozen_at, thawed_at = START - timedelta(minutes=1), START + timedelta(minutes=3)
+    thawed = replace(INITIAL_SETTINGS, frozen_at=frozen_at, thawed_at=thawed_at)
+    skipped = step(sample_job(), Moment(START + timedelta(minutes=5), 1, thawed), None)
+    assert not skipped.launch
+    [skip] = skipped.job.place.skips
+    assert (skip.reason, skip.scheduled_at, skip.until, skip.count) == (
+        SkipReason.FROZEN,
+        START,
+        thawed_at,
+        4,
+    )
+    assert skipped.job.place.next_at == START + timedelta(minutes=4)
+    assert step(skipped.job, Moment(START + timedelta(minutes=5), 1, thawed), None).launch
