@@ -78,10 +78,11 @@ class KeeperLink:
         if self._lost is not None:
             raise self._lost
         self._last_id += 1
+        number = self._last_id
         answer: asyncio.Future[dict[str, object]] = asyncio.get_running_loop().create_future()
-        self._answers[self._last_id] = answer
+        self._answers[number] = answer
         try:
-            self._writer.write(encode({"id": self._last_id, **request}))
+            self._writer.write(encode({"id": number, **request}))
             async with asyncio.timeout(REQUEST_SECONDS):
                 return await answer
         except TimeoutError as error:
@@ -89,7 +90,7 @@ class KeeperLink:
             await self.close()
             raise KeeperUnreachable(f"the keeper gave no answer within {REQUEST_SECONDS:g} s") from error
         finally:
-            self._answers.pop(self._last_id, None)
+            self._answers.pop(number, None)
 
     async def run(self, on_exited: Callable[[str], Awaitable[None]]) -> None:
         """Deliver answers and ends of scripts until the connection breaks; raises LinkLost or Replaced."""

@@ -84,6 +84,15 @@ class TestEnds:
         assert await runner.running() == frozenset()
         assert not list((spool.folder / "keeper.running").iterdir())
 
+    async def test_questions_asked_at_once_get_an_answer_each(self, runner, spool):
+        starts = [spool.sh(f"exit {number}") for number in range(30)]
+        async with asyncio.timeout(20):
+            answers = await asyncio.gather(*(runner.start([start]) for start in starts), runner.running())
+        assert answers[:-1] == [[StartResult.STARTED]] * 30
+        assert {await asyncio.wait_for(runner.next_exit(), 20) for _ in starts} == {
+            start.token for start in starts
+        }
+
     async def test_what_it_leaves_running_is_left_alone_when_it_ends_by_itself(self, runner, spool):
         start = spool.sh("sleep 600 & echo $!")
         assert (await run(runner, start)).exit_code == 0

@@ -21,6 +21,7 @@ LEASE_SECONDS = 6.0
 CLOCK_STEPS = (-3600.0, -60.0, -4.0, 4.0, 60.0, 3600.0)
 MAX_DRIFT = 1e-3
 STUTTERS = 40
+SLOW_START_SECONDS = 20.0
 
 
 class Faults:
@@ -169,13 +170,16 @@ class Faults:
             machine.keeper.disk_full = False
 
     async def _slow_keeper(self) -> None:
-        """A start that takes about as long as a claim stays good."""
+        """Starts take longer than a claim stays good, and the node is restarted meanwhile."""
         machine = self._machine()
-        machine.keeper.slow_seconds = 10.0
+        machine.keeper.slow_seconds = SLOW_START_SECONDS
         try:
             await self._last(self._seconds(20), "slow keeper", machine.node_id)
+            machine.crash()
+            await self._last(self._random.uniform(0.1, 2.0), "crash", machine.node_id)
         finally:
             machine.keeper.slow_seconds = 0.0
+            machine.boot()
 
     # Connections.
 

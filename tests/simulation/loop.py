@@ -12,12 +12,12 @@ import itertools
 from asyncio import events
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar
-from typing import Any
+from typing import Any, Self
 
 __all__ = ["GATE", "Gate", "Stuck", "VirtualLoop"]
 
 CLOCK_RESOLUTION = 1e-7
-"""Timers this close together are due at once; finer than any wait, coarser than the error of adding floats."""
+"""Timers this close together are due at once: finer than any wait, coarser than errors of rounding."""
 
 
 class Stuck(Exception):
@@ -87,7 +87,7 @@ class _NumberedTask(asyncio.Task):
 
     _numbers = itertools.count()
 
-    def __new__(cls, *_args: Any, **_options: Any) -> _NumberedTask:
+    def __new__(cls, *_args: Any, **_options: Any) -> Self:
         task = super().__new__(cls)
         task.number = next(cls._numbers)
         return task

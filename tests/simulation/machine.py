@@ -143,7 +143,7 @@ class Machine:
             await asyncio.wait([life])
 
     def bury(self) -> None:
-        """After the run: cancel what crashed, so that nothing is left behind. Nothing is recorded any more."""
+        """After the run: cancel what crashed, so that nothing is left behind."""
         for gate, life in self._buried:
             gate.bury(self._loop)
             life.cancel()

@@ -23,6 +23,7 @@ CALL_SECONDS = 3.0
 """The deadlines of the gRPC adapter."""
 TRAVEL_SECONDS = (0.0002, 0.003)
 REFUSAL_SECONDS = 0.001
+REPEATED_SECONDS = 15.0
 
 _Answer = TypeVar("_Answer")
 
@@ -52,6 +53,10 @@ class Network:
     def is_repeated(self) -> bool:
         """Whether this message arrives twice."""
         return self._random.random() < self.repeated
+
+    def lateness(self) -> float:
+        """How long after the first the second copy of a message arrives."""
+        return self._random.uniform(0, REPEATED_SECONDS)
 
     async def travel(self) -> None:
         """Let a message take its time."""
@@ -119,13 +124,21 @@ class NodeConnections:
     ) -> _Answer:
         loop = self._network.loop
         answer: asyncio.Future[_Answer] = loop.create_future()
-        for _ in range(2 if self._network.is_repeated() else 1):
-            loop.create_task(self._deliver(address, ask, answer), context=Context())
+        loop.create_task(self._deliver(address, ask, answer), context=Context())
+        if self._network.is_repeated():
+            loop.create_task(self._repeat(address, ask, answer), context=Context())
         try:
             async with asyncio.timeout(seconds):
                 return await answer
         except TimeoutError as error:
             raise NodeUnreachable(f"node at {address} gave no answer in time") from error
+
+    async def _repeat(
+        self, address: str, ask: Callable[[Served], Awaitable[_Answer]], answer: asyncio.Future[_Answer]
+    ) -> None:
+        """Deliver a request once more, perhaps when another leader has taken over."""
+        await asyncio.sleep(self._network.lateness())
+        await self._deliver(address, ask, answer)
 
     async def _deliver(
         self, address: str, ask: Callable[[Served], Awaitable[_Answer]], answer: asyncio.Future[_Answer]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from dcron.domain.model import Skip, SkipReason
 from tests.simulation.history import Fault, Stored
@@ -72,56 +73,57 @@ def _uncalled_for(timeline: Timeline, uid: str) -> Iterator[str]:
 
 def _untrue(timeline: Timeline, states: list[Version], skip: Skip) -> Iterator[str]:
     told = f"{states[0].job.name}: {skip.id} says {skip.reason.value}"
+    decision = next((state for state in states if skip in state.job.place.skips), None)
+    if decision is None:
+        yield f"{told}, and no job document ever decided it"
+        return
+    if timeline.true_time(decision.at) < skip.until - CLOCK_TOLERANCE:
+        yield f"{told} until {skip.until:%H:%M:%S}, decided at {timeline.true_time(decision.at):%H:%M:%S}"
     if skip.reason is SkipReason.PAUSED:
-        if not any(v.job.paused and v.job.place.paused_from == skip.scheduled_at for v in states):
+        if not any(state.job.paused and state.job.place.paused_from == skip.scheduled_at for state in states):
             yield f"{told}, but no pause held it back"
     elif skip.reason is SkipReason.FROZEN:
-        if not _was_frozen(timeline, skip):
+        if not _was_frozen(timeline, skip.scheduled_at, timeline.true_time(decision.at)):
             yield f"{told}, but the cluster was not frozen"
     elif skip.reason is SkipReason.COALESCED:
-        yield from (f"{told}, but {why}" for why in _not_coalesced(timeline, states, skip))
+        yield from (f"{told}, but {why}" for why in _not_coalesced(timeline, states, decision, skip))
     else:
         yield f"{told}, and nobody raised the floor"
 
 
-def _was_frozen(timeline: Timeline, skip: Skip) -> bool:
+def _was_frozen(timeline: Timeline, due_at: datetime, decided_at: datetime) -> bool:
+    """Whether the cluster was frozen at some time between an occurrence and the decision to skip it."""
     states = [event for event in timeline.history.of(Stored) if event.id == "settings" and not event.deleted]
     for event, following in zip(states, [*states[1:], None], strict=True):
         until = timeline.true_time(following.at if following else timeline.final.at)
         since = timeline.true_time(event.at)
-        if event.body["frozen"] and since - CLOCK_TOLERANCE <= skip.until <= until + CLOCK_TOLERANCE:
+        if event.body["frozen"] and since <= decided_at and due_at <= until + CLOCK_TOLERANCE:
             return True
     return False
 
 
-def _not_coalesced(timeline: Timeline, states: list[Version], skip: Skip) -> Iterator[str]:
-    launch = next(
-        (v for v in states if v.job.place.active and v.job.place.active.occurrence.key == skip.into), None
-    )
-    if launch is None:
-        held_back = any(v.job.place.next_at and _key(v.job.place.next_at) == skip.into for v in states)
-        if not held_back:
-            yield f"its occurrence {skip.into} was never due"
-        return
-    if launch.job.place.active.occurrence.scheduled_at >= skip.scheduled_at:
-        yield f"{skip.into} is not earlier"
-    if timeline.true_time(launch.at) < skip.until - CLOCK_TOLERANCE:
-        yield f"{skip.into} was launched at {timeline.true_time(launch.at):%H:%M:%S}, before it was due"
-    if not _had_to_wait(timeline, states, launch, skip):
+def _not_coalesced(timeline: Timeline, states: list[Version], decision: Version, skip: Skip) -> Iterator[str]:
+    place = decision.job.place
+    # A launch coalesces into what it launches; a change of the schedule into what is due next.
+    waited = [place.active.occurrence.scheduled_at] if place.active else []
+    waited += [place.next_at] if place.next_at else []
+    if not any(_key(due_at) == skip.into and due_at < skip.scheduled_at for due_at in waited):
+        yield f"{skip.into} was not what waited"
+    if not _had_to_wait(timeline, states, decision, skip):
         yield "neither an execution of the job nor a fault made it wait"
 
 
-def _had_to_wait(timeline: Timeline, states: list[Version], launch: Version, skip: Skip) -> bool:
+def _had_to_wait(timeline: Timeline, states: list[Version], decision: Version, skip: Skip) -> bool:
     if any(
-        fault.at <= launch.at and fault.until >= launch.at - LATE_SECONDS
+        fault.at <= decision.at and fault.until >= decision.at - LATE_SECONDS
         for fault in timeline.history.of(Fault)
     ):
         return True
     since = (skip.scheduled_at - timeline.true_time(0.0)).total_seconds()
     return any(
-        before.job.place.active is not None and version.at >= since
-        for before, version in zip(states, states[1:], strict=False)
-        if version.at <= launch.at
+        before.job.place.active is not None and state.at >= since
+        for before, state in pairwise(states)
+        if state.at <= decision.at
     )
 
 

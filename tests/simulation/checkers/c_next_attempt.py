@@ -1,4 +1,4 @@
-"""(c) A next attempt has a cause: an outcome that allows it, silence beyond the timeout, or a person's word."""
+"""(c) A next attempt has a cause: an outcome that allows it, silence past the timeout, or a person's word."""
 
 from __future__ import annotations
 

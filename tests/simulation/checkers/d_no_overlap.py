@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.simulation.checkers.c_next_attempt import was_silent
+from tests.simulation.checkers.c_next_attempt import intents, was_silent
 from tests.simulation.timeline import Attempt, Run, Timeline, parts_of
 
 __all__ = ["check"]
 
 
 def check(timeline: Timeline) -> Iterator[str]:
-    """Every start during another script of the same job that was not given up."""
+    """Starts during another script of the same job that was not given up, and starts after a giving up."""
+    yield from _given_up_before(timeline)
     by_job: dict[str, list[Run]] = {}
     for run in timeline.runs:
         earlier = by_job.setdefault(parts_of(run.started.execution_id)[0], [])
@@ -22,6 +23,17 @@ def check(timeline: Timeline) -> Iterator[str]:
                     f"{other.started.execution_id} ran on {other.started.node} since {other.started.at:.3f}"
                 )
         earlier.append(run)
+
+
+def _given_up_before(timeline: Timeline) -> Iterator[str]:
+    """Silence gives up what was claimed long ago; nothing may start that late."""
+    intended = intents(timeline)
+    for run in timeline.runs:
+        uid, key, number = parts_of(run.started.execution_id)
+        later = intended.get(f"{uid}:{key}:{number + 1:03d}")
+        resolved = timeline.attempts.get(run.started.execution_id, Attempt()).verdicts
+        if later is not None and later.at < run.started.at and not resolved:
+            yield f"{run.started.execution_id} began at {run.started.at:.3f}, given up at {later.at:.3f}"
 
 
 def _given_up(timeline: Timeline, run: Run, at: float) -> bool:

@@ -47,10 +47,10 @@ def _unfinished(timeline: Timeline) -> Iterator[str]:
         if place.active is not None:
             yield f"{name} is still at work on {place.active.execution_id}"
         if place.waiting or place.skips:
-            yield f"{name} still has {len(place.waiting)} runs and {len(place.skips)} skip records waiting"
+            yield f"{name}: {len(place.waiting)} runs and {len(place.skips)} skip records still wait"
         was_running = _was_running(timeline, name)
         if was_running and name in paused_at and place.paused_from < paused_at[name] - BEHIND:
-            yield f"{name} was paused at {paused_at[name]:%H:%M:%S}, its schedule stood at {place.paused_from}"
+            yield f"{name}: its schedule stood at {place.paused_from} when it was paused at {paused_at[name]}"
 
 
 def _was_running(timeline: Timeline, name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import pairwise
 
 from dcron.domain.ids import is_ulid
 from tests.simulation.checkers.c_next_attempt import intents
@@ -52,7 +53,7 @@ def _after_a_pause(timeline: Timeline, launches: dict[str, Version]) -> Iterator
 
 def _for_the_past(timeline: Timeline, launches: dict[str, Version]) -> Iterator[str]:
     for _, life, _ in timeline.lives():
-        for before, version in zip(life, life[1:], strict=False):
+        for before, version in pairwise(life):
             resumed = before.job.paused and not version.job.paused
             changed = before.job.specification.schedule != version.job.specification.schedule
             if not resumed and not changed:

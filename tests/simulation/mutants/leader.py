@@ -15,7 +15,7 @@ from dcron.services.book import JobBook
 from dcron.services.dispatcher import Dispatcher
 from dcron.services.reconciler import Reconciler
 from dcron.services.tracker import Tracker
-from tests.simulation.mutants.proxies import GenerousStore, ListingStore, WallClock, giving, together
+from tests.simulation.mutants.proxies import GenerousStore, WallClock, giving, together
 
 __all__ = ["MUTANTS"]
 
@@ -37,11 +37,6 @@ def offer_without_intent() -> AbstractContextManager[Any]:
         return [True] * len(jobs)
 
     return patch.object(JobBook, "write", never_mind)
-
-
-def verified_by_a_listing() -> AbstractContextManager[Any]:
-    """Claims and outcomes are believed as one copy lists them."""
-    return giving(Tracker, DocumentStore, ListingStore)
 
 
 def silence_by_the_wall_clock() -> AbstractContextManager[Any]:
@@ -81,7 +76,6 @@ def intents_are_not_taken_over() -> AbstractContextManager[Any]:
 MUTANTS = {
     unsure_intent_is_extended: "bcd",
     offer_without_intent: "bcdhi",
-    verified_by_a_listing: "cd",
     silence_by_the_wall_clock: "cdj",
     not_started_is_believed_at_once: "cd",
     one_claimant_is_enough: "cd",

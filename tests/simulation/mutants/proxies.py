@@ -14,7 +14,6 @@ from dcron.ports import Clock, Document, DocumentStore, WriteKind, WriteResult
 __all__ = [
     "ExtendingStore",
     "GenerousStore",
-    "ListingStore",
     "OptimisticStore",
     "WallClock",
     "giving",
@@ -66,13 +65,6 @@ class ExtendingStore(_Proxy):
         return results
 
 
-class ListingStore(_Proxy):
-    """Reads from listings, which come from one copy and may be old, what is to be read from a quorum."""
-
-    async def read(self, database: str, ids: Sequence[str]) -> list[tuple[Document, ...]]:
-        return [tuple(await self._real.range(database, each, f"{each}\0", limit=1)) for each in ids]
-
-
 class WallClock(_Proxy):
     """Measures silence by the wall clock."""
 
@@ -81,9 +73,7 @@ class WallClock(_Proxy):
 
 
 @contextmanager
-def giving(
-    part: type, port: type[DocumentStore] | type[Clock], proxy: Callable[[Any], Any]
-) -> Iterator[None]:
+def giving(part: type, port: type[DocumentStore | Clock], proxy: Callable[[Any], Any]) -> Iterator[None]:
     """Within this, one class of the product gets a lying store or clock."""
     build = part.__init__
     sign = "write" if port is DocumentStore else "monotonic"

@@ -9,8 +9,8 @@ from typing import Any
 from unittest.mock import patch
 
 from dcron.domain import changes, planning
-from dcron.domain.model import Job
-from dcron.services import scheduler, tracker
+from dcron.domain.model import Active, Job, State
+from dcron.services import tracker
 from dcron.services.reconciler import Reconciler
 from tests.simulation.mutants.proxies import together
 
@@ -42,16 +42,15 @@ def coalesced_without_a_record() -> AbstractContextManager[Any]:
 
 
 def overlap() -> AbstractContextManager[Any]:
-    """What is due is launched whether or not the last execution has ended."""
-    decide = planning.step
+    """An execution counts as ended as soon as it is claimed."""
+    result_of = planning._result_of
 
-    def regardless(job: Job, moment: planning.Moment, view: planning.AttemptView | None) -> Any:
-        due_at = job.place.next_at
-        if job.place.active is not None and due_at is not None and due_at <= moment.now:
-            return decide(replace(job, place=replace(job.place, active=None)), moment, None)
-        return decide(job, moment, view)
+    def hasty(job: Job, active: Active, view: planning.AttemptView) -> Any:
+        if view.claims:
+            return planning._Result(State.SUCCEEDED, (), retry=False, spends=False, why="was claimed")
+        return result_of(job, active, view)
 
-    return patch.object(scheduler, "step", regardless)
+    return patch.object(planning, "_result_of", hasty)
 
 
 def impatient_retry() -> AbstractContextManager[Any]:

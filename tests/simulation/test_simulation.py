@@ -1,0 +1,41 @@
+"""The simulation as a test: some seeds are clean, and a seed means the same in every process.
+
+Each run is a process of its own, for the order of sets depends on PYTHONHASHSEED."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+SEEDS = 40
+ROOT = Path(__file__).parents[2]
+
+
+def _run(module: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_no_promise_is_broken_in_the_first_seeds():
+    run = _run("tests.simulation", "--seeds", str(SEEDS))
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_a_seed_gives_the_same_history_in_every_process():
+    outputs = [_run("tests.simulation", "--seed", "3", PYTHONHASHSEED=number).stdout for number in "01"]
+    digests = [re.findall(r"history ([0-9a-f]{64})", output) for output in outputs]
+    assert digests[0] and digests[0] == digests[1]
+
+
+def test_a_deliberate_bug_is_found_and_the_command_that_repeats_a_failure_is_named():
+    caught = _run("tests.simulation.mutants", "claim_after_start")
+    assert caught.returncode == 0 and "by seed" in caught.stdout, caught.stdout + caught.stderr
