@@ -51,6 +51,10 @@ class JobBook:
         held = self._held.get(name)
         return held[0] if held and name not in self.stale else None
 
+    def active_names(self) -> list[str]:
+        """Jobs that are held as being worked on."""
+        return [name for name, (job, _) in self._held.items() if job.place.active is not None]
+
     def next_due_at(self) -> datetime | None:
         """The earliest `next_at` held."""
         while self._heap:

@@ -35,7 +35,10 @@ DECIDE_SECONDS = 0.1
 LOOK_SECONDS = 1.0
 """The longest sleep between two looks at the clock, which may have been set."""
 STALE_SECONDS = 0.05
-"""Pause while a split store leaves jobs doubtful."""
+"""How soon a doubtful job is read again for the first time."""
+MAX_DOUBLINGS = 6
+MAX_PUT_OFF_SECONDS = 2.0
+"""The longest interval between two readings of a doubtful job."""
 BACKOFF_SECONDS = 0.5
 """Pause after the store could not be reached."""
 
@@ -65,6 +68,8 @@ class Cycle:
         self._intended: set[str] = set()
         """Active attempts whose intent this very object wrote: nobody before it can have offered them."""
         self._dirty: dict[str, None] = {}
+        self._put_off_until: dict[str, tuple[int, float]] = {}
+        """How often in a row a job was put off, and until when by the event loop's time."""
         self.wake = asyncio.Event()
         """Set when something may be due or stale."""
 
@@ -86,7 +91,8 @@ class Cycle:
             self._tracker.drop(name)
         else:
             self._tracker.follow(job)
-            self._skips.add(job)
+            if self._book.is_confirmed(name):
+                self._skips.add(job)
         now = self._tracker.of_job(name)
         if now is before:
             return
@@ -111,15 +117,15 @@ class Cycle:
             except StoreUnreachable as error:
                 log.warning("store unreachable", action="cycle", error=str(error))
                 await asyncio.sleep(BACKOFF_SECONDS)
-            if not self._dirty and not self._book.stale:
+            if not self._dirty and not self._readable_stale():
                 await self._sleep_until_due()
         raise Deposed
 
     async def _sleep_until_due(self) -> None:
         due_at = self._book.next_due_at()
-        wait_seconds = LOOK_SECONDS
+        wait_seconds = STALE_SECONDS if self._book.stale else LOOK_SECONDS
         if due_at is not None:
-            wait_seconds = min(max((due_at - self._clock.now()).total_seconds(), 0.0), LOOK_SECONDS)
+            wait_seconds = min(max((due_at - self._clock.now()).total_seconds(), 0.0), wait_seconds)
         await wait_for(self.wake, wait_seconds)
 
     async def _cycle(self) -> None:
@@ -129,12 +135,12 @@ class Cycle:
             self._leadership.look()
             await asyncio.sleep(STALE_SECONDS)
             return
-        stale = sorted(self._book.stale)[:CYCLE_JOBS]
+        stale = self._readable_stale()[:CYCLE_JOBS]
         if stale:
             await self._book.load(stale)
+            for name in self._book.stale.intersection(stale):
+                self._put_off(name)
             self.take_in(stale)
-            if self._book.stale:
-                await asyncio.sleep(STALE_SECONDS)
         now = self._clock.now()
         names = dict.fromkeys([*list(self._dirty)[:CYCLE_JOBS], *self._book.take_due(now, CYCLE_JOBS)])
         for name in names:
@@ -156,6 +162,17 @@ class Cycle:
             self._book.put_back(names)
             self.mark(names)
             raise
+
+    def _readable_stale(self) -> list[str]:
+        """Doubtful jobs that are to be read now: while the store is split, each at growing intervals."""
+        now = asyncio.get_running_loop().time()
+        return sorted(name for name in self._book.stale if self._put_off_until.get(name, (0, 0.0))[1] <= now)
+
+    def _put_off(self, name: str) -> None:
+        """A job could not be read or written for certain: next time later."""
+        times = self._put_off_until.get(name, (0, 0.0))[0] + 1
+        pause_seconds = min(STALE_SECONDS * 2 ** min(times - 1, MAX_DOUBLINGS), MAX_PUT_OFF_SECONDS)
+        self._put_off_until[name] = (times, asyncio.get_running_loop().time() + pause_seconds)
 
     def _decide(self, names: list[str], moment: Moment) -> tuple[list[Step], list[str]]:
         """Decisions, and the names that the time for it was not enough for: a lease has to be renewed
@@ -179,8 +196,9 @@ class Cycle:
             if decision is not None:
                 steps.append(decision)
             elif self._waits_for_take_over(job, moment.settings):
-                place = replace(job.place, sequence=job.place.sequence + 1, term=moment.term)
-                steps.append(Step(replace(job, place=place), launch=True, why="its attempt is taken over"))
+                steps.append(_confirmation(job, moment, launch=True))
+            elif self._has_unconfirmed_skips(job):
+                steps.append(_confirmation(job, moment, launch=False))
             elif tidy is not job and tidy.place.active is None:
                 steps.append(Step(tidy, launch=False, why="its skip records are copied"))
         return steps, []
@@ -196,6 +214,9 @@ class Cycle:
             and not self._book.is_confirmed(job.name)
             and not self._dispatcher.is_under_way(tracked.active.execution_id)
         )
+
+    def _has_unconfirmed_skips(self, job: Job) -> bool:
+        return bool(job.place.skips) and not self._book.is_confirmed(job.name)
 
     def _view(self, name: str) -> AttemptView | None:
         tracked = self._tracker.of_job(name)
@@ -224,7 +245,9 @@ class Cycle:
         written = await self._book.write([each.job for each in steps])
         for each, done in zip(steps, written, strict=True):
             if not done:
+                self._put_off(each.job.name)
                 continue
+            self._put_off_until.pop(each.job.name, None)
             log.info(each.why, action="plan", job=each.job.name)
             self._follow(each.job.name, each.job)
             earlier = before[each.job.name]
@@ -236,6 +259,9 @@ class Cycle:
                     self._intended.add(active.execution_id)
                 self._tracker.doubtful.discard(active.execution_id)
                 self._dispatcher.add(offered(each.job, active), active.avoid)
-        if not all(written):
-            # While the store is split this would go round and round.
-            await asyncio.sleep(STALE_SECONDS)
+
+
+def _confirmation(job: Job, moment: Moment, *, launch: bool) -> Step:
+    """The job written as it is, so that what was only read is known to be on a quorum."""
+    place = replace(job.place, sequence=job.place.sequence + 1, term=moment.term)
+    return Step(replace(job, place=place), launch=launch, why="is taken over")

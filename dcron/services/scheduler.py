@@ -137,8 +137,11 @@ class Scheduler:
 
     async def _read_active(self) -> None:
         """Reconcile with the database: every active job, every attempt, from a quorum."""
-        names = await self._book.load_active()
-        self._cycle.take_in(dict.fromkeys([*names, *(tracked.job for tracked in self._tracker.all())]))
+        names = dict.fromkeys(await self._book.load_active())
+        # The index may be old: what we took for active is read again, whatever it says.
+        held = dict.fromkeys([*self._book.active_names(), *(each.job for each in self._tracker.all())])
+        await self._book.load([name for name in held if name not in names])
+        self._cycle.take_in(names | held)
         await self._verify({each.active.execution_id for each in self._tracker.all()})
 
     async def _verify(self, execution_ids: set[str]) -> None:
@@ -179,6 +182,8 @@ class Scheduler:
                 await asyncio.sleep(BACKOFF_SECONDS)
                 continue
             self._book.trim(horizon)
+            unknown = [name for name in self._book.active_names() if self._tracker.of_job(name) is None]
+            self._cycle.take_in(unknown)
             self._cycle.wake.set()
             await asyncio.sleep(SILENCE_SECONDS if full else POLL_SECONDS)
 

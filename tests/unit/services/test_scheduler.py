@@ -593,3 +593,27 @@ async def test_a_lead_lost_between_intent_and_offer_offers_nothing_and_the_next_
     await until(lambda: (attempt().execution_id,) in [ids for _, _, ids in scene.nodes.offers])
     await until(lambda: scene.machine.started)
     assert attempt().execution_id in await scene.starts()
+
+
+async def test_a_skip_record_is_copied_only_from_a_document_that_is_certain(scene):
+    skip = Skip(UID, START - timedelta(minutes=2), START - timedelta(minutes=1), SkipReason.FROZEN, 2)
+    await scene.add_job(next_at=START + timedelta(days=365), skips=(skip,))
+    scene.store.faults["job"] = [WriteKind.UNSURE]
+    scene.lead()
+    await until(lambda: any(skip.id in ids for _, ids in scene.store.requests))
+    order = [ids for _, ids in scene.store.requests if "job" in ids or skip.id in ids]
+    assert order[:4] == [("job",), ("job",), ("job",), (skip.id,)], "added, unsure, certain, copied"
+
+
+async def test_an_active_job_that_only_the_poll_names_is_followed(scene, monkeypatch):
+    """The index of active jobs may be behind: it did not name this one at the take-over."""
+    await scene.add_job(active=attempt(), next_at=START + timedelta(minutes=1))
+    await scene.put(a_claim("earlier"), an_outcome("earlier", State.SUCCEEDED))
+    find = scene.store.find
+
+    async def behind(database, index, **bounds):
+        return [] if index == "active_since" else await find(database, index, **bounds)
+
+    monkeypatch.setattr(scene.store, "find", behind)
+    scene.lead()
+    await scene.settled()
