@@ -3,20 +3,48 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import TypeVar
 
 import pytest
 from hypothesis import settings
+
+from tests.couchdb_server import CouchServer, CouchUnavailable
 
 Report = TypeVar("Report", bound=pytest.CollectReport | pytest.TestReport)
 
 SERVERS_VARIABLE = "DCRON_TEST_REQUIRE_SERVERS"
 SERVERS_REQUIRED = os.environ.get(SERVERS_VARIABLE) == "1"
 
+COUCHDB_VARIABLE = "DCRON_TEST_COUCHDB_URL"
+
 # How fast the machine was just then is nothing that a property test is to find out.
 settings.register_profile("dcron", settings(), deadline=None)
 settings.load_profile("dcron")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only a real CouchDB can do, where none is named: the stand-in cannot be bent to it."""
+    if os.environ.get(COUCHDB_VARIABLE):
+        return
+    left_out = [item for item in items if item.get_closest_marker("real_couchdb")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session")
+def couch_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A CouchDB for all tests: the one that DCRON_TEST_COUCHDB_URL names, or the stand-in."""
+    given = os.environ.get(COUCHDB_VARIABLE)
+    if given:
+        yield given
+        return
+    try:
+        with CouchServer(tmp_path_factory.mktemp("couchdb")) as server:
+            yield server.url
+    except CouchUnavailable as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -71,10 +70,6 @@ class Couch:
         async with self.session.request(method, f"{self.settings.hosts[0]}/{path}", json=body) as response:
             return await response.json(content_type=None)
 
-    async def is_genuine(self) -> bool:
-        """Whether this is CouchDB itself, and not what stands in for it."""
-        return "couchdb" in await self.ask("GET", "")
-
     async def nodes(self) -> int:
         members = await self.ask("GET", "_membership")
         return len(members.get("cluster_nodes", [])) or 1
@@ -90,19 +85,6 @@ class Couch:
         for name in await self.ask("GET", "_all_dbs"):
             if name.startswith(f"{self.settings.prefix}-"):
                 await self.ask("DELETE", name)
-
-
-@pytest.fixture(scope="session")
-def couch_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    url = os.environ.get("DCRON_TEST_COUCHDB_URL")
-    if url:
-        yield url
-        return
-    try:
-        with CouchServer(tmp_path_factory.mktemp("couchdb")) as server:
-            yield server.url
-    except CouchUnavailable as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture

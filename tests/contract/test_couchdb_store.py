@@ -84,9 +84,8 @@ class TestServer:
             await store.read(JOBS, ["a"])
         assert "SECRET" not in f"{caught.value!r} {later.value!r}"
 
+    @pytest.mark.real_couchdb
     async def test_all_leaves_are_read_the_winner_first_and_deleted_ones_not(self, couch, stores):
-        if not await couch.is_genuine():
-            pytest.skip("pouchdb-server reads one leaf only")
         store = stores(couch.settings)
         await store.prepare()
         low, high = sorted(MARKS)
@@ -108,16 +107,14 @@ class TestServer:
         assert deletion.done
         assert await store.read(JOBS, ["a"]) == [(Document("a", {"n": 2}, f"1-{high}"),)]
 
+    @pytest.mark.real_couchdb
     async def test_preparing_lowers_the_number_of_revisions_that_are_kept(self, couch, stores):
-        if not await couch.is_genuine():
-            pytest.skip("pouchdb-server has no _revs_limit")
         await stores(couch.settings).prepare()
         for database in ("jobs", "cluster"):
             assert await couch.ask("GET", f"{couch.settings.prefix}-{database}/_revs_limit") == REVISIONS_KEPT
 
+    @pytest.mark.real_couchdb
     async def test_a_member_who_is_no_admin_finds_what_an_admin_has_made(self, couch, stores):
-        if not await couch.is_genuine():
-            pytest.skip("pouchdb-server runs without users")
         name = f"member-{secrets.token_hex(4)}"
         user = {"name": name, "password": "SECRET-WORD", "roles": [], "type": "user"}
         created = await couch.ask("PUT", f"_users/org.couchdb.user:{name}", user)

@@ -12,6 +12,7 @@ import sys
 import time
 
 HASH_SEED = "0"
+DEFAULT_SEEDS = 40
 
 
 def main(arguments: list[str]) -> int:
@@ -49,7 +50,7 @@ def _digest(options: argparse.Namespace, history: object) -> str:
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, help="run this seed alone, and show the digest of its history")
-    parser.add_argument("--seeds", type=int, default=30, help="how many seeds to run")
+    parser.add_argument("--seeds", type=int, default=DEFAULT_SEEDS, help="how many seeds to run")
     parser.add_argument("--first", type=int, default=1, help="the first of them")
     parser.add_argument("--verbose", action="store_true", help="show the nodes' logs, with virtual times")
     parser.add_argument("--history", action="store_true", help="print every event")

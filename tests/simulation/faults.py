@@ -59,6 +59,7 @@ class Faults:
     def _kinds(self) -> dict[Callable[[], Coroutine[Any, Any, None]], int]:
         return {
             self._crash: 6,
+            self._crash_leader: 4,
             self._crash_all: 1,
             self._power_cut: 2,
             self._clean_stop: 2,
@@ -105,6 +106,21 @@ class Faults:
             await self._last(self._seconds(10), "crash", machine.node_id)
         finally:
             machine.boot()
+
+    async def _crash_leader(self) -> None:
+        """While offers are under way, some of which arrive only when there is another leader."""
+        leading = [machine for machine in self._world.machines if machine.leads]
+        if not leading:
+            return
+        network = self._world.network
+        network.repeated = 1.0
+        try:
+            await self._last(self._seconds(10), "lossy network")
+            leading[0].crash()
+            await self._last(2 * LEASE_SECONDS, "crash", leading[0].node_id)
+        finally:
+            network.repeated = 0.0
+            leading[0].boot()
 
     async def _crash_all(self) -> None:
         machines = self._world.machines

@@ -88,6 +88,11 @@ class Machine:
         """Whether a node is here that does not run."""
         return self._gate is not None and not self._gate.is_open
 
+    @property
+    def leads(self) -> bool:
+        """Whether the node here does the leader's work."""
+        return self.served is not None and self.served.elector.report() is not None
+
     def boot(self) -> None:
         """Start the node, as its service manager would."""
         if self._gate is not None:

@@ -10,7 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SEEDS = 40
+"""About half a minute on one core that is free."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -25,6 +28,7 @@ def _run(module: str, *arguments: str, **environment: str) -> subprocess.Complet
     )
 
 
+@pytest.mark.timeout(400)
 def test_no_promise_is_broken_in_the_first_seeds():
     run = _run("tests.simulation", "--seeds", str(SEEDS))
     assert run.returncode == 0, run.stdout + run.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,20 +12,6 @@ from tests.object_stores import S3_KINDS, S3Access, S3Servers
 from tests.s3_server import S3Server
 from tests.swift_venv import SwiftUnavailable
 from tests.system.cluster import Cluster
-
-
-@pytest.fixture(scope="session")
-def couch_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A CouchDB for all tests: the one that DCRON_TEST_COUCHDB_URL names, or the stand-in."""
-    given = os.environ.get("DCRON_TEST_COUCHDB_URL")
-    if given:
-        yield given
-        return
-    try:
-        with CouchServer(tmp_path_factory.mktemp("couchdb")) as server:
-            yield server.url
-    except CouchUnavailable as reason:
-        pytest.skip(str(reason))
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
+from dcron.domain.model import State
+from dcron.domain.offers import ClaimReference
 from dcron.ports import DocumentStore, ProcessStart
 from dcron.services.executor import Executor
 from dcron.services.worker import Worker
@@ -59,8 +62,16 @@ def late_start() -> AbstractContextManager[Any]:
 
 
 def living_claims_are_written_off() -> AbstractContextManager[Any]:
-    """A worker that is asked for its claims does not know what it runs."""
-    return patch.object(Executor, "holds", lambda *_: False)
+    """A worker that is asked for its claims writes off what it runs."""
+
+    async def forget(self: Worker, _: str, claims: Sequence[ClaimReference]) -> frozenset[str]:
+        for claim in claims:
+            entry = self._executor.entry_of(claim.execution_id)
+            if entry is not None and self._executor.is_running(entry):
+                self._executor.refuse(entry, "forgotten", State.LOST)
+        return frozenset()
+
+    return patch.object(Worker, "known_tokens", forget)
 
 
 MUTANTS = {

@@ -13,6 +13,7 @@ from dcron.domain.model import Job
 from dcron.ports import Clock, DocumentStore
 from dcron.services.book import JobBook
 from dcron.services.dispatcher import Dispatcher
+from dcron.services.elector import Elector
 from dcron.services.reconciler import Reconciler
 from dcron.services.tracker import Tracker
 from tests.simulation.mutants.proxies import GenerousStore, WallClock, giving, together
@@ -43,17 +44,13 @@ def silence_by_the_wall_clock() -> AbstractContextManager[Any]:
     """How long an execution has been silent is measured by the wall clock, and nobody is asked."""
     return together(
         giving(Tracker, Clock, WallClock),
+        patch.object(Elector, "_clock_is_steady", lambda _: True),
         patch.object(Reconciler, "_ask", _nobody_answers),
     )
 
 
 async def _nobody_answers(*_: Any) -> set[str]:
     return set()
-
-
-def not_started_is_believed_at_once() -> AbstractContextManager[Any]:
-    """A next attempt does not wait until no offer of the last one can become a claim."""
-    return patch.object(Dispatcher, "is_closed", lambda *_: True)
 
 
 def one_claimant_is_enough() -> AbstractContextManager[Any]:
@@ -77,7 +74,6 @@ MUTANTS = {
     unsure_intent_is_extended: "bcd",
     offer_without_intent: "bcdhi",
     silence_by_the_wall_clock: "cdj",
-    not_started_is_believed_at_once: "cd",
     one_claimant_is_enough: "cd",
     intents_are_not_taken_over: "h",
 }
