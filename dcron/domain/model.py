@@ -161,8 +161,9 @@ class Skip:
 
     @property
     def id(self) -> str:
-        """Id of its document."""
-        return f"{self.uid}:{format_key(self.scheduled_at)}:skipped"
+        """Id of its document. It says the range: two leaders may decide from one start how far it goes, and
+        both records are to be kept."""
+        return f"{self.uid}:{format_key(self.scheduled_at)}:skipped:{format_key(self.until)}"
 
 
 @dataclass(frozen=True, slots=True)

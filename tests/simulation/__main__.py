@@ -18,33 +18,36 @@ DEFAULT_SEEDS = 40
 def main(arguments: list[str]) -> int:
     """The exit code: 0 when all seeds are clean."""
     options = _options(arguments)
-    from tests.simulation.judge import violations
-    from tests.simulation.scenario import scenario_of
-    from tests.simulation.world import simulate
-
-    seeds = (
-        [options.seed] if options.seed is not None else range(options.first, options.first + options.seeds)
-    )
+    last = options.first + options.seeds
+    seeds = range(options.first, last) if options.seed is None else [options.seed]
     began_at = time.monotonic()
     failed = 0
     for seed in seeds:
-        history = simulate(scenario_of(seed), verbose=options.verbose)
-        wrong = violations(history)
-        if options.history:
-            print("\n".join(history.lines()))
+        wrong = _run(seed, options)
         if wrong:
             failed += 1
-            print(f"seed {seed}:", *wrong, sep="\n  ", flush=True)
-            print(
-                f"  repeat it: make sim SEED={seed}  (or: python -m tests.simulation --seed {seed} --verbose)"
-            )
-    seconds = time.monotonic() - began_at
-    print(f"{len(seeds)} seeds, {failed} failed, {seconds:.1f} s" + _digest(options, history), flush=True)
+            repeat = f"make sim SEED={seed}  (or: python -m tests.simulation --seed {seed} --verbose)"
+            print(f"seed {seed}:", *wrong, f"repeat it: {repeat}", sep="\n  ", flush=True)
+    print(f"{len(seeds)} seeds, {failed} failed, {time.monotonic() - began_at:.1f} s", flush=True)
     return 1 if failed else 0
 
 
-def _digest(options: argparse.Namespace, history: object) -> str:
-    return f", history {history.digest()}" if options.seed is not None else ""
+def _run(seed: int, options: argparse.Namespace) -> list[str]:
+    """What is wrong with one seed."""
+    from tests.simulation.judge import violations
+    from tests.simulation.scenario import scenario_of
+    from tests.simulation.told import told
+    from tests.simulation.world import simulate
+
+    try:
+        history = simulate(scenario_of(seed), verbose=options.verbose)
+    except Exception as error:  # noqa: BLE001 - it fails the seed, and the others are run all the same
+        return [f"the run did not come to its end: {told(error)}"]
+    if options.history:
+        print("\n".join(history.lines()))
+    if options.seed is not None:
+        print(f"history {history.digest()}")
+    return violations(history)
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:

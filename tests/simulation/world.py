@@ -37,6 +37,8 @@ CALM_SECONDS = 240.0
 """Within which everything is to be settled once the faults have ended and the jobs are paused."""
 LOOK_SECONDS = 5.0
 TEAR_DOWN_ROUNDS = 200
+MEMORY_FOLDER = Path("/dev/shm")
+"""Where spools are when it is there: nothing in the simulation cuts the power of this machine."""
 
 
 class World:
@@ -191,7 +193,8 @@ def simulate(scenario: Scenario, *, verbose: bool = False) -> History:
     gc.collect()
     gc.disable()
     try:
-        with tempfile.TemporaryDirectory(prefix="dcron-simulation-") as folder:
+        in_memory = MEMORY_FOLDER if MEMORY_FOLDER.is_dir() else None
+        with tempfile.TemporaryDirectory(prefix="dcron-simulation-", dir=in_memory) as folder:
             world = World(scenario, Path(folder))
             history = world.history
             with (
