@@ -63,7 +63,7 @@ class Clients:
             await act(self._random.choice(self._names))
 
     async def calm(self) -> None:
-        """Have everything thawed, and all jobs paused, so that the cluster can come to rest."""
+        """Have all jobs paused, so that the cluster can come to rest."""
         for name in self._names:
             await self._insist(lambda served, name=name: served.catalogue.pause(name), "pause", name)
 

@@ -6,6 +6,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 from unittest.mock import patch
@@ -24,20 +25,14 @@ from tests.simulation.told import told
 __all__ = ["Adapters", "composed", "quiet_logs"]
 
 
+@dataclass(frozen=True, slots=True)
 class Adapters:
     """How each port is made for a machine."""
 
-    def __init__(
-        self,
-        store: Callable[[Machine], DocumentStore],
-        objects: Callable[[Machine], ObjectStore],
-        nodes: Callable[[Machine], NodeClient],
-        runner: Callable[[Machine], ProcessRunner],
-    ) -> None:
-        self.store = store
-        self.objects = objects
-        self.nodes = nodes
-        self.runner = runner
+    store: Callable[[Machine], DocumentStore]
+    objects: Callable[[Machine], ObjectStore]
+    nodes: Callable[[Machine], NodeClient]
+    runner: Callable[[Machine], ProcessRunner]
 
 
 @contextmanager

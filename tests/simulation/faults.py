@@ -20,6 +20,7 @@ MOST_AT_ONCE = 4
 LEASE_SECONDS = 6.0
 CLOCK_STEPS = (-3600.0, -60.0, -4.0, 4.0, 60.0, 3600.0)
 MAX_DRIFT = 1e-3
+LOOK_SECONDS = 0.1
 STUTTERS = 40
 SLOW_START_SECONDS = 20.0
 
@@ -54,6 +55,8 @@ class Faults:
         await asyncio.gather(*under_way, return_exceptions=True)
         for machine in self._world.machines:
             machine.clock.set(0.0)
+            while machine.is_stopping:
+                await asyncio.sleep(LOOK_SECONDS)
             machine.boot()
 
     def _kinds(self) -> dict[Callable[[], Coroutine[Any, Any, None]], int]:

@@ -89,6 +89,11 @@ class Machine:
         return self._gate is not None and not self._gate.is_open
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether the node here was told to stop, and has not yet."""
+        return self._life is not None and self._life.cancelling() > 0
+
+    @property
     def leads(self) -> bool:
         """Whether the node here does the leader's work."""
         return self.served is not None and self.served.elector.report() is not None

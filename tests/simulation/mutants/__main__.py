@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.simulation.__main__ import HASH_SEED
 
-MOST_SEEDS = 60
+MOST_SEEDS = 100
 
 
 def main(names: list[str]) -> int:
