@@ -5,7 +5,7 @@ BIN := .venv/bin
 SETUP := .venv/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto proto-check lint format types test test-servers demo check clean
+.PHONY: help setup proto proto-check lint format types test test-servers sim sim-mutants demo check clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,12 @@ test-servers: $(SETUP) ## Install the CouchDB and S3 servers of the tests into .
 test: test-servers ## Run all tests
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --ignore tests/system
 	$(BIN)/pytest tests/system
+
+sim: $(SETUP) ## Simulate the cluster under faults: SEEDS=40 of them, or one SEED=n
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),40))
+
+sim-mutants: $(SETUP) ## Show that the simulation finds deliberate bugs
+	$(BIN)/python -m tests.simulation.mutants
 
 demo: $(SETUP) ## Run the main job on a three-node cluster on this machine, and show it
 	$(BIN)/dcron demo

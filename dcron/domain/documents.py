@@ -12,21 +12,14 @@ from typing import Any
 
 from dcron.domain.instants import format_instant, format_precise, parse_instant
 from dcron.domain.model import (
-    Active,
     Claim,
     Coalesced,
-    Job,
-    LastOutcome,
     LogObject,
-    ManualRun,
-    Occurrence,
     Outcome,
-    Place,
     Script,
     Settings,
     Skip,
     SkipReason,
-    Specification,
     State,
     Verdict,
     VerdictKind,
@@ -40,20 +33,22 @@ __all__ = [
     "Body",
     "claim_body",
     "claim_of",
+    "coalesced_body",
+    "coalesced_of",
     "drain_id",
-    "job_body",
-    "job_of",
+    "instant_body",
+    "instant_of",
     "node_id_of",
     "node_key",
     "outcome_body",
     "outcome_of",
     "revision_id",
+    "script_body",
+    "script_of",
     "settings_body",
     "settings_of",
     "skip_body",
     "skip_of",
-    "specification_body",
-    "specification_of",
     "state_key",
     "term_key",
     "verdict_body",
@@ -105,101 +100,6 @@ def state_key(state: State, finished_at: datetime) -> str:
     return f"{state.value} {format_precise(finished_at)}"
 
 
-def job_body(job: Job) -> Body:
-    """The document of a job; `next_at` and `active_since` are its index values."""
-    place = job.place
-    return {
-        "kind": "job",
-        "uid": job.uid,
-        "revision": job.revision,
-        "specification": specification_body(job.specification),
-        "created_at": format_precise(job.created_at),
-        "changed_at": format_precise(job.changed_at),
-        "paused": job.paused,
-        "next_at": _maybe(place.next_at),
-        "active_since": _active_since(place),
-        "place": {
-            "sequence": place.sequence,
-            "term": place.term,
-            "counts_from": format_precise(place.counts_from),
-            "paused_from": _maybe(place.paused_from),
-            "active": _active_body(place.active) if place.active else None,
-            "waiting": [run.request_id for run in place.waiting],
-            "skips": [skip_body(skip) for skip in place.skips],
-            "last": _last_body(place.last) if place.last else None,
-        },
-    }
-
-
-def _active_since(place: Place) -> str | None:
-    """Set while the leader has something left to do for the job, due or not."""
-    if place.active:
-        return format_precise(place.active.intended_at)
-    if place.skips:
-        return format_precise(place.skips[-1].until)
-    return format_precise(place.counts_from) if place.waiting else None
-
-
-def job_of(name: str, body: Mapping[str, Any]) -> Job:
-    """The job of a document."""
-    place = body["place"]
-    uid = body["uid"]
-    return Job(
-        name=name,
-        uid=uid,
-        revision=body["revision"],
-        specification=specification_of(body["specification"]),
-        created_at=parse_instant(body["created_at"]),
-        changed_at=parse_instant(body["changed_at"]),
-        paused=body["paused"],
-        place=Place(
-            sequence=place["sequence"],
-            term=place["term"],
-            next_at=_instant(body["next_at"]),
-            counts_from=parse_instant(place["counts_from"]),
-            paused_from=_instant(place["paused_from"]),
-            active=_active_of(uid, place["active"]) if place["active"] else None,
-            waiting=tuple(ManualRun(request_id) for request_id in place["waiting"]),
-            skips=tuple(skip_of(skip) for skip in place["skips"]),
-            last=_last_of(place["last"]) if place["last"] else None,
-        ),
-    )
-
-
-def specification_body(specification: Specification) -> Body:
-    """A specification as JSON."""
-    return {
-        "schedule": specification.schedule,
-        "timezone": specification.timezone,
-        "interpreter": specification.interpreter,
-        "script": _script_body(specification.script),
-        "arguments": list(specification.arguments),
-        "environment": dict(specification.environment),
-        "labels": dict(specification.labels),
-        "timeout_seconds": specification.timeout_seconds,
-        "grace_seconds": specification.grace_seconds,
-        "max_attempts": specification.max_attempts,
-        "failure_retries": specification.failure_retries,
-    }
-
-
-def specification_of(body: Mapping[str, Any]) -> Specification:
-    """The specification of a JSON body."""
-    return Specification(
-        schedule=body["schedule"],
-        timezone=body["timezone"],
-        interpreter=body["interpreter"],
-        script=_script_of(body["script"]),
-        arguments=tuple(body["arguments"]),
-        environment=body["environment"],
-        labels=body["labels"],
-        timeout_seconds=body["timeout_seconds"],
-        grace_seconds=body["grace_seconds"],
-        max_attempts=body["max_attempts"],
-        failure_retries=body["failure_retries"],
-    )
-
-
 def claim_body(claim: Claim) -> Body:
     """The document of a claim."""
     return {
@@ -209,12 +109,12 @@ def claim_body(claim: Claim) -> Body:
         "job": claim.job,
         "term": claim.term,
         "revision": claim.revision,
-        "script": _script_body(claim.script),
+        "script": script_body(claim.script),
         "scheduled_at": format_instant(claim.scheduled_at),
         "manual": claim.manual,
         "claimed_at": format_precise(claim.claimed_at),
         "timeout_seconds": claim.timeout_seconds,
-        "coalesced": _coalesced_body(claim.coalesced),
+        "coalesced": coalesced_body(claim.coalesced),
     }
 
 
@@ -227,12 +127,12 @@ def claim_of(identifier: str, body: Mapping[str, Any]) -> Claim:
         job=body["job"],
         term=body["term"],
         revision=body["revision"],
-        script=_script_of(body["script"]),
+        script=script_of(body["script"]),
         scheduled_at=parse_instant(body["scheduled_at"]),
         manual=body["manual"],
         claimed_at=parse_instant(body["claimed_at"]),
         timeout_seconds=body["timeout_seconds"],
-        coalesced=_coalesced_of(body["coalesced"]),
+        coalesced=coalesced_of(body["coalesced"]),
     )
 
 
@@ -265,7 +165,7 @@ def outcome_of(body: Mapping[str, Any]) -> Outcome:
         token=body["token"],
         node_id=body["node"],
         state=State(body["state"]),
-        started_at=_instant(body["started_at"]),
+        started_at=instant_of(body["started_at"]),
         finished_at=parse_instant(body["finished_at"]),
         exit_code=body["exit_code"],
         signal=body["signal"],
@@ -339,75 +239,37 @@ def settings_of(body: Mapping[str, Any]) -> Settings:
         format_version=body["format_version"],
         floor=parse_instant(body["floor"]),
         frozen=body["frozen"],
-        frozen_at=_instant(body["frozen_at"]),
-        thawed_at=_instant(body.get("thawed_at")),
+        frozen_at=instant_of(body["frozen_at"]),
+        thawed_at=instant_of(body.get("thawed_at")),
         sequence=body["sequence"],
     )
 
 
-def _active_body(active: Active) -> Body:
-    return {
-        "occurrence": active.occurrence.key,
-        "scheduled_at": format_instant(active.occurrence.scheduled_at),
-        "manual": active.occurrence.manual,
-        "attempt": active.attempt,
-        "term": active.term,
-        "intended_at": format_precise(active.intended_at),
-        "coalesced": _coalesced_body(active.coalesced),
-        "spent": active.spent,
-        "failures": active.failures,
-        "avoid": list(active.avoid),
-        "revoked": active.revoked,
-    }
-
-
-def _active_of(uid: str, body: Mapping[str, Any]) -> Active:
-    return Active(
-        occurrence=Occurrence(
-            uid, body["occurrence"], parse_instant(body["scheduled_at"]), manual=body["manual"]
-        ),
-        attempt=body["attempt"],
-        term=body["term"],
-        intended_at=parse_instant(body["intended_at"]),
-        coalesced=_coalesced_of(body["coalesced"]),
-        spent=body["spent"],
-        failures=body["failures"],
-        avoid=tuple(body["avoid"]),
-        revoked=body.get("revoked", False),
-    )
-
-
-def _last_body(last: LastOutcome) -> Body:
-    return {
-        "execution": last.execution_id,
-        "state": last.state.value,
-        "settled_at": format_precise(last.settled_at),
-    }
-
-
-def _last_of(body: Mapping[str, Any]) -> LastOutcome:
-    return LastOutcome(body["execution"], State(body["state"]), parse_instant(body["settled_at"]))
-
-
-def _script_body(script: Script) -> Body:
+def script_body(script: Script) -> Body:
+    """A script's address as JSON."""
     return {"sha256": script.sha256, "size_bytes": script.size_bytes, "file_name": script.file_name}
 
 
-def _script_of(body: Mapping[str, Any]) -> Script:
+def script_of(body: Mapping[str, Any]) -> Script:
+    """The script of a JSON body."""
     return Script(body["sha256"], body["size_bytes"], body["file_name"])
 
 
-def _coalesced_body(coalesced: Coalesced | None) -> Body | None:
+def coalesced_body(coalesced: Coalesced | None) -> Body | None:
+    """What one execution stands for, as JSON."""
     return {"until": format_instant(coalesced.until), "count": coalesced.count} if coalesced else None
 
 
-def _coalesced_of(body: Mapping[str, Any] | None) -> Coalesced | None:
+def coalesced_of(body: Mapping[str, Any] | None) -> Coalesced | None:
+    """What a JSON body says that one execution stands for."""
     return Coalesced(parse_instant(body["until"]), body["count"]) if body else None
 
 
-def _maybe(instant: datetime | None) -> str | None:
+def instant_body(instant: datetime | None) -> str | None:
+    """A scheduled instant as JSON."""
     return format_instant(instant) if instant else None
 
 
-def _instant(text: str | None) -> datetime | None:
+def instant_of(text: str | None) -> datetime | None:
+    """The instant of a JSON value."""
     return parse_instant(text) if text else None

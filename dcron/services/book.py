@@ -13,9 +13,10 @@ from datetime import datetime, timedelta
 import structlog
 
 from dcron.domain.changes import merge
-from dcron.domain.documents import REVISIONS_START, job_body, job_of
+from dcron.domain.documents import REVISIONS_START
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.instants import format_instant
+from dcron.domain.job_documents import job_body, job_of
 from dcron.domain.model import Job
 from dcron.ports import JOBS, Document, DocumentStore, WriteKind
 

@@ -12,9 +12,10 @@ import structlog
 
 from dcron.domain import changes
 from dcron.domain.cron import parse_schedule
-from dcron.domain.documents import REVISIONS_START, job_body, job_of
+from dcron.domain.documents import REVISIONS_START
 from dcron.domain.errors import AlreadyExists, FailedPrecondition, InvalidInput, NotFound, StoreUnreachable
 from dcron.domain.ids import ULID_RANDOMNESS_BYTES, is_ulid, new_ulid, ulid_time
+from dcron.domain.job_documents import job_body, job_of
 from dcron.domain.model import Job, Occurrence, Specification, execution_id
 from dcron.domain.validation import check_job_name, check_specification, is_job_name, shown
 from dcron.domain.views import occurrence_instant

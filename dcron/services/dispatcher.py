@@ -192,7 +192,7 @@ class Dispatcher:
             pending.reason = (
                 "no live node takes executions"
                 if not workers
-                else f"no live node has the labels {_labels(attempt)}"
+                else f"no live node with the labels {_labels(attempt)} takes executions"
             )
             return None
         left = [worker for worker in matching if worker.node_id not in pending.asked]

@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Final, Literal
 
 from dcron.domain.changes import merge
-from dcron.domain.documents import REVISIONS_START, job_of, skip_of
+from dcron.domain.documents import REVISIONS_START, skip_of
 from dcron.domain.errors import InvalidInput
+from dcron.domain.job_documents import job_of
 from dcron.domain.model import Skip, State
 from dcron.domain.views import (
     ExecutionView,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dcron.domain.changes import merge
-from dcron.domain.documents import Body, job_body, job_of, revision_id, specification_body
+from dcron.domain.documents import Body, revision_id
 from dcron.domain.errors import FailedPrecondition, InvalidInput, Overloaded, StoreUnreachable
 from dcron.domain.instants import format_precise
+from dcron.domain.job_documents import job_body, job_of, specification_body
 from dcron.domain.model import Job
 from dcron.ports import JOBS, Document, DocumentStore, WriteKind
 from dcron.services.rewriting import Form, SharedDocuments

@@ -23,9 +23,10 @@ from dcron.api.errors import FIELD_METADATA
 from dcron.api.internal import Internal
 from dcron.api.public import Public
 from dcron.api.server import PUBLIC_SERVICE, ApiServer
-from dcron.domain.documents import claim_body, job_body, job_of, node_key, outcome_body, skip_body
+from dcron.domain.documents import claim_body, node_key, outcome_body, skip_body
 from dcron.domain.errors import NodeUnreachable, NotFound, SetupError, StoreUnreachable
 from dcron.domain.ids import new_ulid
+from dcron.domain.job_documents import job_body, job_of
 from dcron.domain.model import Claim, Coalesced, LogObject, Outcome, Skip, SkipReason, Specification, State
 from dcron.domain.model import Script as ScriptValue
 from dcron.domain.nodes import LeaderReport, NodeRecord, Waiting, node_body

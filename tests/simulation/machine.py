@@ -79,11 +79,6 @@ class Machine:
         self._buried: list[tuple[Gate, asyncio.Task[None]]] = []
 
     @property
-    def is_up(self) -> bool:
-        """Whether a node runs here, paused or not."""
-        return self._gate is not None
-
-    @property
     def is_paused(self) -> bool:
         """Whether a node is here that does not run."""
         return self._gate is not None and not self._gate.is_open

@@ -8,8 +8,9 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from dcron.domain.documents import claim_of, job_of, outcome_of, skip_of
+from dcron.domain.documents import claim_of, outcome_of, skip_of
 from dcron.domain.ids import is_ulid
+from dcron.domain.job_documents import job_of
 from dcron.domain.model import Claim, Job, Outcome, Skip
 from dcron.ports import JOBS
 from tests.simulation.history import Ended, Fault, History, Started, Stored, Written, instant

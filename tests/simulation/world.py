@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 from dcron.adapters.memory_objects import MemoryObjectStore
-from dcron.domain.documents import job_of
+from dcron.domain.job_documents import job_of
 from dcron.domain.nodes import node_of
 from dcron.ports import CLUSTER, JOBS
 from tests.simulation.clients import Clients

@@ -94,8 +94,10 @@ def _untrue(timeline: Timeline, states: list[Version], skip: Skip) -> Iterator[s
 def _was_frozen(timeline: Timeline, due_at: datetime, decided_at: datetime) -> bool:
     """Whether the cluster was frozen at some time between an occurrence and the decision to skip it."""
     states = [event for event in timeline.history.of(Stored) if event.id == "settings" and not event.deleted]
-    for event, following in zip(states, [*states[1:], None], strict=True):
-        until = timeline.true_time(following.at if following else timeline.final.at)
+    for number, event in enumerate(states):
+        # What an older branch of the settings says meanwhile ends no freeze: only a newer word does.
+        newer = [later for later in states[number:] if later.body["sequence"] > event.body["sequence"]]
+        until = timeline.true_time(newer[0].at if newer else timeline.final.at)
         since = timeline.true_time(event.at)
         if event.body["frozen"] and since <= decided_at and due_at <= until + CLOCK_TOLERANCE:
             return True

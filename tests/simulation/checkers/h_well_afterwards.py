@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from dcron.domain.documents import job_of
+from dcron.domain.job_documents import job_of
 from dcron.ports import JOBS
 from tests.simulation.history import Asked, Defect
 from tests.simulation.timeline import Timeline

@@ -31,6 +31,7 @@ def check(timeline: Timeline) -> Iterator[str]:
 
 def _after_a_pause(timeline: Timeline, launches: dict[str, Version]) -> Iterator[str]:
     asked = timeline.history.of(Asked)
+    started = {run.started.execution_id for run in timeline.runs}
     for pause in asked:
         if pause.action != "pause" or pause.answer != "ok":
             continue
@@ -47,7 +48,8 @@ def _after_a_pause(timeline: Timeline, launches: dict[str, Version]) -> Iterator
             active = version.job.place.active
             if version.job.name != pause.job or not pause.at < version.at < until:
                 continue
-            if active.occurrence.scheduled_at > paused_at + CLOCK_TOLERANCE:
+            # An intent alone is none: one that got no plain success may be stored on a copy that was behind.
+            if active.occurrence.scheduled_at > paused_at + CLOCK_TOLERANCE and execution_id in started:
                 yield f"{execution_id} was launched at {version.at:.3f}, paused since {pause.at:.3f}"
 
 

@@ -7,12 +7,10 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
 
-from dcron.domain import planning
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.model import Job
 from dcron.ports import Clock, DocumentStore
 from dcron.services.book import JobBook
-from dcron.services.dispatcher import Dispatcher
 from dcron.services.elector import Elector
 from dcron.services.reconciler import Reconciler
 from dcron.services.tracker import Tracker
@@ -53,18 +51,6 @@ async def _nobody_answers(*_: Any) -> set[str]:
     return set()
 
 
-def one_claimant_is_enough() -> AbstractContextManager[Any]:
-    """Only the winning leaf's claimant is heard."""
-
-    def first_has_spoken(view: planning.AttemptView) -> bool:
-        return bool(view.claims) and view.claims[0].token in view.outcomes
-
-    return together(
-        patch.object(planning, "_all_have_spoken", first_has_spoken),
-        patch.object(Dispatcher, "is_closed", lambda *_: True),
-    )
-
-
 def intents_are_not_taken_over() -> AbstractContextManager[Any]:
     """A new leader leaves alone what the last one intended and nobody claimed."""
     return patch.object(Reconciler, "offer_unclaimed", lambda _: None)
@@ -74,7 +60,6 @@ MUTANTS = {
     unsure_intent_is_extended: "bcd",
     offer_without_intent: "bcdhi",
     silence_by_the_wall_clock: "cdj",
-    one_claimant_is_enough: "cd",
     intents_are_not_taken_over: "h",
 }
 """Each with the checkers that are to find it."""

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcron.domain import documents
+from dcron.domain import documents, job_documents
 from dcron.domain.instants import floor_second, format_instant
 from dcron.domain.model import (
     Active,
@@ -139,13 +139,13 @@ def stored(body: documents.Body) -> documents.Body:
 
 @given(JOBS)
 def test_a_job_is_read_back_as_it_was_written(job: Job) -> None:
-    assert documents.job_of(job.name, stored(documents.job_body(job))) == job
+    assert job_documents.job_of(job.name, stored(job_documents.job_body(job))) == job
 
 
 @given(SPECIFICATIONS)
 def test_a_specification_is_read_back_as_it_was_written(specification: Specification) -> None:
-    body = stored(documents.specification_body(specification))
-    assert documents.specification_of(body) == specification
+    body = stored(job_documents.specification_body(specification))
+    assert job_documents.specification_of(body) == specification
 
 
 @given(CLAIMS)
@@ -176,12 +176,12 @@ def test_settings_are_read_back_as_they_were_written(settings: Settings) -> None
 @given(JOBS)
 def test_a_job_is_in_the_index_of_what_is_due_by_its_place(job: Job) -> None:
     next_at = job.place.next_at
-    assert documents.job_body(job)["next_at"] == (format_instant(next_at) if next_at else None)
+    assert job_documents.job_body(job)["next_at"] == (format_instant(next_at) if next_at else None)
 
 
 def test_a_job_is_in_the_index_of_work_while_the_leader_has_any_left_for_it() -> None:
     def since(**place: object) -> str | None:
-        return documents.job_body(sample_job(**place))["active_since"]
+        return job_documents.job_body(sample_job(**place))["active_since"]
 
     occurrence = Occurrence.of_schedule(UID, START)
     assert since() is None

@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 import pytest
 
 from dcron.domain.changes import pause, request_run
-from dcron.domain.documents import REVISIONS_START, job_body, job_of
+from dcron.domain.documents import REVISIONS_START
 from dcron.domain.errors import StoreUnreachable
+from dcron.domain.job_documents import job_body, job_of
 from dcron.domain.model import Active, Job, Occurrence, Skip, SkipReason
 from dcron.ports import JOBS, Document, WriteKind, WriteResult
 from dcron.services import book as module

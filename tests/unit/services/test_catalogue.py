@@ -11,7 +11,7 @@ import pytest
 
 from dcron.adapters.memory_objects import MemoryObjectStore
 from dcron.domain import changes
-from dcron.domain.documents import SETTINGS_ID, claim_body, job_body, job_of, revision_id, settings_body
+from dcron.domain.documents import SETTINGS_ID, claim_body, revision_id, settings_body
 from dcron.domain.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -22,6 +22,7 @@ from dcron.domain.errors import (
 )
 from dcron.domain.ids import new_ulid
 from dcron.domain.instants import format_key
+from dcron.domain.job_documents import job_body, job_of
 from dcron.domain.model import Active, Claim, Job, Occurrence, Script, Settings
 from dcron.ports import CLUSTER, JOBS, Document, WriteKind, executions_database
 from dcron.services.catalogue import Catalogue

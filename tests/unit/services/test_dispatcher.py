@@ -233,7 +233,7 @@ async def test_labels_choose_the_worker_and_their_lack_is_the_reason(scene: Scen
         dispatcher.add(sample_offer("x", name="c"), ())
         dispatcher.add(sample_offer("y", name="d", disk="ssd"), ())
         await until(lambda: len(dispatcher.waiting()) == 1)
-        assert dispatcher.waiting()["y"][1] == "no live node has the labels disk=ssd,name=d"
+        assert dispatcher.waiting()["y"][1] == "no live node with the labels disk=ssd,name=d takes executions"
         scene.workers = [*scene.workers, Worker("d", "d:1", {"name": "d", "disk": "ssd"})]
         scene.nodes.always("d", OfferResult.ACCEPTED)
         await until(lambda: not dispatcher.waiting())

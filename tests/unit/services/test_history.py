@@ -10,7 +10,7 @@ import pytest
 
 from dcron.adapters.memory_objects import MemoryObjectStore
 from dcron.domain import changes
-from dcron.domain.documents import claim_body, job_body, outcome_body, skip_body, verdict_id
+from dcron.domain.documents import claim_body, outcome_body, skip_body, verdict_id
 from dcron.domain.errors import (
     FailedPrecondition,
     InvalidInput,
@@ -20,6 +20,7 @@ from dcron.domain.errors import (
     StoreUnreachable,
 )
 from dcron.domain.ids import new_ulid
+from dcron.domain.job_documents import job_body
 from dcron.domain.model import (
     Active,
     Claim,

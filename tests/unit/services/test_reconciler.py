@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from dcron.domain.documents import claim_body, job_body, node_key, verdict_body, verdict_id
+from dcron.domain.documents import claim_body, node_key, verdict_body, verdict_id
+from dcron.domain.job_documents import job_body
 from dcron.domain.model import Active, Claim, Job, Occurrence, State, Verdict, VerdictKind
 from dcron.domain.nodes import NodeRecord, node_body
 from dcron.domain.offers import ClaimReference

@@ -15,8 +15,6 @@ from dcron.domain.documents import (
     INITIAL_SETTINGS,
     SETTINGS_ID,
     claim_body,
-    job_body,
-    job_of,
     node_key,
     outcome_body,
     settings_body,
@@ -24,6 +22,7 @@ from dcron.domain.documents import (
     verdict_id,
 )
 from dcron.domain.ids import new_ulid
+from dcron.domain.job_documents import job_body, job_of
 from dcron.domain.model import (
     Active,
     Claim,
