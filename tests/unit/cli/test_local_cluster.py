@@ -160,8 +160,12 @@ def test_the_demo_notices_a_process_that_is_left_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "STEP_SECONDS", 0.1)
-    straggler = subprocess.Popen([sys.executable, "-c", "input()", str(tmp_path)], stdin=subprocess.PIPE)
+    command = [sys.executable, "-c", "print(flush=True); input()", str(tmp_path)]
+    straggler = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
+        # Only now is its command line certain to be seen.
+        assert straggler.stdout is not None
+        straggler.stdout.readline()
         with pytest.raises(CommandFailed, match="no process is left"), demo._nothing_left_behind(tmp_path):
             pass
     finally:
