@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dcron.domain.errors import InvalidInput, SetupError
-from dcron.domain.validation import check_labels, check_node_id
+from dcron.domain.validation import DEFAULT_MAX_SCRIPT_BYTES, check_labels, check_node_id
 
 __all__ = ["DEFAULT_LISTEN", "Settings", "load_settings"]
 
@@ -61,7 +61,7 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
         log_format=_choice(values, "log_format", "text", ("text", "json")),
         log_level=_choice(values, "log_level", "info", ("debug", "info", "warning", "error")),
         max_log_bytes=_integer(values, "max_log_bytes", 256 * 1024**2, 1024, 1024**4),
-        max_script_bytes=_integer(values, "max_script_bytes", 10 * 1024**2, 1, 1024**3),
+        max_script_bytes=_integer(values, "max_script_bytes", DEFAULT_MAX_SCRIPT_BYTES, 1, 1024**3),
     )
 
 
