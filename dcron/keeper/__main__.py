@@ -13,6 +13,7 @@ import socket
 import sys
 from pathlib import Path
 
+from dcron.keeper.cgroups import find_cgroups
 from dcron.keeper.journal import say
 from dcron.keeper.protocol import LOCK_NAME, NO_ROOM_STATUS, SOCKET_NAME
 from dcron.keeper.server import Keeper
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> int:
         lock = _lock(spool)
         if lock is None:
             return 0
-        keeper = Keeper(spool, _listen(spool))
+        keeper = Keeper(spool, _listen(spool), find_cgroups(spool))
     except OSError as error:
         say("keeper_refused", reason=f"{spool}: {error.strerror}")
         return NO_ROOM_STATUS if error.errno in {errno.ENOSPC, errno.EDQUOT} else 1

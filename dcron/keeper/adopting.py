@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dcron.keeper.cgroups import Cgroup
 from dcron.keeper.journal import say
 from dcron.keeper.processes import Snapshot, boot_id, is_alive
 from dcron.keeper.protocol import ProtocolError
@@ -45,10 +46,14 @@ def _take_over(token: str, folder: Path, snapshot: Snapshot, boot: str) -> Scrip
         limits = Limits(_NO_LIMITS)
     script = Script(str(record.get("execution_id", "")), token, folder, limits)
     script.adopted = True
+    same_boot = record.get("boot_id") == boot
+    cgroup = record.get("cgroup")
+    if same_boot and isinstance(cgroup, str):
+        script.cgroup = Cgroup(Path(cgroup))
     pid, ticks = record.get("pid"), record.get("start_ticks")
     if isinstance(pid, int) and isinstance(ticks, int) and pid > 0:
         script.resume(pid, ticks, record)
-        alive = record.get("boot_id") == boot and is_alive(pid, ticks)
+        alive = same_boot and is_alive(pid, ticks)
     else:
         alive = _find_unrecorded(script, snapshot)
     if not alive:
@@ -58,10 +63,16 @@ def _take_over(token: str, folder: Path, snapshot: Snapshot, boot: str) -> Scrip
 
 def _find_unrecorded(script: Script, snapshot: Snapshot) -> bool:
     """Whether a script runs whose keeper was killed between starting it and writing down its pid."""
-    for process in snapshot.processes:
-        leads = process.pid == process.session
-        if leads and process.token == script.token and not process.zombie:
-            # Its timeout counts from now: nobody knows better.
-            script.begin(process.pid, process.start_ticks)
-            return True
-    return False
+    held = script.cgroup.pids() if script.cgroup is not None else ()
+    leaders = [
+        each
+        for each in snapshot.processes
+        if each.pid == each.session and not each.zombie and (each.pid in held or each.token == script.token)
+    ]
+    if not leaders:
+        return False
+    # It may have started others that lead sessions too, but not before itself.
+    first = min(leaders, key=lambda each: (each.start_ticks, each.pid))
+    # Its timeout counts from now: nobody knows better.
+    script.begin(first.pid, first.start_ticks)
+    return True

@@ -39,7 +39,8 @@ class Process:
         # The name in parentheses may hold anything, blanks and parentheses too: the last one closes it.
         fields = stat[stat.rindex(b")") + 2 :].split()
         self.pid = pid
-        self.zombie = fields[0] in {b"Z", b"X"}
+        # A process whose first thread has ended shows the state of a zombie while its other threads run.
+        self.zombie = fields[0] in {b"Z", b"X"} and int(fields[17]) <= 1
         self.parent = int(fields[1])
         self.group = int(fields[2])
         self.session = int(fields[3])

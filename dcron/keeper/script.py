@@ -8,6 +8,7 @@ import resource
 import time
 from pathlib import Path
 
+from dcron.keeper.cgroups import Cgroup
 from dcron.keeper.journal import now_text
 from dcron.keeper.logs import ScriptLog
 from dcron.keeper.processes import boot_id
@@ -67,6 +68,8 @@ class Script:
         self.folder = folder
         self.limits = limits
         self.log = ScriptLog(folder / LOG_NAME, limits.max_log_bytes)
+        self.cgroup: Cgroup | None = None
+        """Has all that it starts; None where that has to be found by other signs."""
         self.pid = 0
         self.start_ticks = 0
         self.adopted = False
@@ -90,6 +93,7 @@ class Script:
             "pid": self.pid,
             "start_ticks": self.start_ticks,
             "boot_id": boot_id(),
+            "cgroup": None if self.cgroup is None else str(self.cgroup.path),
             "started_at": self.started_at,
             "stop_at_monotonic": None if self.stop_at == math.inf else self.stop_at,
             "timeout_seconds": self.limits.timeout_seconds,
@@ -104,6 +108,11 @@ class Script:
         self.started_at = now_text()
         if self.limits.timeout_seconds > 0:
             self.stop_at = time.monotonic() + self.limits.timeout_seconds
+
+    def stop_for(self, reason: str, now: float) -> None:
+        """Begin to stop it, unless that has begun."""
+        if self.stop is None:
+            self.stop = Stop(reason, now, self.limits.grace_seconds, self.cgroup)
 
     def resume(self, pid: int, start_ticks: int, record: dict[str, object]) -> None:
         """Go on with a script that a keeper before this one started, by its `started.json`."""

@@ -9,6 +9,7 @@ import socket
 import time
 from pathlib import Path
 
+from dcron.keeper.cgroups import Cgroups
 from dcron.keeper.journal import say
 from dcron.keeper.processes import become_subreaper
 from dcron.keeper.protocol import SOCKET_NAME, VERSION, Frames, ProtocolError, encode
@@ -64,10 +65,10 @@ class Connection:
 class Keeper:
     """Serves one daemon at a time until there is nothing left to keep."""
 
-    def __init__(self, spool: Path, listener: socket.socket) -> None:
+    def __init__(self, spool: Path, listener: socket.socket, cgroups: Cgroups | None) -> None:
         self._socket_path = spool / SOCKET_NAME
         self._listener = listener
-        self._table = Table(RunningList(spool))
+        self._table = Table(RunningList(spool), cgroups)
         self._connection: Connection | None = None
         self._idle_since = time.monotonic()
         self._told_to_end = False
@@ -88,6 +89,7 @@ class Keeper:
                 trace = error.__traceback__
                 say("keeper_error", reason=repr(error), line=trace.tb_lineno if trace else 0)
                 time.sleep(ERROR_PAUSE_SECONDS)
+        self._table.close()
         self._socket_path.unlink(missing_ok=True)
 
     def _step(self) -> None:

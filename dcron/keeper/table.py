@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import os
 import time
+from contextlib import ExitStack
 
 from dcron.keeper.adopting import adopt
+from dcron.keeper.cgroups import Cgroup, Cgroups
 from dcron.keeper.journal import say
 from dcron.keeper.launch import LaunchError, launch, prepare_folder
 from dcron.keeper.processes import Snapshot, is_alive, start_ticks
 from dcron.keeper.records import EXIT_NAME, STARTED_NAME, RunningList, read_record, write_record
 from dcron.keeper.script import Request, Script, failed_record
-from dcron.keeper.stopping import Stop
 
 __all__ = ["Table"]
 
@@ -24,10 +25,15 @@ Answer = dict[str, object]
 
 
 class Table:
-    """The scripts by token. Nothing in it waits: `tick` does what is due, `wait_seconds` says until when."""
+    """The scripts by token. Nothing in it waits: `tick` does what is due, `wait_seconds` says until when.
 
-    def __init__(self, running: RunningList) -> None:
+    Without `cgroups`, what a script leaves behind is found by weaker signs: see `stopping`."""
+
+    def __init__(self, running: RunningList, cgroups: Cgroups | None) -> None:
         self._running = running
+        self._cgroups = cgroups
+        self._left_groups: list[Cgroup] = []
+        """Of scripts that ended and left something running, here or in the time of earlier keepers."""
         self._scripts: dict[str, Script] = {}
         self._by_pid: dict[int, Script] = {}
         self._watch_at = 0.0
@@ -37,6 +43,15 @@ class Table:
         """Take over what the keeper before this one left; first of all. Raises OSError."""
         for script in adopt(self._running):
             self._scripts[script.token] = script
+        if self._cgroups is not None:
+            self._left_groups = self._cgroups.left(set(self._scripts))
+            self._remove_left_groups()
+
+    def close(self) -> None:
+        """Leave no group behind but those in which something runs."""
+        self._remove_left_groups()
+        if self._cgroups is not None:
+            self._cgroups.close()
 
     def tokens(self) -> list[str]:
         """Scripts that run, or whose end could not be written to the disk yet."""
@@ -73,8 +88,7 @@ class Table:
         script = self._scripts.get(token)
         if script is None or script.ended:
             return False
-        if script.stop is None:
-            script.stop = Stop("cancelled", time.monotonic(), script.limits.grace_seconds)
+        script.stop_for("cancelled", time.monotonic())
         return True
 
     def reap(self) -> None:
@@ -97,13 +111,14 @@ class Table:
         now = time.monotonic()
         if now >= self._watch_at:
             self._watch_at = now + WATCH_SECONDS
+            self._remove_left_groups()
             for script in self._scripts.values():
                 script.log.trim()
                 if script.adopted and not script.ended and not is_alive(script.pid, script.start_ticks):
                     script.end_unseen()
         for script in self._scripts.values():
-            if script.stop is None and not script.ended and now >= script.stop_at:
-                script.stop = Stop("timed_out", now, script.limits.grace_seconds)
+            if not script.ended and now >= script.stop_at:
+                script.stop_for("timed_out", now)
         self._look_at_stops(now)
         for script in list(self._scripts.values()):
             if script.ended and (script.stop is None or script.stop.over):
@@ -140,7 +155,7 @@ class Table:
         """Write down, before anything runs, that this script may."""
         try:
             prepare_folder(request.folder)
-            write_record(request.folder / STARTED_NAME, _new(request).started_record(), durable=False)
+            write_record(request.folder / STARTED_NAME, self._new(request).started_record(), durable=False)
             self._running.add(request.token, request.folder)
         except OSError as error:
             return self._refuse(request, error)
@@ -150,9 +165,9 @@ class Table:
         if time.clock_gettime(time.CLOCK_BOOTTIME) > request.not_after_boottime:
             self._forget(request)
             return {"result": "too_late"}
-        script = _new(request)
+        script = self._new(request)
         try:
-            pid = launch(request)
+            pid = self._spawn(request, script)
         except LaunchError as error:
             return self._fail(request, str(error))
         except OSError as error:
@@ -167,6 +182,18 @@ class Table:
             # It runs; a later keeper would find it by its token.
             say("started_unrecorded", token=script.token, reason=str(error))
         return {"result": "started"}
+
+    def _spawn(self, request: Request, script: Script) -> int:
+        """Start the process, in the script's group where it can be had; its pid."""
+        with ExitStack() as inside:
+            if self._cgroups is not None and script.cgroup is not None:
+                try:
+                    inside.enter_context(self._cgroups.entered(script.cgroup))
+                except OSError as error:
+                    say("cgroup_refused", token=script.token, reason=str(error))
+                    self._discard_group(script.cgroup)
+                    script.cgroup = None
+            return launch(request)
 
     def _fail(self, request: Request, reason: str) -> Answer:
         try:
@@ -183,6 +210,8 @@ class Table:
 
     def _forget(self, request: Request) -> None:
         """Leave no sign of a script that was not started."""
+        if self._cgroups is not None:
+            self._discard_group(self._cgroups.of(request.token))
         try:
             self._running.remove(request.token)
             (request.folder / STARTED_NAME).unlink(missing_ok=True)
@@ -221,10 +250,22 @@ class Table:
             return
         del self._scripts[script.token]
         self._exited.append(script.token)
+        if script.cgroup is not None:
+            self._discard_group(script.cgroup)
 
+    def _new(self, request: Request) -> Script:
+        script = Script(request.execution_id, request.token, request.folder, request.limits)
+        if self._cgroups is not None:
+            script.cgroup = self._cgroups.of(request.token)
+        return script
 
-def _new(request: Request) -> Script:
-    return Script(request.execution_id, request.token, request.folder, request.limits)
+    def _discard_group(self, cgroup: Cgroup) -> None:
+        """Remove a group, now or once what a script left running in it has ended."""
+        if not cgroup.remove():
+            self._left_groups.append(cgroup)
+
+    def _remove_left_groups(self) -> None:
+        self._left_groups = [each for each in self._left_groups if not each.remove()]
 
 
 def _write_exit(script: Script) -> None:

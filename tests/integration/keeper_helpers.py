@@ -7,6 +7,8 @@ import itertools
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -14,10 +16,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dcron.adapters.keeper_runner import KeeperRunner
+from dcron.keeper.cgroups import Cgroup, group_folders
 from dcron.ports import ProcessExit, ProcessStart, StartResult
 
 WAIT_SECONDS = 30.0
 """For anything that is sure to happen; never an assertion about speed."""
+ROOT = Path(__file__).parents[2]
 MARK = "DCRON_TEST_SPOOL"
 
 
@@ -79,8 +83,32 @@ def marked_pids(spool: Path) -> list[int]:
     return [pid for pid in pids() if mark in environment_of(pid).split(b"\0") and alive(pid)]
 
 
+def script_groups(spool: Path) -> list[Path]:
+    """The control groups of this spool's scripts."""
+    return [
+        each
+        for folder in group_folders(spool)
+        if folder.exists()
+        for each in folder.iterdir()
+        if each.is_dir()
+    ]
+
+
+def open_keeper_without_cgroups(spool: Path) -> None:
+    """Have the spool served by a keeper for which no cgroup v2 hierarchy is mounted; needs root."""
+    subprocess.run(
+        [
+            *("unshare", "--mount", "sh", "-c", 'umount -l -a -t cgroup2 && exec "$@"', "sh"),
+            *(sys.executable, "-P", "-S", "-m", "dcron.keeper", str(spool)),
+        ],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        check=True,
+        timeout=WAIT_SECONDS,
+    )
+
+
 def clear(spool: Path) -> None:
-    """Leave no process of this spool behind."""
+    """Leave no process and no control group of this spool behind."""
     deadline = time.monotonic() + WAIT_SECONDS
     while (left := [*marked_pids(spool), *filter(None, [keeper_pid(spool)])]) and time.monotonic() < deadline:
         for pid in left:
@@ -88,6 +116,12 @@ def clear(spool: Path) -> None:
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
     assert not left
+    groups = [Cgroup(folder) for folder in group_folders(spool) if folder.exists()]
+    for group in groups:
+        group.kill()
+    while (kept := [group for group in groups if not group.remove()]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not kept
 
 
 class SpoolOfTests:
