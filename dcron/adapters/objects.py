@@ -83,18 +83,23 @@ class FileSource:
 
     def read(self, wanted_bytes: int) -> bytes:
         """Exactly `wanted_bytes`, fewer only at the end, b"" from then on."""
-        pieces = []
-        from_file = min(wanted_bytes, max(0, self._size_bytes - self._position))
+        buffer = bytearray(wanted_bytes)
+        filled_bytes = self.readinto(buffer)
+        return bytes(memoryview(buffer)[:filled_bytes])
+
+    def readinto(self, buffer: bytearray) -> int:
+        """Fill the buffer; how many bytes there were, fewer than it has only at the end."""
+        from_file = min(len(buffer), max(0, self._size_bytes - self._position))
         if from_file:
-            piece = self._file.read(from_file)
-            if len(piece) < from_file:
-                raise self._too_short(self._position + len(piece))
-            pieces.append(piece)
+            read_bytes = self._file.readinto(memoryview(buffer)[:from_file])
+            if read_bytes < from_file:
+                raise self._too_short(self._position + read_bytes)
         trailer_start = max(0, self._position + from_file - self._size_bytes)
-        pieces.append(self._trailer[trailer_start : trailer_start + wanted_bytes - from_file])
-        result = b"".join(pieces) if len(pieces) > 1 else pieces[0]
-        self._position += len(result)
-        return result
+        trailer = self._trailer[trailer_start : trailer_start + len(buffer) - from_file]
+        buffer[from_file : from_file + len(trailer)] = trailer
+        filled_bytes = from_file + len(trailer)
+        self._position += filled_bytes
+        return filled_bytes
 
     def close(self) -> None:
         """Close the file; waits for a `read` that another thread is in."""

@@ -56,7 +56,7 @@ _Result = TypeVar("_Result")
 
 
 class _Source(Protocol):
-    def read(self, wanted_bytes: int, /) -> bytes: ...
+    def readinto(self, buffer: bytearray, /) -> int: ...
 
 
 class _Refused(ObjectsUnreachable):
@@ -210,15 +210,20 @@ class S3ObjectStore:
                 return
             # As bytes and not as a view of the file: boto3 reads a file twice, to sign and to send it,
             # and a file that changed in between would be refused by the store.
-            body = await self._read_part(source)
+            body = bytearray(total_bytes)
+            await self._threads.call(CALL_DEADLINE_SECONDS, partial(source.readinto, body))
             await self._request("put_object", {"Key": key, "Body": body}, PART_DEADLINE_SECONDS)
 
     async def _upload_parts(self, key: str, source: _Source) -> None:
         started = await self._request("create_multipart_upload", {"Key": key})
         upload = {"Key": key, "UploadId": started["UploadId"]}
         parts: list[dict[str, object]] = []
+        # One buffer for all parts: of a new one for each, the allocator would keep one for each thread.
+        body = bytearray(PART_BYTES)
+        fill = partial(source.readinto, body)
         try:
-            while body := await self._read_part(source):
+            while filled_bytes := await self._threads.call(CALL_DEADLINE_SECONDS, fill):
+                del body[filled_bytes:]
                 part = {"PartNumber": len(parts) + 1}
                 stored = await self._request(
                     "upload_part", {**upload, **part, "Body": body}, PART_DEADLINE_SECONDS
@@ -235,9 +240,6 @@ class S3ObjectStore:
                 partial(self._client.abort_multipart_upload, Bucket=self._settings.bucket, **upload)
             )
             raise
-
-    async def _read_part(self, source: _Source) -> bytes:
-        return await self._threads.call(CALL_DEADLINE_SECONDS, partial(source.read, PART_BYTES))
 
     async def _request(
         self, operation: str, arguments: dict[str, Any], deadline_seconds: float = CALL_DEADLINE_SECONDS
