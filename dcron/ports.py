@@ -277,7 +277,8 @@ class StartResult(Enum):
     FAILED = "failed"
     """The program could not be executed; the reason is the exit's `error`."""
     SPOOL_FULL = "spool_full"
-    """The disk refused the attempt's folder: nothing was started and no exit can be read."""
+    """The node has no room for it on its disk, or for another process: nothing was started and no exit can be
+    read."""
 
 
 @dataclass(frozen=True, slots=True)

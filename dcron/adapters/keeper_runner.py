@@ -61,7 +61,7 @@ class KeeperRunner:
         self._listener = asyncio.create_task(self._listen(link), name="keeper-listener")
 
     async def start(self, starts: Sequence[ProcessStart]) -> list[StartResult]:
-        """Start each script once; SPOOL_FULL where its folder could not be written.
+        """Start each script once; SPOOL_FULL where the node has no room for it.
 
         Raises InvalidInput for arguments and environment that are too long to be sent."""
         results: list[StartResult] = []
@@ -128,7 +128,7 @@ class KeeperRunner:
             results.append(result)
             if result is StartResult.SPOOL_FULL:
                 _log.error(
-                    "spool refused a script", action="start", token=start.token, reason=each.get("reason")
+                    "no room for a script", action="start", token=start.token, reason=each.get("reason")
                 )
             if result is not StartResult.STARTED:
                 self._watched.discard(start.token)

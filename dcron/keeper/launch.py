@@ -16,6 +16,7 @@ __all__ = ["LaunchError", "launch", "prepare_folder"]
 SHEBANG_BYTES_MAX = 256
 """The kernel reads no more of a script's first line."""
 
+_NO_ROOM = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 _DEFAULTED = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 
@@ -33,7 +34,7 @@ def prepare_folder(folder: Path) -> None:
 def launch(request: Request) -> int:
     """Start the program in a session of its own; its pid.
 
-    Raises LaunchError, and OSError where the folder cannot be entered."""
+    Raises LaunchError, and OSError where this machine has no room for it: another one may."""
     environment = {**request.environment, TOKEN_VARIABLE: request.token}
     log = str(request.folder / LOG_NAME)
     program = request.argv[0]
@@ -55,6 +56,8 @@ def launch(request: Request) -> int:
             setsigdef=_DEFAULTED,
         )
     except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise
         raise LaunchError(_explain(program, error)) from error
     except ValueError as error:
         raise LaunchError(f"arguments or environment cannot be passed on: {error}") from error

@@ -31,6 +31,8 @@ class ScriptLog:
         """Free what is beyond the limit by now; the length of what was printed, kept or not."""
         try:
             self._length = self._path.stat(follow_symlinks=False).st_size
+            # A script may truncate its log; what it prints then is in no hole.
+            self._freed_to = min(self._freed_to, max(self._limit, self._length))
             if self._length > self._freed_to and not self._refused:
                 _punch(self._path, self._freed_to, self._length)
                 self._freed_to = self._length

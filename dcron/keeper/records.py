@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = [
@@ -19,8 +20,10 @@ __all__ = [
     "STARTED_NAME",
     "WORK_NAME",
     "RunningList",
+    "flush_folder",
     "is_token",
     "read_record",
+    "write_end",
     "write_record",
 ]
 
@@ -28,6 +31,8 @@ LOG_NAME = "log"
 STARTED_NAME = "started.json"
 EXIT_NAME = "exit.json"
 WORK_NAME = "work"
+CLAIM_NAME = "attempt.json"
+"""The daemon's own note, which says whose folder it is."""
 LIST_NAME = "keeper.running"
 RECORD_BYTES_MAX = 1 << 20
 
@@ -59,6 +64,15 @@ def write_record(path: Path, record: dict[str, object], *, durable: bool) -> Non
         flush_folder(path.parent)
 
 
+def write_end(folder: Path, record: dict[str, object]) -> None:
+    """Write `exit.json` so that it survives a power cut, with the note without which it would be nobody's.
+
+    Raises OSError."""
+    with suppress(FileNotFoundError):
+        _flush(folder / CLAIM_NAME, os.O_RDONLY)
+    write_record(folder / EXIT_NAME, record, durable=True)
+
+
 def read_record(path: Path) -> dict[str, object] | None:
     """The object in a JSON file, empty if damaged; None where there is no file. Raises OSError."""
     try:
@@ -76,7 +90,11 @@ def read_record(path: Path) -> dict[str, object] | None:
 
 def flush_folder(folder: Path) -> None:
     """Make the names in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _flush(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _flush(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

@@ -12,7 +12,15 @@ from dcron.keeper.cgroups import Cgroup, Cgroups
 from dcron.keeper.journal import say
 from dcron.keeper.launch import LaunchError, launch, prepare_folder
 from dcron.keeper.processes import Snapshot, is_alive, start_ticks
-from dcron.keeper.records import EXIT_NAME, STARTED_NAME, RunningList, read_record, write_record
+from dcron.keeper.records import (
+    EXIT_NAME,
+    STARTED_NAME,
+    RunningList,
+    flush_folder,
+    read_record,
+    write_end,
+    write_record,
+)
 from dcron.keeper.script import Request, Script, failed_record
 
 __all__ = ["Table"]
@@ -75,6 +83,8 @@ class Table:
             if answer["result"] == "prepared":
                 prepared.append(request)
         try:
+            for parent in {request.folder.parent for request in prepared}:
+                flush_folder(parent)
             self._running.flush()
         except OSError as error:
             answers |= {request.token: self._refuse(request, error) for request in prepared}
@@ -197,7 +207,7 @@ class Table:
 
     def _fail(self, request: Request, reason: str) -> Answer:
         try:
-            write_record(request.folder / EXIT_NAME, failed_record(request.token, reason), durable=True)
+            write_end(request.folder, failed_record(request.token, reason))
         except OSError as error:
             return self._refuse(request, error)
         self._forget(request)
@@ -270,7 +280,7 @@ class Table:
 
 def _write_exit(script: Script) -> None:
     try:
-        write_record(script.folder / EXIT_NAME, script.exit or script.settle(), durable=True)
+        write_end(script.folder, script.exit or script.settle())
     except FileNotFoundError:
         # The attempt's folder was removed, so nobody will ask.
         say("folder_gone", token=script.token, folder=str(script.folder))

@@ -126,7 +126,7 @@ class Executor:
         elif result is StartResult.TOO_LATE:
             self.refuse(entry, f"more than {CLAIM_TO_START_SECONDS:g} s passed after the claim")
         elif result is StartResult.SPOOL_FULL:
-            self.refuse(entry, "the spool is full")
+            self.refuse(entry, "the node has no room to start it; its log says why")
         else:
             self._learn_end(entry)
 

@@ -4,7 +4,7 @@
     <spool>/id                                    drawn once, stays with the folder
     <spool>/scripts/<sha256>                      the cache of scripts
     <spool>/attempts/<execution id>:<token>/
-        attempt.json    the claim, before it is sent to the database
+        attempt.json    the claim, before it is sent to the database; flushed to the disk by the keeper
         log, started.json, exit.json              by the keeper
         outcome.json    what is to be recorded
         log.stored      the object store has the log

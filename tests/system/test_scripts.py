@@ -134,6 +134,7 @@ class TestLargeLog:
         # then it is whole, and no process has held much of it
         assert read == printed
         costs = {name: each.cost_bytes() for name, each in memory.items()}
+        print({name: f"{cost / MIB:.1f} MiB" for name, cost in costs.items()})
         assert {name: cost for name, cost in costs.items() if cost > MEMORY_BYTES} == {}
 
     @staticmethod
