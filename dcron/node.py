@@ -36,6 +36,7 @@ from dcron.services.outbox import Outbox
 from dcron.services.scheduler import Scheduler
 from dcron.services.script_cache import ScriptCache
 from dcron.services.spool import Spool
+from dcron.services.trouble import Trouble
 from dcron.services.worker import Worker
 
 __all__ = ["serve_main"]
@@ -156,9 +157,9 @@ class Node:
             stack.push_async_callback(server.stop, STOP_GRACE_SECONDS)
             await self._runner.open()
             stack.push_async_callback(self._runner.close)
-            await _until_reachable("document store", self._store.prepare)
-            await _until_reachable("object store", self._objects.prepare)
-            await _until_reachable("document store", elector.join)
+            await _until_reachable(elector.store_trouble, self._store.prepare)
+            await _until_reachable(_objects_trouble(), self._objects.prepare)
+            await _until_reachable(elector.store_trouble, elector.join)
             await self._work(elector, server)
 
     async def _work(self, elector: Elector, server: ApiServer) -> None:
@@ -184,6 +185,7 @@ class Node:
             started_at=now,
             renewed_at=now,
             labels=settings.labels,
+            lease_seconds=settings.lease_seconds,
         )
         return Elector(
             self._store,
@@ -216,19 +218,23 @@ class Node:
             max_script_bytes=settings.max_script_bytes,
             clock_trouble=elector.clock_trouble,
         )
-        cluster = ClusterService(self._store, self._clock, elector, lease=self._lease)
+        cluster = ClusterService(self._store, self._clock, elector, self._executor.held, lease=self._lease)
         history = History(self._store, self._objects, self._nodes, self._clock, cluster)
         public = Public(catalogue, history, cluster)
         internal = Internal(self._worker, elector)
         return ApiServer(settings.listen, public, internal)
 
     def _workload(self) -> Workload:
-        troubles = (self._outbox.store_trouble, self._outbox.objects_trouble)
-        return Workload(len(self._executor), len(self._outbox), tuple(filter(None, troubles)))
+        outbox = self._outbox
+        return Workload(len(self._executor), len(outbox), outbox.warnings(), outbox.oldest_at())
 
 
-async def _until_reachable(what: str, act: Callable[[], Awaitable[None]]) -> None:
-    """Try until a store answers, for as long as it takes, and say so."""
+def _objects_trouble() -> Trouble:
+    return Trouble("start", "waiting for the object store", "reaches the object store")
+
+
+async def _until_reachable(trouble: Trouble, act: Callable[[], Awaitable[None]]) -> None:
+    """Try until a store answers, for as long as it takes, and say so once."""
     failures = 0
     while True:
         try:
@@ -236,9 +242,10 @@ async def _until_reachable(what: str, act: Callable[[], Awaitable[None]]) -> Non
         except (StoreUnreachable, ObjectsUnreachable) as error:
             pause_seconds = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
             failures += 1
-            log.warning("waiting", action="start", what=what, error=str(error), again_seconds=pause_seconds)
+            trouble.met(str(error))
             await asyncio.sleep(pause_seconds)
         else:
+            trouble.over()
             return
 
 

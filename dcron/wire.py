@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from dcron.domain.concerns import Concern
 from dcron.domain.errors import InvalidInput
 from dcron.domain.model import Active, Coalesced, Job, LastOutcome, Script, Specification, State, VerdictKind
 from dcron.domain.nodes import LeaderReport
 from dcron.domain.offers import OfferAnswer, OfferedAttempt, OfferResult
-from dcron.domain.views import ClusterView, ExecutionView, NodeView, SkippedView, attempt_of
+from dcron.domain.views import ClusterView, ExecutionView, HeldExecution, NodeView, SkippedView, attempt_of
 from dcron.rpc import dcron_pb2 as pb
 
 __all__ = [
@@ -216,18 +217,25 @@ def node_message(view: NodeView) -> pb.Node:
         renewed_at=timestamp(record.renewed_at),
         spooled=record.spooled,
         warnings=record.warnings,
+        stopped=record.stopped,
+        spooled_since=_maybe(record.spooled_since),
+        lease_seconds=record.lease_seconds,
     )
 
 
-def cluster_message(view: ClusterView, needs_attention: Sequence[ExecutionView]) -> pb.ClusterStatus:
+def cluster_message(
+    view: ClusterView, needs_attention: Sequence[ExecutionView], concerns: Sequence[Concern]
+) -> pb.ClusterStatus:
     """The cluster in one answer."""
+    settings = view.settings
     return pb.ClusterStatus(
+        answering_node_id=view.answering_id,
         leader_id=view.leader_id,
         term=view.term,
         summary=view.summary,
         nodes=[node_message(node) for node in view.nodes],
-        frozen=view.settings.frozen,
-        frozen_at=_maybe(view.settings.frozen_at if view.settings.frozen else None),
+        frozen=settings is not None and settings.frozen,
+        frozen_at=_maybe(settings.frozen_at if settings and settings.frozen else None),
         waiting=[
             pb.Waiting(job=waiting.job, execution_id=waiting.execution_id, reason=waiting.reason)
             for waiting in view.report.waiting
@@ -235,7 +243,22 @@ def cluster_message(view: ClusterView, needs_attention: Sequence[ExecutionView])
         waiting_count=view.report.waiting_count,
         needs_attention=[execution_message(execution) for execution in needs_attention],
         active_count=view.report.active_count,
-        format_version=view.settings.format_version,
+        format_version=settings.format_version if settings else 0,
+        concerns=[pb.Concern(what=concern.what, remedy=concern.remedy) for concern in concerns],
+        store_trouble=view.store_trouble,
+        store_trouble_since=_maybe(view.store_trouble_since),
+        held=[_held_message(view.answering_id, held) for held in view.held],
+    )
+
+
+def _held_message(node_id: str, held: HeldExecution) -> pb.HeldExecution:
+    return pb.HeldExecution(
+        node_id=node_id,
+        execution_id=held.execution_id,
+        job=held.job,
+        state=_STATES[held.state],
+        since=timestamp(held.since),
+        waits_for=held.waits_for,
     )
 
 

@@ -179,11 +179,14 @@ class KeeperRunner:
 
     async def _connect_again(self) -> KeeperLink:
         pause = CONNECT_AGAIN_SECONDS_MIN
+        said = ""
         while True:
             try:
                 return await connect(self._spool, self._clock)
             except DcronError as error:
-                _log.error("no keeper", action="keeper_connect", reason=str(error), again_seconds=pause)
+                if str(error) != said:
+                    said = str(error)
+                    _log.error("no keeper; one is sought on and on", action="keeper_connect", reason=said)
             await asyncio.sleep(pause)
             pause = min(pause * 2, CONNECT_AGAIN_SECONDS_MAX)
 

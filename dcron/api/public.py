@@ -7,7 +7,7 @@ from typing import Any
 
 from grpc import aio
 
-from dcron.domain.errors import InvalidInput
+from dcron.domain.errors import InvalidInput, StoreUnreachable
 from dcron.domain.model import Job
 from dcron.domain.views import ClusterView, SkippedView
 from dcron.rpc import dcron_pb2 as pb
@@ -180,7 +180,11 @@ class Public(dcron_pb2_grpc.PublicServicer):
         self, request: pb.GetClusterStatusRequest, context: _Context
     ) -> pb.ClusterStatus:
         """See proto/dcron.proto."""
-        return await self._status(await self._cluster.status())
+        try:
+            return await self._status(await self._cluster.status())
+        except StoreUnreachable as error:
+            view = self._cluster.status_of_this_node(str(error))
+            return cluster_message(view, (), self._cluster.concerns(view))
 
     async def FreezeCluster(self, request: pb.FreezeClusterRequest, context: _Context) -> pb.ClusterStatus:
         """See proto/dcron.proto."""
@@ -194,7 +198,8 @@ class Public(dcron_pb2_grpc.PublicServicer):
         return job_message(job, await self._cluster.report())
 
     async def _status(self, view: ClusterView) -> pb.ClusterStatus:
-        return cluster_message(view, await self._history.get_all(view.report.attention))
+        needs_attention = await self._history.get_all(view.report.attention)
+        return cluster_message(view, needs_attention, self._cluster.concerns(view))
 
 
 async def _data(

@@ -78,7 +78,16 @@ class Client:
         subject: Subject,
     ) -> _Answer:
         """Ask what may be asked any number of times, of the first server that answers."""
-        return self._first_answer(lambda public: method(public)(request, timeout=CALL_SECONDS), subject)
+        return next(self.read_each(method, request, subject))
+
+    def read_each(
+        self,
+        method: Callable[[PublicStub], grpc.UnaryUnaryMultiCallable[_Request, _Answer]],
+        request: _Request,
+        subject: Subject,
+    ) -> Iterator[_Answer]:
+        """The answers of one server after the other: for who is not content with the first."""
+        return self._answers(lambda public: method(public)(request, timeout=CALL_SECONDS), subject)
 
     def write(
         self,
@@ -104,8 +113,10 @@ class Client:
         """Send a script through a node; `messages` gives it from its beginning each time it is called.
 
         A script is stored under its digest, so sending it twice does no harm."""
-        self._first_answer(
-            lambda public: public.UploadScript(iter(messages()), timeout=UPLOAD_SECONDS), SCRIPT
+        next(
+            self._answers(
+                lambda public: public.UploadScript(iter(messages()), timeout=UPLOAD_SECONDS), SCRIPT
+            )
         )
 
     def read_log(self, execution_id: str, *, follow: bool) -> Iterator[bytes]:
@@ -138,21 +149,26 @@ class Client:
                 return
         raise _nobody(trouble, connected=connected)
 
-    def _first_answer(self, ask: Callable[[PublicStub], _Answer], subject: Subject) -> _Answer:
+    def _answers(self, ask: Callable[[PublicStub], _Answer], subject: Subject) -> Iterator[_Answer]:
+        """One or more answers; raises UnreachableFailure instead of the first when there is none."""
         trouble: list[str] = []
-        connected = False
+        connected = answered = False
         for server in self._servers_in_turn():
             public = self._reach(server, trouble)
             if public is None:
                 continue
             connected = True
             try:
-                return ask(public)
+                answer = ask(public)
             except grpc.RpcError as error:
                 if error.code() not in _ABSENT:
                     raise _refusal(error, subject) from None
                 trouble.append(f"{server}: {_reason(error)}")
-        raise _nobody(trouble, connected=connected)
+                continue
+            answered = True
+            yield answer
+        if not answered:
+            raise _nobody(trouble, connected=connected)
 
     def _servers_in_turn(self) -> Iterator[str]:
         """Each server once, the one that answered last first; asking for the next one leaves it."""
@@ -212,7 +228,10 @@ def _reason(error: grpc.RpcError) -> str:
 def _nobody(trouble: Sequence[str], *, connected: bool) -> UnreachableFailure:
     reasons = "; ".join(trouble)
     if connected:
-        return UnreachableFailure(f"no node could answer ({reasons}); try again later", connected=True)
+        return UnreachableFailure(
+            f"no node could answer ({reasons}); 'dcron cluster status' tells what nodes know by themselves",
+            connected=True,
+        )
     return UnreachableFailure(
         f"no node reachable ({reasons}); start one, or name one that runs with --server or DCRON_SERVER",
         connected=False,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from dcron.cli.client import connect
-from dcron.cli.node_views import print_nodes
+from dcron.cli.failures import CommandFailed
 from dcron.cli.options import output_option, server_option
-from dcron.cli.output import format_time, print_details, print_json, print_table
+from dcron.cli.output import print_json
+from dcron.cli.status_views import merged, print_status
 from dcron.cli.subjects import CLUSTER
 from dcron.rpc import dcron_pb2 as pb
 
@@ -23,13 +24,29 @@ def cluster() -> None:
 @output_option
 @server_option
 def status(output: str) -> None:
-    """Show who leads, what waits and why, and what needs attention."""
+    """Show who leads, what is wrong and what to do about it, what waits, and what needs a person.
+
+    While the document store cannot be reached, each node that --server names is asked what it knows by
+    itself: what it runs, and what its spool holds. The exit code is 1 then.
+    """
+    answers: list[pb.ClusterStatus] = []
     with connect() as client:
-        found = client.read(lambda public: public.GetClusterStatus, pb.GetClusterStatusRequest(), CLUSTER)
+        request = pb.GetClusterStatusRequest()
+        for answer in client.read_each(lambda public: public.GetClusterStatus, request, CLUSTER):
+            if not answer.store_trouble:
+                answers = [answer]
+                break
+            answers.append(answer)
+    found = merged(answers)
     if output == "json":
         print_json(found)
     else:
-        _print_status(found)
+        print_status(found)
+    if found.store_trouble:
+        asked = ", ".join(answer.answering_node_id for answer in answers)
+        raise CommandFailed(
+            f"the document store cannot be reached from {asked}; this is what they know by themselves"
+        )
 
 
 @cluster.command()
@@ -48,28 +65,3 @@ def thaw() -> None:
     with connect() as client:
         client.write(lambda public: public.ThawCluster, pb.ThawClusterRequest(), CLUSTER)
     print("thawed: what falls due from now on starts again")
-
-
-def _print_status(status: pb.ClusterStatus) -> None:
-    print_details(
-        [
-            ("cluster", status.summary),
-            ("leader", status.leader_id or "none"),
-            ("term", str(status.term)),
-            ("frozen", f"since {format_time(status.frozen_at)}" if status.frozen else "no"),
-            ("active", str(status.active_count)),
-            ("waiting", str(status.waiting_count)),
-            ("needs attention", str(len(status.needs_attention))),
-            ("format", str(status.format_version)),
-        ]
-    )
-    print()
-    print_nodes(status.nodes)
-    if status.waiting:
-        print()
-        rows = [(waiting.job, waiting.execution_id, waiting.reason) for waiting in status.waiting]
-        print_table(("JOB", "WAITING", "BECAUSE"), rows)
-    if status.needs_attention:
-        print("\nOnly a person can settle these; see 'dcron execution resolve --help':")
-        attention = [(item.job, item.id, item.node_id) for item in status.needs_attention]
-        print_table(("JOB", "EXECUTION", "NODE"), attention)

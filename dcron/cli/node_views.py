@@ -29,10 +29,12 @@ def print_nodes(nodes: Sequence[pb.Node]) -> None:
 
 
 def _state(node: pb.Node) -> str:
-    state = "silent" if not node.alive else "leading" if node.leading else "alive"
+    state = "stopped" if node.stopped else "silent"
+    if node.alive:
+        state = "leading" if node.leading else "alive"
     return f"{state}, draining" if node.draining else state
 
 
 def _remarks(node: pb.Node) -> str:
-    spooled = [f"{node.spooled} results wait for the stores"] if node.spooled else []
+    spooled = [f"{node.spooled} results wait in its spool"] if node.spooled else []
     return "; ".join([*spooled, *node.warnings])

@@ -26,6 +26,7 @@ STATE_STYLES = {
     "timed_out": "red",
     "lost": "red",
     "silent": "red",
+    "stopped": "yellow",
     "cancelled": "yellow",
     "not_started": "yellow",
     "skipped": "yellow",

@@ -111,7 +111,10 @@ def decide(
     if left_seconds > 0:
         why = f"follows {reading.holder_id} in term {reading.term}"
         return Decision(Action.FOLLOW, why, min(lease.renewal_seconds, left_seconds))
-    why = f"{reading.holder_id} has been silent for {silent_seconds:.1f} s in term {reading.term}"
+    why = (
+        f"{reading.holder_id}, which led term {reading.term}, has been silent for longer than the lease of "
+        f"{lease.length_seconds:g} s"
+    )
     return _claim_unless(hindrance, why, lease)
 
 

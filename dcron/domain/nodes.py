@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from dcron.domain.documents import instant_of
 from dcron.domain.instants import format_precise, parse_instant
 
 __all__ = ["MAX_REPORTED", "LeaderReport", "NodeRecord", "Waiting", "node_body", "node_of"]
@@ -39,7 +40,8 @@ class LeaderReport:
 class NodeRecord:
     """One node's document. `token` is drawn at each start; `spool_id` stays with the spool's folder.
 
-    `leading` is the term it leads or 0; `resigned` the last term it gave up by itself, or 0."""
+    `leading` is the term it leads or 0; `resigned` the last term it gave up by itself, or 0. Results in
+    the spool wait since `spooled_since`. Older nodes tell neither that nor `lease_seconds` (0)."""
 
     node_id: str
     token: str
@@ -58,6 +60,8 @@ class NodeRecord:
     resigned: int = 0
     stopped: bool = False
     report: LeaderReport | None = None
+    spooled_since: datetime | None = None
+    lease_seconds: float = 0.0
 
 
 def node_body(record: NodeRecord) -> dict[str, Any]:
@@ -80,6 +84,8 @@ def node_body(record: NodeRecord) -> dict[str, Any]:
         "resigned": record.resigned,
         "stopped": record.stopped,
         "report": _report_body(record.report) if record.report else None,
+        "spooled_since": format_precise(record.spooled_since) if record.spooled_since else None,
+        "lease_seconds": record.lease_seconds,
     }
 
 
@@ -103,6 +109,8 @@ def node_of(node_id: str, body: Mapping[str, Any]) -> NodeRecord:
         resigned=body["resigned"],
         stopped=body["stopped"],
         report=_report_of(body["report"]) if body["report"] else None,
+        spooled_since=instant_of(body.get("spooled_since")),
+        lease_seconds=body.get("lease_seconds", 0.0),
     )
 
 

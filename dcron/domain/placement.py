@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Worker", "candidates"]
+__all__ = ["Worker", "candidates", "refused"]
+
+MAX_NAMED = 5
+"""Nodes named for one reason; of the others only the number is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +39,18 @@ def candidates(
         if all(worker.labels.get(name) == value for name, value in wanted.items())
     ]
     return sorted(matching, key=lambda worker: worker.node_id in avoid)
+
+
+def refused(refusals: Mapping[str, str]) -> str:
+    """What workers said to an attempt, by node id, in one line; empty when none has said anything.
+
+    Nodes that say the same are named together."""
+    by_reason: dict[str, list[str]] = {}
+    for node_id, why in sorted(refusals.items()):
+        by_reason.setdefault(why, []).append(node_id)
+    return "; ".join(f"{_named(node_ids)}: {why}" for why, node_ids in by_reason.items())
+
+
+def _named(node_ids: Sequence[str]) -> str:
+    more = f" and {len(node_ids) - MAX_NAMED} more" if len(node_ids) > MAX_NAMED else ""
+    return f"{', '.join(node_ids[:MAX_NAMED])}{more}"

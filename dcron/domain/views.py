@@ -14,6 +14,7 @@ from dcron.domain.nodes import LeaderReport, NodeRecord
 __all__ = [
     "ClusterView",
     "ExecutionView",
+    "HeldExecution",
     "NodeView",
     "SkippedView",
     "attempt_of",
@@ -66,15 +67,34 @@ class NodeView:
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterView:
-    """The cluster in one answer; `report` is what the leader last said."""
+class HeldExecution:
+    """One execution in a node's spool: running since its claim, or ended at `since` and on its way to
+    `waits_for`, in words."""
 
+    execution_id: str
+    job: str
+    state: State
+    since: datetime
+    waits_for: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterView:
+    """The cluster in one answer; `report` is what the leader last said.
+
+    With `store_trouble`, why the answering node cannot reach the document store, all this is what that
+    node knows by itself: `settings` are unknown, and `held` tells what its spool has."""
+
+    answering_id: str
     leader_id: str
     term: int
     summary: str
     nodes: tuple[NodeView, ...]
-    settings: Settings
+    settings: Settings | None
     report: LeaderReport
+    store_trouble: str = ""
+    store_trouble_since: datetime | None = None
+    held: tuple[HeldExecution, ...] = ()
 
 
 def decisive_outcome(claims: Sequence[Claim], outcomes: Mapping[str, Outcome]) -> Outcome | None:

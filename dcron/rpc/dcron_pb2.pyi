@@ -628,6 +628,9 @@ class Node(_message.Message):
     RENEWED_AT_FIELD_NUMBER: _builtins.int
     SPOOLED_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    STOPPED_FIELD_NUMBER: _builtins.int
+    SPOOLED_SINCE_FIELD_NUMBER: _builtins.int
+    LEASE_SECONDS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique id."""
     address: _builtins.str
@@ -646,6 +649,10 @@ class Node(_message.Message):
     """How many it runs."""
     spooled: _builtins.int
     """What its spool still holds that the stores have not got."""
+    stopped: _builtins.bool
+    """Whether it was stopped by a person, and said so; it is not alive then."""
+    lease_seconds: _builtins.float
+    """How long it believes a silent leader; 0 when it does not say."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """What jobs can ask for."""
@@ -661,6 +668,10 @@ class Node(_message.Message):
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it wants people to know, in words."""
+
+    @_builtins.property
+    def spooled_since(self) -> _timestamp_pb2.Timestamp:
+        """Since when the oldest of `spooled` waits; absent when there is none."""
 
     def __init__(
         self,
@@ -678,14 +689,87 @@ class Node(_message.Message):
         renewed_at: _timestamp_pb2.Timestamp | None = ...,
         spooled: _builtins.int = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        stopped: _builtins.bool = ...,
+        spooled_since: _timestamp_pb2.Timestamp | None = ...,
+        lease_seconds: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["renewed_at", b"renewed_at", "started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["renewed_at", b"renewed_at", "spooled_since", b"spooled_since", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "alive", b"alive", "draining", b"draining", "id", b"id", "labels", b"labels", "leading", b"leading", "renewed_at", b"renewed_at", "running", b"running", "slots", b"slots", "spooled", b"spooled", "started_at", b"started_at", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "alive", b"alive", "draining", b"draining", "id", b"id", "labels", b"labels", "leading", b"leading", "lease_seconds", b"lease_seconds", "renewed_at", b"renewed_at", "running", b"running", "slots", b"slots", "spooled", b"spooled", "spooled_since", b"spooled_since", "started_at", b"started_at", "stopped", b"stopped", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Node: _TypeAlias = Node  # noqa: Y015
+
+@_typing.final
+class Concern(_message.Message):
+    """Something that is not as it should be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHAT_FIELD_NUMBER: _builtins.int
+    REMEDY_FIELD_NUMBER: _builtins.int
+    what: _builtins.str
+    """What it is, in words."""
+    remedy: _builtins.str
+    """What to do about it; empty when there is nothing to do."""
+    def __init__(
+        self,
+        *,
+        what: _builtins.str = ...,
+        remedy: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["remedy", b"remedy", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Concern: _TypeAlias = Concern  # noqa: Y015
+
+@_typing.final
+class HeldExecution(_message.Message):
+    """An execution in the spool of the node that answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    """The node."""
+    execution_id: _builtins.str
+    """Id of the execution."""
+    job: _builtins.str
+    """Name of the job."""
+    state: Global___ExecutionState.ValueType
+    """RUNNING, or what came of it."""
+    waits_for: _builtins.str
+    """What its result waits for, in words; empty while it runs."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """When it was claimed while it runs, else when it ended."""
+
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        execution_id: _builtins.str = ...,
+        job: _builtins.str = ...,
+        state: Global___ExecutionState.ValueType = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        waits_for: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "job", b"job", "node_id", b"node_id", "since", b"since", "state", b"state", "waits_for", b"waits_for"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeldExecution: _TypeAlias = HeldExecution  # noqa: Y015
 
 @_typing.final
 class ClusterStatus(_message.Message):
@@ -704,6 +788,11 @@ class ClusterStatus(_message.Message):
     NEEDS_ATTENTION_FIELD_NUMBER: _builtins.int
     ACTIVE_COUNT_FIELD_NUMBER: _builtins.int
     FORMAT_VERSION_FIELD_NUMBER: _builtins.int
+    CONCERNS_FIELD_NUMBER: _builtins.int
+    ANSWERING_NODE_ID_FIELD_NUMBER: _builtins.int
+    STORE_TROUBLE_FIELD_NUMBER: _builtins.int
+    STORE_TROUBLE_SINCE_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     leader_id: _builtins.str
     """The leader's node id; empty when there is none."""
     term: _builtins.int
@@ -718,6 +807,12 @@ class ClusterStatus(_message.Message):
     """Occurrences being worked on."""
     format_version: _builtins.int
     """Format of the stored documents."""
+    answering_node_id: _builtins.str
+    """The node that answers."""
+    store_trouble: _builtins.str
+    """Why the answering node cannot reach the document store; empty when it can. Where it is not empty, all
+    here is only what that node knows by itself, and only then `held` is filled.
+    """
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Node]:
         """All nodes."""
@@ -734,6 +829,18 @@ class ClusterStatus(_message.Message):
     def needs_attention(self) -> _containers.RepeatedCompositeFieldContainer[Global___Execution]:
         """Executions that only a person can settle; at most 20."""
 
+    @_builtins.property
+    def concerns(self) -> _containers.RepeatedCompositeFieldContainer[Global___Concern]:
+        """What is not as it should be, the worst first."""
+
+    @_builtins.property
+    def store_trouble_since(self) -> _timestamp_pb2.Timestamp:
+        """Since when it cannot; absent when it can."""
+
+    @_builtins.property
+    def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldExecution]:
+        """What the answering node runs, or holds until the stores have it; at most 20."""
+
     def __init__(
         self,
         *,
@@ -748,10 +855,15 @@ class ClusterStatus(_message.Message):
         needs_attention: _abc.Iterable[Global___Execution] | None = ...,
         active_count: _builtins.int = ...,
         format_version: _builtins.int = ...,
+        concerns: _abc.Iterable[Global___Concern] | None = ...,
+        answering_node_id: _builtins.str = ...,
+        store_trouble: _builtins.str = ...,
+        store_trouble_since: _timestamp_pb2.Timestamp | None = ...,
+        held: _abc.Iterable[Global___HeldExecution] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["frozen_at", b"frozen_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["frozen_at", b"frozen_at", "store_trouble_since", b"store_trouble_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_count", b"active_count", "format_version", b"format_version", "frozen", b"frozen", "frozen_at", b"frozen_at", "leader_id", b"leader_id", "needs_attention", b"needs_attention", "nodes", b"nodes", "summary", b"summary", "term", b"term", "waiting", b"waiting", "waiting_count", b"waiting_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_count", b"active_count", "answering_node_id", b"answering_node_id", "concerns", b"concerns", "format_version", b"format_version", "frozen", b"frozen", "frozen_at", b"frozen_at", "held", b"held", "leader_id", b"leader_id", "needs_attention", b"needs_attention", "nodes", b"nodes", "store_trouble", b"store_trouble", "store_trouble_since", b"store_trouble_since", "summary", b"summary", "term", b"term", "waiting", b"waiting", "waiting_count", b"waiting_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

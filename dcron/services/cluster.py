@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, Protocol
 
 import structlog
 
+from dcron.domain.concerns import Concern, concerns_of
 from dcron.domain.documents import (
     INITIAL_SETTINGS,
     SETTINGS_ID,
@@ -25,11 +27,12 @@ from dcron.domain.leadership import Lease
 from dcron.domain.model import Settings
 from dcron.domain.nodes import LeaderReport, NodeRecord, node_of
 from dcron.domain.validation import shown
-from dcron.domain.views import ClusterView, NodeView
+from dcron.domain.views import ClusterView, HeldExecution, NodeView
 from dcron.ports import CLUSTER, Clock, Document, DocumentStore
 from dcron.services.membership import MAX_NODES
 from dcron.services.rewriting import Form, SharedDocuments
 from dcron.services.settings import merge_settings, read_settings
+from dcron.services.trouble import StoreTrouble
 from dcron.services.trusted_time import trusted_now
 
 __all__ = ["ClusterService", "Drain", "ElectorView", "drain_of"]
@@ -40,11 +43,21 @@ ALIVE_LEASES = 3
 OBEDIENCE_LOOKS = 8
 """How often a drain looks whether its node has taken notice, twice in each renewal: four renewals."""
 
+MAX_HELD = 20
+"""Executions of its spool that a node without the store names at most."""
+
 log = structlog.get_logger()
 
 
 class ElectorView(Protocol):
     """What this node's elector knows of leadership."""
+
+    @property
+    def store_trouble(self) -> StoreTrouble:
+        """Whether the document store cannot be reached from here."""
+
+    def record(self) -> NodeRecord:
+        """What this node says of itself now."""
 
     def summary(self) -> str:
         """In words: who leads, or why nobody does."""
@@ -92,8 +105,16 @@ class ClusterService:
     """Nodes, drains and the freeze; also tells `History` where nodes are reached."""
 
     def __init__(
-        self, store: DocumentStore, clock: Clock, elector: ElectorView, *, lease: Lease | None = None
+        self,
+        store: DocumentStore,
+        clock: Clock,
+        elector: ElectorView,
+        held: Callable[[], Iterable[HeldExecution]],
+        *,
+        lease: Lease | None = None,
     ) -> None:
+        """`held` tells what this node's spool holds."""
+        self._held = held
         self._store = store
         self._clock = clock
         self._elector = elector
@@ -114,9 +135,10 @@ class ClusterService:
         return await self._set_drain(node_id, draining=False)
 
     async def status(self) -> ClusterView:
-        """The cluster in one answer."""
+        """The cluster in one answer. StoreUnreachable: then there is `status_of_this_node`."""
         report = await self.report()
         return ClusterView(
+            answering_id=self._elector.record().node_id,
             leader_id=self._elector.leader_id(),
             term=self._elector.term(),
             summary=self._elector.summary(),
@@ -124,6 +146,27 @@ class ClusterService:
             settings=await read_settings(self._store),
             report=report,
         )
+
+    def status_of_this_node(self, trouble: str) -> ClusterView:
+        """What this node knows by itself, when the store cannot be reached because of `trouble`."""
+        record = self._elector.record()
+        known = self._elector.store_trouble
+        return ClusterView(
+            answering_id=record.node_id,
+            leader_id="",
+            term=self._elector.term(),
+            summary=f"{record.node_id} cannot reach the document store, and does not know who leads",
+            nodes=(NodeView(record, alive=True, leading=False, draining=record.draining),),
+            settings=None,
+            report=LeaderReport(),
+            store_trouble=known.reason or trouble,
+            store_trouble_since=known.since or self._clock.now(),
+            held=tuple(islice(self._held(), MAX_HELD)),
+        )
+
+    def concerns(self, view: ClusterView) -> Sequence[Concern]:
+        """What is not as it should be in a view, the worst first."""
+        return concerns_of(view, self._clock.now())
 
     async def freeze(self) -> ClusterView:
         """Let nothing start anywhere until thawed. Freezing a frozen cluster keeps its instant."""

@@ -24,6 +24,7 @@ from dcron.services.leading import Deposed, Leadership
 from dcron.services.settings import read_settings
 from dcron.services.skips import SkipCopier
 from dcron.services.tracker import Tracked, Tracker
+from dcron.services.trouble import Trouble
 from dcron.services.waiting import wait_for
 
 __all__ = ["Cycle"]
@@ -70,6 +71,7 @@ class Cycle:
         self._dirty: dict[str, None] = {}
         self._put_off_until: dict[str, tuple[int, float]] = {}
         """How often in a row a job was put off, and until when by the event loop's time."""
+        self._trouble = Trouble("cycle", "cannot decide on jobs", "decides on jobs again")
         self.wake = asyncio.Event()
         """Set when something may be due or stale."""
 
@@ -115,8 +117,10 @@ class Cycle:
             try:
                 await self._cycle()
             except StoreUnreachable as error:
-                log.warning("store unreachable", action="cycle", error=str(error))
+                self._trouble.met(str(error))
                 await asyncio.sleep(BACKOFF_SECONDS)
+            else:
+                self._trouble.over()
             if not self._dirty and not self._readable_stale():
                 await self._sleep_until_due()
         raise Deposed

@@ -15,8 +15,9 @@ import structlog
 
 from dcron.domain.errors import NodeUnreachable
 from dcron.domain.offers import MAX_OFFER, OfferAnswer, OfferedAttempt, OfferResult
-from dcron.domain.placement import Worker, candidates
+from dcron.domain.placement import Worker, candidates, refused
 from dcron.ports import Clock, NodeClient
+from dcron.services.trouble import Trouble
 
 __all__ = ["CLAIM_SETTLE_SECONDS", "Dispatcher"]
 
@@ -27,6 +28,14 @@ SWEEP_SECONDS = 1.0
 """After this long, workers that refused are asked again."""
 SUSPECT_SECONDS = 2.0
 """A worker that did not answer is left alone for this long."""
+
+NO_WORKER = "no live node takes executions: start one, or 'dcron node undrain' one"
+NO_LABEL = (
+    "no live node with the labels {labels} takes executions: start one that has them, or change the job's "
+    "with 'dcron job update'"
+)
+BUSY = "all slots are taken; it starts when one is free"
+NO_ANSWER = "no answer to the offer; the log of the leader says why"
 
 log = structlog.get_logger()
 
@@ -41,12 +50,15 @@ class _Pending:
     ask_again: str = ""
     """The worker whose answer was lost, to be asked once more before others."""
     reason: str = "is about to be offered"
+    refusals: dict[str, str] = field(default_factory=dict)
+    """What each worker that was asked has said last, while no reason holds for all of them."""
 
 
 @dataclass(slots=True)
 class _Peer:
     """What the leader remembers of a worker between offers."""
 
+    trouble: Trouble
     in_flight: bool = False
     suspect_until: float = 0.0
     busy_until: float = 0.0
@@ -102,6 +114,7 @@ class Dispatcher:
         self._held = reason
         for pending in self._pending.values() if reason else ():
             pending.reason = reason
+            pending.refusals.clear()
         self._wake.set()
 
     def drop(self, execution_id: str) -> None:
@@ -120,7 +133,7 @@ class Dispatcher:
     def waiting(self) -> dict[str, tuple[str, str]]:
         """Execution id to job and reason of all that is not claimed."""
         return {
-            execution_id: (pending.attempt.job, pending.reason)
+            execution_id: (pending.attempt.job, refused(pending.refusals) or pending.reason)
             for execution_id, pending in self._pending.items()
         }
 
@@ -189,12 +202,11 @@ class Dispatcher:
         attempt = pending.attempt
         matching = candidates(workers, attempt.specification.labels, pending.avoid, self._turn)
         if not matching:
-            pending.reason = (
-                "no live node takes executions"
-                if not workers
-                else f"no live node with the labels {_labels(attempt)} takes executions"
-            )
+            pending.reason = NO_WORKER if not workers else NO_LABEL.format(labels=_labels(attempt))
+            pending.refusals.clear()
             return None
+        present = {worker.node_id for worker in matching}
+        pending.refusals = {each: why for each, why in pending.refusals.items() if each in present}
         left = [worker for worker in matching if worker.node_id not in pending.asked]
         left.sort(key=lambda worker: worker.node_id != pending.ask_again)
         return next((worker for worker in left if self._is_free(worker, pending)), None)
@@ -207,7 +219,10 @@ class Dispatcher:
         return not peer.in_flight and peer.busy_until <= now and (owes or peer.suspect_until <= now)
 
     def _peer(self, node_id: str) -> _Peer:
-        return self._peers.setdefault(node_id, _Peer())
+        if node_id not in self._peers:
+            trouble = Trouble("offer", "no answer to an offer", "answers offers again", node=node_id)
+            self._peers[node_id] = _Peer(trouble)
+        return self._peers[node_id]
 
     async def _offer(self, worker: Worker, share: list[_Pending]) -> None:
         """One request to one worker, and what follows from its answers."""
@@ -219,7 +234,7 @@ class Dispatcher:
                 worker.address, worker.node_id, self._term, self._leader_id, attempts
             )
         except NodeUnreachable as error:
-            log.warning("no answer to an offer", action="offer", node=worker.node_id, error=str(error))
+            peer.trouble.met(str(error))
             peer.suspect_until = self._clock.monotonic() + SUSPECT_SECONDS
         finally:
             peer.in_flight = False
@@ -228,6 +243,7 @@ class Dispatcher:
         if answers is None:
             self._unanswered(worker, share)
         else:
+            peer.trouble.over()
             for pending, answer in zip(share, answers, strict=True):
                 self._take_answer(worker, pending, answer)
 
@@ -236,7 +252,7 @@ class Dispatcher:
         for pending in share:
             execution_id = pending.attempt.execution_id
             self._open_until[execution_id] = self._clock.monotonic() + CLAIM_SETTLE_SECONDS
-            pending.reason = f"no answer from {worker.node_id}"
+            pending.refusals[worker.node_id] = NO_ANSWER
             if pending.ask_again == worker.node_id:
                 pending.ask_again = ""
                 pending.asked.add(worker.node_id)
@@ -253,10 +269,10 @@ class Dispatcher:
             return
         pending.ask_again = ""
         pending.asked.add(worker.node_id)
-        pending.reason = f"{worker.node_id} refuses: {answer.reason or answer.result.value}"
+        pending.refusals[worker.node_id] = answer.reason or answer.result.value
         if answer.result is OfferResult.BUSY:
             self._peer(worker.node_id).busy_until = self._clock.monotonic() + SWEEP_SECONDS
-            pending.reason = f"all slots of {worker.node_id} are taken"
+            pending.refusals[worker.node_id] = BUSY
         elif answer.result is OfferResult.OLDER_TERM:
             self._on_older_term()
 

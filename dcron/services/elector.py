@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import structlog
 
@@ -22,17 +23,18 @@ from dcron.domain.documents import (
     term_key,
 )
 from dcron.domain.errors import NodeUnreachable, SetupError, StoreUnreachable
-from dcron.domain.instants import format_instant, format_precise
+from dcron.domain.instants import format_precise
 from dcron.domain.leadership import Action, Decision, Lease, Reading, TermView, decide, lead_until, observe
 from dcron.domain.model import Settings
 from dcron.domain.nodes import LeaderReport, NodeRecord, node_of
-from dcron.ports import CLUSTER, Clock, Document, DocumentStore, NodeClient
+from dcron.ports import CLUSTER, Clock, Document, DocumentStore, NodeClient, WriteKind
 from dcron.services.leading import Deposed, Leadership
 from dcron.services.local import LocalState
 from dcron.services.membership import MAX_NODES
 from dcron.services.own_document import OwnDocument
 from dcron.services.scheduler import Scheduler
 from dcron.services.settings import read_settings, settings_in
+from dcron.services.trouble import StoreTrouble, Trouble
 from dcron.services.waiting import wait_for
 
 __all__ = ["Elector", "Workload"]
@@ -48,6 +50,17 @@ RESTART_SECONDS = 1.0
 """Pause before leading again after a defect ended the scheduler."""
 MIN_PAUSE_SECONDS = 0.05
 """Between two rounds, however long the last one took."""
+UNCONFIRMED = (
+    "the document store confirms no writes: fewer than a majority of its copies take them; bring the CouchDB "
+    "nodes back that are down"
+)
+
+_CLAIMED = {
+    WriteKind.DONE: "claimed the next term",
+    WriteKind.LOST: "another node claimed the next term first",
+    WriteKind.UNSURE: "the store does not confirm the claim of the next term",
+    WriteKind.REJECTED: "the store rejects the claim of the next term",
+}
 
 log = structlog.get_logger()
 
@@ -59,6 +72,7 @@ class Workload:
     running: int
     spooled: int
     warnings: tuple[str, ...]
+    spooled_since: datetime | None = None
 
 
 class Elector:
@@ -86,7 +100,7 @@ class Elector:
         self._make_scheduler = make_scheduler
         self._own = OwnDocument(store, clock, record.node_id)
         self._view: TermView | None = None
-        self._decision = Decision(Action.FOLLOW, "is starting", 0.0)
+        self._decision = Decision(Action.FOLLOW, f"{record.node_id} is starting", 0.0)
         self._term_won = 0
         self._lead_until = float("-inf")
         self._scheduler: Scheduler | None = None
@@ -94,20 +108,28 @@ class Elector:
         self._hindrance = ""
         self._clock_was = clock.now()
         self._clock_checked_at = float("-inf")
-        self._store_trouble = ""
+        self._unconfirmed = Trouble(
+            "renew", "the store confirms none of this node's writes", "the store confirms writes again"
+        )
         self._look = asyncio.Event()
+        self.store_trouble = StoreTrouble(clock)
 
     # What others ask.
 
     def summary(self) -> str:
         """Who leads or why nobody does, in words, as this node sees it."""
-        if self._store_trouble:
-            return f"the store is unreachable from {self._record.node_id}: {self._store_trouble}"
-        return f"{self._record.node_id} {self._decision.why}"
+        if self.store_trouble:
+            return f"{self._record.node_id} cannot reach the document store, and does not know who leads"
+        leader_id = self.leader_id()
+        if not leader_id:
+            return f"nobody leads: {self._decision.why}"
+        if self._decision.action is Action.LEAD and not self._may_lead():
+            return f"{leader_id} holds term {self.term()}, but does not act: its renewals are not confirmed"
+        return f"{leader_id} leads term {self.term()}"
 
     def leader_id(self) -> str:
         """The node that leads as far as this one knows; empty when none does."""
-        if self._view is None or self._store_trouble:
+        if self._view is None or self.store_trouble:
             return ""
         reading = self._view.reading
         silent_seconds = self._clock.monotonic() - self._view.seen_at
@@ -125,6 +147,10 @@ class Elector:
     def report(self) -> LeaderReport | None:
         """This node's own report while it leads."""
         return self._scheduler.report() if self._scheduler else None
+
+    def record(self) -> NodeRecord:
+        """What this node says of itself now."""
+        return self._told(self._record)
 
     def clock_trouble(self) -> str:
         """Why this node's wall clock cannot be relied on, in words; empty when it can."""
@@ -188,10 +214,11 @@ class Elector:
                 decision = self._decide()
             if decision.action is Action.CLAIM:
                 # Lost, and the winner cannot be read: a split store. Not again at once.
-                decision = replace(decision, again_seconds=self._lease.renewal_seconds / 2)
-            self._set_store_trouble("")
+                why = f"{decision.why}; the store confirms no claim of the next term"
+                decision = replace(decision, why=why, again_seconds=self._lease.renewal_seconds / 2)
+            self.store_trouble.over()
         except StoreUnreachable as error:
-            self._set_store_trouble(str(error))
+            self.store_trouble.met(str(error))
             decision = replace(self._decision, again_seconds=self._lease.renewal_seconds / 2)
         if decision.why != self._decision.why:
             log.info(decision.why, action="leadership", term=self._local.newest_term)
@@ -239,19 +266,31 @@ class Elector:
         """Write this node's document; the boot time from before a plain success."""
         if self._hindrance and self._term_held():
             await self._resign()
-        term = self._term_held()
-        workload = self._workload()
         self._record = replace(
-            self._record,
+            self._told(self._record),
             renewed_at=self._clock.now(),
-            running=workload.running,
-            spooled=workload.spooled,
-            warnings=(*workload.warnings, self._hindrance) if self._hindrance else workload.warnings,
             draining=self._local.draining,
-            leading=term,
+            leading=self._term_held(),
             report=self.report(),
         )
-        return await self._own.write(self._record)
+        renewed_boottime = await self._own.write(self._record)
+        if renewed_boottime is None:
+            self._unconfirmed.met(UNCONFIRMED)
+        else:
+            self._unconfirmed.over()
+        return renewed_boottime
+
+    def _told(self, record: NodeRecord) -> NodeRecord:
+        """A record with the present workload and warnings."""
+        workload = self._workload()
+        warnings = (*workload.warnings, self._hindrance, self._unconfirmed.reason)
+        return replace(
+            record,
+            running=workload.running,
+            spooled=workload.spooled,
+            spooled_since=workload.spooled_since,
+            warnings=tuple(filter(None, warnings)),
+        )
 
     def _prolong(self, renewed_boottime: float | None) -> None:
         """Lead on after a renewal; only a plain success that names the term counts."""
@@ -321,7 +360,7 @@ class Elector:
             "claimed_at": format_precise(self._clock.now()),
         }
         [result] = await self._store.write(CLUSTER, [Document(term_key(term), body)])
-        log.info(result.kind.value, action="claim_term", term=term)
+        log.info(_CLAIMED[result.kind], action="claim_term", term=term)
         if result.done:
             self._term_won = term
         await self._read()
@@ -393,12 +432,3 @@ class Elector:
             await self._nodes.announce_resignation(address, term)
         except NodeUnreachable as error:
             log.info("did not hear of the resignation", action="leave", address=address, error=str(error))
-
-    def _set_store_trouble(self, trouble: str) -> None:
-        if bool(trouble) != bool(self._store_trouble):
-            since = format_instant(self._clock.now())
-            if trouble:
-                log.warning("store unreachable", action="renew", since=since, error=trouble)
-            else:
-                log.info("store reachable again", action="renew", since=since)
-        self._store_trouble = trouble

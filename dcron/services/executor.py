@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -13,6 +13,7 @@ from dcron.domain.errors import DcronError, InvalidInput
 from dcron.domain.instants import format_instant
 from dcron.domain.model import Claim, LogObject, Outcome, State, split_execution_id
 from dcron.domain.offers import OfferedAttempt
+from dcron.domain.views import HeldExecution
 from dcron.ports import Clock, ProcessExit, ProcessRunner, ProcessStart, StartResult
 from dcron.services.outbox import Outbox
 from dcron.services.spool import Entry, Spool
@@ -64,6 +65,13 @@ class Executor:
 
     def __len__(self) -> int:
         return len(self._running)
+
+    def held(self) -> Iterator[HeldExecution]:
+        """What runs here, then what has ended and is on its way."""
+        for entry in self._running.values():
+            claim = entry.claim
+            yield HeldExecution(claim.execution_id, claim.job, State.RUNNING, claim.claimed_at)
+        yield from self._outbox.held()
 
     def holds(self, token: str) -> bool:
         """Whether an attempt runs here, or its outcome is on its way."""

@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
-import structlog
-
 from dcron.domain.errors import StoreUnreachable
 from dcron.ports import Document, DocumentStore
+from dcron.services.trouble import Trouble
 
 __all__ = ["Feeds"]
 
 WAIT_SECONDS = 25.0
 BACKOFF_SECONDS = 0.5
-
-log = structlog.get_logger()
 
 
 class Feeds:
@@ -38,13 +35,15 @@ class Feeds:
             self._tasks.pop(database).cancel()
 
     async def _run(self, database: str, since: str) -> None:
+        trouble = Trouble("follow", "feed broke", "feed is followed again", database=database)
         while True:
             try:
                 batch = await self._store.changes(database, since, wait_seconds=WAIT_SECONDS)
             except StoreUnreachable as error:
-                log.warning("feed broke", action="follow", database=database, error=str(error))
+                trouble.met(str(error))
                 await asyncio.sleep(BACKOFF_SECONDS)
                 continue
+            trouble.over()
             since = batch.since
             if batch.documents:
                 self._on_change(database, batch.documents)

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import structlog
 
 from dcron.domain.documents import outcome_body
 from dcron.domain.errors import ObjectsUnreachable, StoreUnreachable
 from dcron.domain.model import LogObject, Outcome, State
+from dcron.domain.views import HeldExecution
 from dcron.ports import Document, DocumentStore, ObjectStore, WriteKind, executions_database
 from dcron.services.spool import Entry, Spool
+from dcron.services.trouble import Trouble
 
 __all__ = ["LOG_CUT_NOTICE", "Outbox"]
 
@@ -56,8 +60,12 @@ class Outbox:
         self._ready: deque[_Item] = deque()
         self._logs_wake = asyncio.Event()
         self._ready_wake = asyncio.Event()
-        self.store_trouble = ""
-        self.objects_trouble = ""
+        self.store_trouble = Trouble(
+            "outbox", "outcomes wait in the spool for the document store", "outcomes are recorded again"
+        )
+        self.objects_trouble = Trouble(
+            "outbox", "logs wait in the spool for the object store", "logs are stored again"
+        )
 
     def add(self, entry: Entry, outcome: Outcome) -> None:
         """Deliver an outcome and its log."""
@@ -86,6 +94,28 @@ class Outbox:
         """Whether what is on its way says that the attempt was not started."""
         item = self._items.get(token)
         return item is not None and item.outcome.state is State.NOT_STARTED
+
+    def held(self) -> Iterator[HeldExecution]:
+        """What is on its way, and to where; the longest first."""
+        for item in self._items.values():
+            missing = ("" if item.recorded else "document store", "" if item.log_stored else "object store")
+            yield HeldExecution(
+                item.outcome.execution_id,
+                item.entry.claim.job,
+                item.outcome.state,
+                item.outcome.finished_at,
+                " and ".join(filter(None, missing)),
+            )
+
+    def oldest_at(self) -> datetime | None:
+        """When the first of what is on its way ended; None when nothing is."""
+        return min((item.outcome.finished_at for item in self._items.values()), default=None)
+
+    def warnings(self) -> tuple[str, ...]:
+        """Why the stores do not take what is on its way, in words."""
+        store = f"the document store does not answer ({self.store_trouble.reason})"
+        objects = f"the object store does not answer ({self.objects_trouble.reason})"
+        return (*([store] if self.store_trouble else []), *([objects] if self.objects_trouble else []))
 
     def __len__(self) -> int:
         return len(self._items)
@@ -127,10 +157,10 @@ class Outbox:
             try:
                 results = await self._store.write(database, documents)
             except StoreUnreachable as error:
-                self._note_store(str(error))
+                self.store_trouble.met(str(error))
                 left.extend(items)
                 continue
-            self._note_store("")
+            self.store_trouble.over()
             for item, result in zip(items, results, strict=True):
                 if result.kind is WriteKind.UNSURE:
                     left.append(item)
@@ -165,7 +195,7 @@ class Outbox:
             try:
                 await self._upload(item)
             except ObjectsUnreachable as error:
-                self._note_objects(str(error))
+                self.objects_trouble.met(str(error))
                 failures += 1
                 self._logs.append(item)
                 await asyncio.sleep(_backoff_seconds(failures))
@@ -177,7 +207,7 @@ class Outbox:
                 self._make_ready(item)
                 continue
             failures = 0
-            self._note_objects("")
+            self.objects_trouble.over()
             item.log_stored = True
             self._mark_log_stored(item)
             self._make_ready(item)
@@ -238,23 +268,6 @@ class Outbox:
     def _say_spool(self, what: str, item: _Item, error: OSError) -> None:
         execution_id = item.outcome.execution_id
         log.error(what, action="outbox", execution=execution_id, error=str(error))
-
-    def _note_store(self, trouble: str) -> None:
-        if trouble != self.store_trouble:
-            self.store_trouble = trouble
-            _say(trouble, "outcomes wait in the spool", "outcomes are recorded again")
-
-    def _note_objects(self, trouble: str) -> None:
-        if trouble != self.objects_trouble:
-            self.objects_trouble = trouble
-            _say(trouble, "logs wait in the spool", "logs are stored again")
-
-
-def _say(trouble: str, bad: str, good: str) -> None:
-    if trouble:
-        log.warning(bad, action="outbox", error=trouble)
-    else:
-        log.info(good, action="outbox")
 
 
 def _backoff_seconds(failures: int) -> float:

@@ -26,6 +26,7 @@ from dcron.services.reconciler import Reconciler
 from dcron.services.settings import read_settings
 from dcron.services.skips import SkipCopier
 from dcron.services.tracker import Tracker
+from dcron.services.trouble import Trouble
 
 __all__ = ["Scheduler"]
 
@@ -114,6 +115,7 @@ class Scheduler:
 
     async def _take_over(self, group: asyncio.TaskGroup) -> None:
         """Begin following the feeds before the state is read, then read all that is active."""
+        trouble = Trouble("take_over", "cannot take over yet", "takes over")
         while self._leadership.may_lead():
             try:
                 await self._watch.refresh()
@@ -121,9 +123,10 @@ class Scheduler:
                 await self._hold_while_frozen()
                 await self._read_active()
             except StoreUnreachable as error:
-                log.warning("cannot take over yet", action="take_over", error=str(error))
+                trouble.met(str(error))
                 await asyncio.sleep(BACKOFF_SECONDS)
             else:
+                trouble.over()
                 return
         raise Deposed
 
@@ -173,14 +176,16 @@ class Scheduler:
         self._cycle.wake.set()
 
     async def _poll_loop(self) -> None:
+        trouble = Trouble("poll", "cannot look for due jobs", "looks for due jobs again")
         while True:
             horizon = self._clock.now() + HORIZON
             try:
                 full = await self._book.poll(horizon)
             except StoreUnreachable as error:
-                log.warning("cannot look for due jobs", action="poll", error=str(error))
+                trouble.met(str(error))
                 await asyncio.sleep(BACKOFF_SECONDS)
                 continue
+            trouble.over()
             self._book.trim(horizon)
             unknown = [name for name in self._book.active_names() if self._tracker.of_job(name) is None]
             self._cycle.take_in(unknown)
@@ -188,6 +193,7 @@ class Scheduler:
             await asyncio.sleep(SILENCE_SECONDS if full else POLL_SECONDS)
 
     async def _reconcile_loop(self, group: asyncio.TaskGroup) -> None:
+        trouble = Trouble("reconcile", "cannot reconcile", "reconciles again")
         while True:
             await asyncio.sleep(POLL_SECONDS)
             try:
@@ -195,9 +201,12 @@ class Scheduler:
                 await self._read_active()
                 await self._reconciler.compare_claims()
             except StoreUnreachable as error:
-                log.warning("cannot reconcile", action="reconcile", error=str(error))
+                trouble.met(str(error))
+            else:
+                trouble.over()
 
     async def _watch_loop(self) -> None:
+        trouble = Trouble("watch", "cannot read the nodes", "reads the nodes again")
         thawed = False
         while True:
             await asyncio.sleep(self._renewal_seconds)
@@ -209,7 +218,9 @@ class Scheduler:
                     await self._read_active()
                     thawed = False
             except StoreUnreachable as error:
-                log.warning("cannot read the nodes", action="watch", error=str(error))
+                trouble.met(str(error))
+            else:
+                trouble.over()
 
     async def _hold_while_frozen(self) -> bool:
         """Hold offers while the cluster is frozen; True when that changed."""
@@ -223,6 +234,7 @@ class Scheduler:
 
     async def _doubts_loop(self) -> None:
         """Settle by quorum reads what the feed cannot; attempts whose offers are still open come again."""
+        trouble = Trouble("verify", "cannot verify attempts", "verifies attempts again")
         while True:
             await asyncio.sleep(DOUBT_SECONDS)
             doubtful = set(self._tracker.doubtful)
@@ -231,8 +243,10 @@ class Scheduler:
             try:
                 await self._verify(doubtful)
             except StoreUnreachable as error:
-                log.warning("cannot verify attempts", action="verify", error=str(error))
+                trouble.met(str(error))
                 await asyncio.sleep(BACKOFF_SECONDS)
+            else:
+                trouble.over()
 
     def _is_doubtful(self, execution_id: str) -> bool:
         """Whether something was learnt since it was read, or every claimant says that it did not start and

@@ -13,6 +13,7 @@ import structlog
 from dcron.domain.errors import DcronError
 from dcron.domain.model import Script
 from dcron.ports import ObjectStore
+from dcron.services.trouble import Trouble
 
 __all__ = ["BadScript", "ScriptCache"]
 
@@ -33,6 +34,8 @@ class ScriptCache:
         self._folder = folder
         self._objects = objects
         self._fetching: dict[str, asyncio.Task[Path]] = {}
+        self._troubles: dict[str, Trouble] = {}
+        """By digest, of what could not be had: each is tried again with the next offer."""
 
     async def path(self, script: Script) -> Path:
         """The script's file. BadScript, NotFound or ObjectsUnreachable when it cannot be had.
@@ -51,8 +54,18 @@ class ScriptCache:
 
     def _fetched(self, script: Script, task: asyncio.Task[Path]) -> None:
         self._fetching.pop(script.sha256, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("script not fetched", action="fetch_script", sha256=script.sha256, error=str(error))
+        if task.cancelled():
+            return
+        trouble = self._troubles.pop(script.sha256, None) or Trouble(
+            "fetch_script", "script not fetched", "script fetched after all", sha256=script.sha256
+        )
+        error = task.exception()
+        if error is None:
+            trouble.over()
+            return
+        trouble.met(str(error) or type(error).__name__)
+        if len(self._troubles) < MAX_CACHED:
+            self._troubles[script.sha256] = trouble
 
     async def _fetch(self, script: Script, path: Path) -> Path:
         digest = hashlib.sha256()

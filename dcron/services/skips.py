@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-import structlog
-
 from dcron.domain.documents import skip_body
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.model import Job, Skip
 from dcron.ports import Document, DocumentStore, WriteKind, executions_database
+from dcron.services.trouble import Trouble
 
 __all__ = ["SkipCopier"]
 
 BATCH = 500
 BACKOFF_SECONDS = 1.0
-
-log = structlog.get_logger()
 
 
 class SkipCopier:
@@ -28,6 +25,7 @@ class SkipCopier:
         self._waiting: dict[str, tuple[str, Skip]] = {}
         self._copied: set[str] = set()
         self._wake = asyncio.Event()
+        self._trouble = Trouble("copy_skips", "cannot copy skip records", "copies skip records again")
 
     def add(self, job: Job) -> None:
         """Copy what a job document carries."""
@@ -53,8 +51,10 @@ class SkipCopier:
         try:
             tidy = await self._copy(batch)
         except StoreUnreachable as error:
-            log.warning("cannot copy skip records", action="copy_skips", error=str(error))
+            self._trouble.met(str(error))
             tidy = set()
+        else:
+            self._trouble.over()
         if not tidy:
             await asyncio.sleep(BACKOFF_SECONDS)
         return tidy

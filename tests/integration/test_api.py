@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import NoReturn
 
 import grpc
 import pytest
@@ -31,12 +32,14 @@ from dcron.domain.model import Claim, Coalesced, LogObject, Outcome, Skip, SkipR
 from dcron.domain.model import Script as ScriptValue
 from dcron.domain.nodes import LeaderReport, NodeRecord, Waiting, node_body
 from dcron.domain.offers import MAX_OFFER, ClaimReference, OfferAnswer, OfferedAttempt, OfferResult
+from dcron.domain.views import HeldExecution
 from dcron.ports import CLUSTER, JOBS, Document, executions_database
 from dcron.rpc import dcron_pb2 as pb
 from dcron.rpc import dcron_pb2_grpc
 from dcron.services.catalogue import Catalogue
 from dcron.services.cluster import ClusterService
 from dcron.services.history import History
+from dcron.services.trouble import StoreTrouble
 
 NOW = datetime(2026, 3, 2, 12, 0, 30, tzinfo=UTC)
 TEXT = b"#!/bin/sh\necho hello\n"
@@ -60,6 +63,10 @@ class FixedClock:
 class FakeElector:
     said: LeaderReport | None = None
     heard: list[int] = field(default_factory=list)
+    store_trouble: StoreTrouble = field(default_factory=lambda: StoreTrouble(FixedClock()))
+
+    def record(self) -> NodeRecord:
+        return NodeRecord("n1", "t", "s", "here:1", "0.1.0", 4, NOW, NOW)
 
     def clock_trouble(self) -> str:
         return ""
@@ -89,6 +96,10 @@ class FakeWorker:
     running: set[str] = field(default_factory=set)
     more: asyncio.Event = field(default_factory=asyncio.Event)
     slow: bool = False
+    holds: list[HeldExecution] = field(default_factory=list)
+
+    def held(self) -> list[HeldExecution]:
+        return self.holds
 
     async def offer(
         self, node_id: str, term: int, leader_id: str, attempts: Sequence[OfferedAttempt]
@@ -142,7 +153,7 @@ async def node() -> AsyncIterator[Node]:
     store, objects = MemoryDocumentStore(), MemoryObjectStore()
     await store.prepare()
     elector, worker, client = FakeElector(), FakeWorker(), GrpcNodeClient()
-    cluster = ClusterService(store, FixedClock(), elector)
+    cluster = ClusterService(store, FixedClock(), elector, worker.held)
     catalogue = Catalogue(store, objects, FixedClock(), max_script_bytes=1000, clock_trouble=str)
     history = History(store, objects, client, FixedClock(), cluster)
     server = ApiServer("127.0.0.1:0", Public(catalogue, history, cluster), Internal(worker, elector))
@@ -399,6 +410,32 @@ class TestCluster:
         )
         assert [each.id for each in status.needs_attention] == [claim.execution_id]
         assert status.needs_attention[0].needs_attention
+
+    async def test_without_the_store_the_status_is_what_the_node_knows_by_itself(self, node: Node) -> None:
+        node.worker.holds = [
+            HeldExecution("u:k:001", "report", State.RUNNING, NOW),
+            HeldExecution("u:k:002", "backup", State.FAILED, NOW, "document store"),
+        ]
+        node.elector.store_trouble.met("no connection to CouchDB")
+
+        async def unreachable(*_: object, **__: object) -> NoReturn:
+            raise StoreUnreachable("this very call failed")
+
+        node.store.read = unreachable
+        status = await node.public.GetClusterStatus(pb.GetClusterStatusRequest())
+        assert status.store_trouble == "no connection to CouchDB"
+        assert status.store_trouble_since.ToDatetime(UTC) == NOW
+        assert (status.answering_node_id, [each.id for each in status.nodes]) == ("n1", ["n1"])
+        assert [(each.job, each.state, each.waits_for) for each in status.held] == [
+            ("report", pb.RUNNING, ""),
+            ("backup", pb.FAILED, "document store"),
+        ]
+        assert "cannot reach the document store" in status.concerns[0].what
+
+    async def test_the_status_says_what_is_wrong_and_what_to_do(self, node: Node) -> None:
+        await node.public.DrainNode(pb.DrainNodeRequest(id="n1"))
+        status = await node.public.GetClusterStatus(pb.GetClusterStatusRequest())
+        assert [concern.remedy for concern in status.concerns] == ["'dcron node undrain n1'"]
 
     async def test_a_frozen_cluster_stays_frozen_until_thawed(self, node: Node, job: pb.Job) -> None:
         for _ in range(2):

@@ -190,6 +190,63 @@ def test_the_status_of_the_cluster_names_what_waits_and_what_needs_a_person(
         assert words in out
 
 
+def test_the_status_gives_the_command_that_settles_what_needs_a_person(
+    node: FakeNode, dcron: Callable[..., Done]
+) -> None:
+    node.on("GetClusterStatus", STATUS)
+    out = dcron("cluster", "status", "--server", node.address).out
+    assert "dcron execution resolve U:R:002 --as succeeded|failed|retry" in out
+
+
+def test_while_nobody_leads_numbers_that_only_a_leader_knows_are_unknown(
+    node: FakeNode, dcron: Callable[..., Done]
+) -> None:
+    node.on("GetClusterStatus", pb.ClusterStatus(summary="nobody leads: n1 is starting"))
+    out = dcron("cluster", "status", "--server", node.address).out
+    assert out.count("unknown while nobody leads") == 3
+
+
+def without_store(node_id: str) -> pb.ClusterStatus:
+    return pb.ClusterStatus(
+        answering_node_id=node_id,
+        store_trouble="no connection",
+        nodes=[pb.Node(id=node_id, alive=True)],
+        concerns=[pb.Concern(what=f"{node_id} cannot reach the store", remedy="mend it")],
+        held=[pb.HeldExecution(node_id=node_id, execution_id=LONG_ID, job="a", state=pb.RUNNING)],
+    )
+
+
+def test_without_the_store_every_node_is_asked_what_it_knows_and_the_exit_code_is_1(
+    make_node: Callable[[], FakeNode], dcron: Callable[..., Done], dead_address: str
+) -> None:
+    servers = [dead_address]
+    for node_id in ("n1", "n2"):
+        fake = make_node()
+        fake.on("GetClusterStatus", without_store(node_id))
+        servers.append(fake.address)
+    done = dcron("cluster", "status", "--server", ",".join(servers))
+    assert done.exit_code == 1
+    assert done.err.count("\n") == 1
+    assert "n1, n2" in done.err
+    for words in ("n1 cannot reach the store", "n2 cannot reach the store", "mend it", LONG_ID):
+        assert words in done.out
+    done = dcron("cluster", "status", "--output", "json", "--server", ",".join(servers))
+    assert done.exit_code == 1
+    assert [each["nodeId"] for each in json.loads(done.out)["held"]] == ["n1", "n2"]
+
+
+def test_a_node_that_reaches_the_store_is_preferred_to_one_that_does_not(
+    make_node: Callable[[], FakeNode], dcron: Callable[..., Done]
+) -> None:
+    cut_off, whole = make_node(), make_node()
+    cut_off.on("GetClusterStatus", without_store("n1"))
+    whole.on("GetClusterStatus", STATUS)
+    done = dcron("cluster", "status", "--server", f"{cut_off.address},{whole.address}")
+    assert done.exit_code == 0
+    assert "n1 leads term 4" in done.out
+    assert "cannot reach" not in done.out
+
+
 CHANGES = [
     (("job", "delete", "a", "--yes"), "DeleteJob", pb.DeleteJobResponse(), pb.DeleteJobRequest(name="a")),
     (("job", "pause", "a"), "PauseJob", pb.Job(), pb.PauseJobRequest(name="a")),

@@ -41,6 +41,8 @@ RECORDS = st.builds(
     resigned=COUNTS,
     stopped=st.booleans(),
     report=st.none() | REPORTS,
+    spooled_since=st.none() | INSTANTS,
+    lease_seconds=st.floats(0, 600),
 )
 
 
@@ -52,3 +54,12 @@ def test_a_node_is_read_back_as_it_was_written(record: NodeRecord) -> None:
 @given(RECORDS)
 def test_fields_of_a_newer_version_are_ignored(record: NodeRecord) -> None:
     assert node_of(record.node_id, {**node_body(record), "mood": "good"}) == record
+
+
+def test_what_an_older_version_does_not_tell_is_not_known() -> None:
+    now = datetime(2026, 3, 2, tzinfo=UTC)
+    record = NodeRecord("n1", "t", "s", "n1:1", "0", 4, now, now, spooled_since=now, lease_seconds=6.0)
+    body = node_body(record)
+    del body["spooled_since"], body["lease_seconds"]
+    read = node_of("n1", body)
+    assert (read.spooled_since, read.lease_seconds) == (None, 0.0)

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcron.domain.placement import Worker, candidates
+from dcron.domain.placement import MAX_NAMED, Worker, candidates, refused
 
 WORKERS = [
     Worker("a", "a:1", {"zone": "north"}),
@@ -58,3 +58,13 @@ def test_every_matching_worker_is_asked_once_whatever_the_turn(avoid, turn) -> N
 def test_over_full_rounds_each_worker_is_first_equally_often(turn, rounds) -> None:
     first = Counter(asked({}, turn=turn + number)[0] for number in range(3 * rounds))
     assert set(first.values()) == {rounds}
+
+
+def test_workers_that_refuse_for_one_reason_are_named_together() -> None:
+    assert refused({}) == ""
+    assert refused({"b": "busy", "a": "busy", "c": "draining"}) == "a, b: busy; c: draining"
+
+
+def test_of_many_workers_that_refuse_some_are_named_and_the_others_counted() -> None:
+    nodes = [f"n{number:02d}" for number in range(MAX_NAMED + 3)]
+    assert refused(dict.fromkeys(nodes, "busy")) == f"{', '.join(nodes[:MAX_NAMED])} and 3 more: busy"

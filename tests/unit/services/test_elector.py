@@ -186,10 +186,15 @@ async def test_a_store_outage_ends_leading_before_the_lease_and_the_same_term_go
     await leader.rounds(2.0)
     assert not leader.leads()
     assert leader.schedulers[0].ended
-    assert "unreachable" in leader.elector.summary()
+    assert "cannot reach the document store" in leader.elector.summary()
+    since = leader.elector.store_trouble.since
+    assert since is not None and since < leader.clock.now()
+    assert leader.elector.leader_id() == ""
     scene.store.unreachable = False
     await leader.round()
     assert leader.leads()
+    assert leader.elector.store_trouble.since is None
+    assert leader.elector.summary() == "a leads term 1"
     assert await scene.terms() == [1]
 
 

@@ -1,0 +1,62 @@
+"""Something in the way: said once when it begins and once when it is over, however often it is met."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import structlog
+
+from dcron.ports import Clock
+
+__all__ = ["StoreTrouble", "Trouble"]
+
+log = structlog.get_logger()
+
+
+class Trouble:
+    """One kind of trouble; true while there is some. `action` and `about` go with both lines."""
+
+    def __init__(self, action: str, begins: str, ends: str, **about: str) -> None:
+        self._about = {"action": action, **about}
+        self._begins = begins
+        self._ends = ends
+        self.reason = ""
+        """As last met; empty when there is none."""
+
+    def __bool__(self) -> bool:
+        return bool(self.reason)
+
+    def met(self, reason: str) -> None:
+        """There is trouble; `reason` is not empty."""
+        if not self.reason:
+            log.warning(self._begins, error=reason, **self._about)
+        self.reason = reason
+
+    def over(self) -> None:
+        """There is none (any more)."""
+        if self.reason:
+            log.info(self._ends, **self._about)
+        self.reason = ""
+
+
+class StoreTrouble(Trouble):
+    """That the document store cannot be reached from here, and since when."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(
+            "reach_store",
+            "cannot reach the document store; nothing new starts here, scripts that run go on",
+            "reaches the document store again",
+        )
+        self._clock = clock
+        self.since: datetime | None = None
+
+    def met(self, reason: str) -> None:
+        """See `Trouble.met`."""
+        self.since = self.since or self._clock.now()
+        super().met(reason)
+
+    def over(self) -> None:
+        """See `Trouble.over`."""
+        self.since = None
+        super().over()
