@@ -75,7 +75,8 @@ class CouchSetup:
             raise AccessRefused(f"database {name} is missing, and an admin has to make it: {error}") from None
         # 412 when another node was quicker, or when aiohttp asked twice.
         reply.require(HTTPStatus.CREATED, HTTPStatus.ACCEPTED, HTTPStatus.PRECONDITION_FAILED)
-        log.info("made a database", action="database_made", database=name, status=reply.status)
+        if reply.status != HTTPStatus.PRECONDITION_FAILED:
+            log.info("made a database", action="database_made", database=name, status=reply.status)
 
     async def _create_index(self, name: str, field: str) -> None:
         definition = {"index": {"fields": [field]}, "ddoc": design_name(field), "name": field, "type": "json"}

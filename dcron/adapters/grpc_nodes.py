@@ -150,4 +150,14 @@ def _error(address: str, error: aio.AioRpcError) -> NotFound | NodeUnreachable:
     """NOT_FOUND is an answer; anything else means that there was none to rely on."""
     if error.code() is grpc.StatusCode.NOT_FOUND:
         return NotFound(error.details() or "not found")
-    return NodeUnreachable(f"node at {address}: {error.code().name}: {error.details()}")
+    return NodeUnreachable(f"node at {address}: {_reason(error)}")
+
+
+def _reason(error: aio.AioRpcError) -> str:
+    """Why there was no answer, without gRPC's own words where ours are shorter."""
+    details = error.details() or ""
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return "no answer in time"
+    if error.code() is grpc.StatusCode.UNAVAILABLE and "Connection refused" in details:
+        return "connection refused"
+    return f"{error.code().name}: {details}"

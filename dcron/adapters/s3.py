@@ -14,6 +14,7 @@ from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -297,7 +298,27 @@ def _translated(what: str, error: Exception) -> ObjectsUnreachable:
         return _Refused(f"{what} was refused ({answer})", status, code)
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return _Refused(f"{what}: there are no credentials", HTTPStatus.UNAUTHORIZED, "NoCredentials")
-    return ObjectsUnreachable(f"{what}: {error}")
+    return ObjectsUnreachable(f"{what}: {_words(error)}")
+
+
+def _words(error: Exception) -> str:
+    """An error of the connection, without the key, which boto3 repeats with the whole address."""
+    from botocore.exceptions import (
+        ConnectTimeoutError,
+        EndpointConnectionError,
+        HTTPClientError,
+        ReadTimeoutError,
+    )
+
+    if not isinstance(error, HTTPClientError):
+        return str(error)
+    parts = urlsplit(str(error.kwargs.get("endpoint_url", "")))
+    where = f" {parts.scheme}://{parts.netloc}" if parts.netloc else ""
+    if isinstance(error, EndpointConnectionError | ConnectTimeoutError):
+        return f"no connection to{where or ' the store'}"
+    if isinstance(error, ReadTimeoutError):
+        return f"no answer in time from{where or ' the store'}"
+    return str(error)
 
 
 def _remedy(error: _Refused) -> str:

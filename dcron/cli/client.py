@@ -216,9 +216,10 @@ def _beyond(offset: int, chunks: Iterable[pb.LogChunk]) -> Iterator[bytes]:
 def _reason(error: grpc.RpcError) -> str:
     """Why a call failed, without gRPC's own words where ours are shorter."""
     details = error.details() or error.code().name
-    if "Connection refused" in details:
+    # What the node itself has to say is passed on as it is.
+    if details.startswith("failed to connect") and "Connection refused" in details:
         return "connection refused"
-    if "Domain name not found" in details or "lookup" in details:
+    if details.startswith("DNS resolution failed"):
         return "unknown host"
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return "no answer in time"

@@ -24,7 +24,7 @@ def print_jobs(jobs: Sequence[pb.Job]) -> None:
             job.specification.schedule,
             job.specification.timezone,
             format_time(job.next_at),
-            _state(job),
+            _state(job).partition("; ")[0],
             _last(job),
         )
         for job in jobs

@@ -10,8 +10,8 @@ from dcron.rpc import dcron_pb2 as pb
 __all__ = ["print_nodes"]
 
 
-def print_nodes(nodes: Sequence[pb.Node]) -> None:
-    """One line for each."""
+def print_nodes(nodes: Sequence[pb.Node], *, remarks: bool = True) -> None:
+    """One line for each; without `remarks` where they are told elsewhere."""
     rows = [
         (
             node.id,
@@ -25,7 +25,9 @@ def print_nodes(nodes: Sequence[pb.Node]) -> None:
         )
         for node in nodes
     ]
-    print_table(("ID", "ADDRESS", "STATE", "RUNNING", "LABELS", "VERSION", "RENEWED", "REMARKS"), rows)
+    columns = ("ID", "ADDRESS", "STATE", "RUNNING", "LABELS", "VERSION", "RENEWED", "REMARKS")
+    shown = len(columns) - (0 if remarks else 1)
+    print_table(columns[:shown], [row[:shown] for row in rows])
 
 
 def _state(node: pb.Node) -> str:
@@ -36,5 +38,7 @@ def _state(node: pb.Node) -> str:
 
 
 def _remarks(node: pb.Node) -> str:
-    spooled = [f"{node.spooled} results wait in its spool"] if node.spooled else []
+    spooled = (
+        [f"{node.spooled} result{'' if node.spooled == 1 else 's'} in its spool"] if node.spooled else []
+    )
     return "; ".join([*spooled, *node.warnings])

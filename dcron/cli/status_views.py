@@ -31,7 +31,7 @@ def print_status(status: pb.ClusterStatus) -> None:
     """All there is to say of a cluster."""
     print_details(_facts(status) if not status.store_trouble else _facts_without_store(status))
     print()
-    print_nodes(status.nodes)
+    print_nodes(status.nodes, remarks=False)
     if status.concerns:
         print("\nWhat is not as it should be, and what to do:")
         for concern in status.concerns:

@@ -240,7 +240,7 @@ class ClusterService:
             return Drain(draining, self._clock.now())
 
         await self._drains.rewrite(drain_id(node_id), change)
-        log.info("drain set", action="drain", node=node_id, draining=draining)
+        log.info("drain set", action="drain", drained=node_id, draining=draining)
         await self._await_obedience(node_id, draining=draining)
         views = await self._views([node_id], await self.report())
         if not views:

@@ -26,12 +26,15 @@ CLAIM_SETTLE_SECONDS = 10.0
 the offer, that of the claim's write and the pause that a worker allows itself, together."""
 SWEEP_SECONDS = 1.0
 """After this long, workers that refused are asked again."""
+MAX_SAID = 20
+"""Waiting attempts that get a line in the log in one sweep."""
 SUSPECT_SECONDS = 2.0
 """A worker that did not answer is left alone for this long."""
 
-NO_WORKER = "no live node takes executions: start one, or 'dcron node undrain' one"
+ABOUT_TO_BE_OFFERED = "is about to be offered"
+NO_WORKER = "no live node takes executions; start one, or 'dcron node undrain' one"
 NO_LABEL = (
-    "no live node with the labels {labels} takes executions: start one that has them, or change the job's "
+    "no live node with the labels {labels} takes executions; start one that has them, or change the job's "
     "with 'dcron job update'"
 )
 BUSY = "all slots are taken; it starts when one is free"
@@ -49,9 +52,21 @@ class _Pending:
     asked: set[str] = field(default_factory=set)
     ask_again: str = ""
     """The worker whose answer was lost, to be asked once more before others."""
-    reason: str = "is about to be offered"
+    reason: str = ABOUT_TO_BE_OFFERED
     refusals: dict[str, str] = field(default_factory=dict)
     """What each worker that was asked has said last, while no reason holds for all of them."""
+    said: frozenset[str] = frozenset((ABOUT_TO_BE_OFFERED,))
+    """The reasons that the log has."""
+
+    @property
+    def reasons(self) -> frozenset[str]:
+        """Why nobody has it yet, whoever says so."""
+        return frozenset(self.refusals.values()) or frozenset((self.reason,))
+
+    @property
+    def why(self) -> str:
+        """The same for people."""
+        return refused(self.refusals) or self.reason
 
 
 @dataclass(slots=True)
@@ -133,7 +148,7 @@ class Dispatcher:
     def waiting(self) -> dict[str, tuple[str, str]]:
         """Execution id to job and reason of all that is not claimed."""
         return {
-            execution_id: (pending.attempt.job, refused(pending.refusals) or pending.reason)
+            execution_id: (pending.attempt.job, pending.why)
             for execution_id, pending in self._pending.items()
         }
 
@@ -171,7 +186,18 @@ class Dispatcher:
         self._open_until = {each: until for each, until in self._open_until.items() if until > now}
         for pending in self._pending.values():
             pending.asked.clear()
+        self._say_what_waits()
         self._wake.set()
+
+    def _say_what_waits(self) -> None:
+        """Log why attempts wait, each reason once as long as it holds."""
+        news = [pending for pending in self._pending.values() if pending.reasons != pending.said]
+        for pending in news[:MAX_SAID]:
+            pending.said = pending.reasons
+            attempt = pending.attempt
+            log.info(
+                "waits", action="wait", job=attempt.job, execution=attempt.execution_id, reason=pending.why
+            )
 
     def _assign(self, requests: asyncio.TaskGroup) -> None:
         """Give every attempt to a free worker, and send each worker its share."""
@@ -220,7 +246,7 @@ class Dispatcher:
 
     def _peer(self, node_id: str) -> _Peer:
         if node_id not in self._peers:
-            trouble = Trouble("offer", "no answer to an offer", "answers offers again", node=node_id)
+            trouble = Trouble("offer", "no answer to an offer", "answers offers again", worker=node_id)
             self._peers[node_id] = _Peer(trouble)
         return self._peers[node_id]
 
@@ -263,7 +289,7 @@ class Dispatcher:
         execution_id = pending.attempt.execution_id
         if answer.result in (OfferResult.ACCEPTED, OfferResult.NOT_CLAIMED):
             self.drop(execution_id)
-            log.info(answer.result.value, action="offer", execution=execution_id, node=worker.node_id)
+            log.info(answer.result.value, action="offer", execution=execution_id, worker=worker.node_id)
             if answer.result is OfferResult.NOT_CLAIMED:
                 self._on_doubtful(execution_id)
             return

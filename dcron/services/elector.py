@@ -323,7 +323,7 @@ class Elector:
             node_key(holder_id or self._record.node_id),
         ]
         current, following, drain, settings, holder = await self._store.read(CLUSTER, ids)
-        self._local.draining = bool(drain and drain[0].body["draining"])
+        self._set_draining(draining=bool(drain and drain[0].body["draining"]))
         chosen = settings_in(settings)
         self._check_format(chosen)
         self._local.floor = chosen.floor
@@ -349,6 +349,11 @@ class Elector:
         )
         self._view = observe(self._view, reading, self._clock.monotonic())
         return None
+
+    def _set_draining(self, *, draining: bool) -> None:
+        if draining is not self._local.draining:
+            log.info("drained: takes nothing new" if draining else "takes executions again", action="drain")
+            self._local.draining = draining
 
     async def _claim(self) -> None:
         """Try to become the holder of the next term; losing is fine."""

@@ -110,20 +110,21 @@ class History:
     async def cancel(self, identifier: str) -> str:
         """Ask the worker to stop an execution; the id of that node.
 
-        NodeUnreachable when its worker cannot be asked: it may still run there."""
+        FailedPrecondition when its worker cannot be asked: it may still run there."""
         view = await self.get(identifier)
         _require_open(view)
         unreachable: list[NodeUnreachable] = []
         for claim in view.open_claims:
             try:
                 if await self._ask_to_cancel(claim):
-                    log.info("cancelled", action="cancel", execution=identifier, node=claim.node_id)
+                    log.info("cancelled", action="cancel", execution=identifier, worker=claim.node_id)
                     return claim.node_id
             except NodeUnreachable as error:
                 unreachable.append(error)
         if unreachable:
-            raise NodeUnreachable(
-                f"{unreachable[0]}; if the machine is gone for good, say how it ended with "
+            raise FailedPrecondition(
+                f"execution {identifier} cannot be stopped, and may go on: {unreachable[0]}. Start dcron "
+                "there again, or, if the machine is gone for good, say how it ended with "
                 f"'dcron execution resolve {identifier}'"
             )
         _require_open(await self.get(identifier))

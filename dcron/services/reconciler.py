@@ -108,5 +108,5 @@ class Reconciler:
         try:
             return await self._nodes.known_tokens(address, node_id, references)
         except NodeUnreachable as error:
-            log.warning("cannot compare claims", action="compare_claims", node=node_id, error=str(error))
+            log.warning("cannot compare claims", action="compare_claims", worker=node_id, error=str(error))
             return frozenset()

@@ -22,6 +22,7 @@ from dcron.services.dispatcher import Dispatcher
 from dcron.services.feeds import Feeds
 from dcron.services.leading import Deposed, Leadership
 from dcron.services.membership import NodeWatch
+from dcron.services.observer import Observer
 from dcron.services.reconciler import Reconciler
 from dcron.services.settings import read_settings
 from dcron.services.skips import SkipCopier
@@ -81,6 +82,7 @@ class Scheduler:
         )
         self._reconciler = Reconciler(self._tracker, self._dispatcher, nodes, watch, self._book)
         self._frozen = False
+        self._observer = Observer()
 
     async def run(self) -> None:
         """Lead until no longer entitled to (Deposed) or cancelled. Any other error is a defect."""
@@ -212,6 +214,7 @@ class Scheduler:
             await asyncio.sleep(self._renewal_seconds)
             try:
                 await self._watch.refresh()
+                self._observer.observe(self._watch.alive(), self._reconciler.attention())
                 thawed = await self._hold_while_frozen() or thawed
                 if thawed:
                     # Take up what waited.
@@ -229,6 +232,7 @@ class Scheduler:
         if frozen == self._frozen:
             return False
         self._frozen = frozen
+        log.info("frozen: nothing new starts" if frozen else "not frozen any more", action="freeze")
         self._dispatcher.hold("the cluster is frozen" if frozen else "")
         return True
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from structlog.testing import capture_logs
 
 from dcron.adapters.system_clock import SystemClock
 from dcron.domain.errors import NodeUnreachable
@@ -367,3 +368,17 @@ async def test_nothing_is_kept_of_lost_answers_of_the_past(scene: Scene) -> None
         await until(lambda: not dispatcher.is_under_way("x"))
         clock.pass_seconds(CLAIM_SETTLE_SECONDS)
         await until(lambda: not dispatcher._open_until)
+
+
+async def test_why_an_attempt_waits_is_logged_once_as_long_as_the_reason_holds(scene: Scene) -> None:
+    for name in "abc":
+        scene.nodes.always(name, OfferResult.BUSY)
+    with capture_logs() as lines:
+        async with running(scene.dispatcher(SystemClock())) as dispatcher:
+            dispatcher.add(sample_offer("x"), ())
+            for asked in (3, 6, 9):
+                await until(lambda asked=asked: len(scene.nodes.asked("x")) >= asked)
+                dispatcher.freed()
+    said = [line["reason"] for line in lines if line["action"] == "wait"]
+    assert len(said) == 1
+    assert BUSY in said[0]

@@ -421,7 +421,7 @@ class TestCancelling:
         claim = claim_at(START)
         await put(store, claim)
         nodes.reachable = False
-        with pytest.raises(NodeUnreachable, match=f"dcron execution resolve {claim.execution_id}"):
+        with pytest.raises(FailedPrecondition, match=f"dcron execution resolve {claim.execution_id}"):
             await history.cancel(claim.execution_id)
 
 
