@@ -9,6 +9,7 @@ import socket
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,9 @@ def _from_file(path: Path) -> dict[str, Any]:
         raise SetupError(f"configuration file {path} is not valid TOML: {error}") from error
     unknown = sorted(values.keys() - _NAMES)
     if unknown:
-        raise SetupError(f"configuration file {path}: unknown setting {unknown[0]!r}; known are {_known()}")
+        near = get_close_matches(unknown[0], _NAMES, n=1)
+        remedy = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(_NAMES))}"
+        raise SetupError(f"configuration file {path}: unknown setting {unknown[0]!r}; {remedy}")
     return values
 
 
@@ -85,10 +88,6 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     return {
         name: environment[variable] for name in _NAMES if (variable := f"DCRON_{name.upper()}") in environment
     }
-
-
-def _known() -> str:
-    return ", ".join(sorted(_NAMES))
 
 
 def _required(values: Mapping[str, Any], name: str) -> str:

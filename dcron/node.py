@@ -39,12 +39,13 @@ from dcron.services.spool import Spool
 from dcron.services.trouble import Trouble
 from dcron.services.worker import Worker
 
-__all__ = ["serve_main"]
+__all__ = ["STORE_FORM", "open_objects", "open_store", "script_environment", "serve_main"]
 
 STOP_GRACE_SECONDS = 2.0
 """How long calls that clients have begun may go on when the node stops."""
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Pauses between tries to reach a store at the start; the last one repeats."""
+STORE_FORM = "store: expected couchdb://user:password@host:5984/prefix, couchdbs://… or sqlite:///path"
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "SHELL")
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -63,9 +64,7 @@ def open_store(url: str) -> DocumentStore:
         from dcron.adapters.sqlite import SqliteDocumentStore, parse_sqlite_url
 
         return SqliteDocumentStore(parse_sqlite_url(url))
-    raise SetupError(
-        "store: expected couchdb://user:password@host:5984/prefix, couchdbs://… or sqlite:///path"
-    )
+    raise SetupError(STORE_FORM)
 
 
 def open_objects(url: str) -> ObjectStore:
@@ -127,7 +126,7 @@ class Node:
             self._runner,
             self._outbox,
             clock,
-            environment=_script_environment(os.environ),
+            environment=script_environment(os.environ),
             max_log_bytes=settings.max_log_bytes,
         )
         self._worker = Worker(
@@ -249,7 +248,7 @@ async def _until_reachable(trouble: Trouble, act: Callable[[], Awaitable[None]])
             return
 
 
-def _script_environment(environment: Mapping[str, str]) -> dict[str, str]:
+def script_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """What scripts inherit of the node's environment: where programs are and who runs them, no secrets."""
     passed_on = {name: environment[name] for name in _PASSED_ON if name in environment}
     return {"PATH": _DEFAULT_PATH, "SHELL": "/bin/sh", **passed_on}

@@ -15,6 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
+from dcron.domain.checkup import StoreFacts
 from dcron.domain.offers import ClaimReference, OfferAnswer, OfferedAttempt
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "ProcessRunner",
     "ProcessStart",
     "StartResult",
+    "StoreInspector",
     "UploadTarget",
     "WriteKind",
     "WriteResult",
@@ -170,6 +172,16 @@ class DocumentStore(Protocol):
         """Release connections; the store is not used afterwards."""
 
 
+class StoreInspector(Protocol):
+    """A look at a document store as this node's user finds it, for `dcron doctor`."""
+
+    async def inspect(self) -> StoreFacts:
+        """What there is; makes nothing and leaves nothing. What cannot be reached is among the facts."""
+
+    async def close(self) -> None:
+        """Release connections."""
+
+
 @dataclass(frozen=True, slots=True)
 class UploadTarget:
     """Where a client puts a script by HTTP PUT, until it expires."""
@@ -184,6 +196,9 @@ class ObjectStore(Protocol):
 
     async def prepare(self) -> None:
         """Make sure the bucket or folder is there and usable. SetupError or ObjectsUnreachable."""
+
+    async def is_prepared(self) -> bool:
+        """Whether the bucket or folder is there; makes nothing. ObjectsUnreachable."""
 
     async def presign_put(self, key: str, *, size_bytes: int, expires_seconds: int) -> UploadTarget | None:
         """A URL by which a client without credentials may PUT this key; None where clients upload

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import os
 import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -134,7 +135,8 @@ class CouchHttp:
         self._session: aiohttp.ClientSession | None = None
 
     @property
-    def _host(self) -> str:
+    def host(self) -> str:
+        """The host that is asked next."""
         return self._settings.hosts[self._position]
 
     @property
@@ -145,7 +147,7 @@ class CouchHttp:
     @asynccontextmanager
     async def deadline(self, seconds: float) -> AsyncIterator[None]:
         """Let all that is inside take at most so long together; DeadlinePassed beyond."""
-        host = self._host
+        host = self.host
         try:
             async with asyncio.timeout(seconds):
                 yield
@@ -167,13 +169,13 @@ class CouchHttp:
         be repeated has to be a POST."""
         reason = ""
         for _ in self._settings.hosts:
-            host = self._host
+            host = self.host
             try:
                 reply = await self._ask(host, method, path, params, body)
             except aiohttp.ClientConnectorError as error:
                 # No connection, so nothing was sent: even a write may go to the next host at once.
                 self._leave(host)
-                reason = str(error)
+                reason = f"{host}: {_words(error.os_error)}"
                 continue
             if reply.status in {401, 403}:
                 raise AccessRefused(f"CouchDB at {host} refuses user {self.user}: {reply.reason}")
@@ -232,7 +234,15 @@ class CouchHttp:
         hosts = self._settings.hosts
         if len(hosts) > 1 and hosts[self._position] == host:
             self._position = (self._position + 1) % len(hosts)
-            log.warning("leaving a CouchDB host", action="store_host_left", host=host, next_host=self._host)
+            log.warning("leaving a CouchDB host", action="store_host_left", host=host, next_host=self.host)
+
+
+def _words(error: OSError) -> str:
+    """Why there was no connection; asyncio puts the address, which is told already, in the place of it."""
+    # Errors of name look-ups have numbers of their own, below zero.
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or str(error)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

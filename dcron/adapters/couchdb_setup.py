@@ -51,6 +51,15 @@ class CouchSetup:
                     await self._create_index(name, field)
             self._ensured.add(name)
 
+    async def missing(self, name: str, fields: Sequence[str]) -> list[str]:
+        """The database's name if it is not there, else its indexes that are not, in words."""
+        reply = await self._http.request("GET", name)
+        if reply.status == HTTPStatus.NOT_FOUND:
+            return [name]
+        reply.require(HTTPStatus.OK)
+        existing = await self._indexes(name) if fields else set()
+        return [f"index {field} of {name}" for field in fields if field not in existing]
+
     def forget(self, name: str) -> None:
         """Look again at the next `ensure`: the database, or what is in it, has turned out to be gone."""
         self._ensured.discard(name)

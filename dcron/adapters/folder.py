@@ -69,6 +69,10 @@ class FolderObjectStore:
                 raise SetupError(f"{message}; it must be a folder that this user may write to") from error
             raise ObjectsUnreachable(message) from error
 
+    async def is_prepared(self) -> bool:
+        """Whether the folders are there."""
+        return await self._call(lambda: self._objects.is_dir() and self._incoming.is_dir())
+
     async def presign_put(self, key: str, *, size_bytes: int, expires_seconds: int) -> UploadTarget | None:
         """Always None: clients upload through a node."""
         del key, size_bytes, expires_seconds

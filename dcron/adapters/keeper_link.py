@@ -72,6 +72,8 @@ class KeeperLink:
         self._lost: LinkLost | None = None
         self.running = token_list(hello.get("running"))
         """Tokens of the scripts that ran when the connection was made."""
+        pid = hello.get("pid")
+        self.pid = pid if isinstance(pid, int) else None
 
     async def ask(self, request: dict[str, object]) -> dict[str, object]:
         """The keeper's answer; raises LinkLost, or KeeperUnreachable where none comes."""

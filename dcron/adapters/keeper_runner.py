@@ -98,6 +98,11 @@ class KeeperRunner:
             _log.error("exit record is damaged", action="read_exit", folder=str(folder), reason=str(error))
             return ProcessExit(token=token, lost=True)
 
+    @property
+    def keeper_pid(self) -> int | None:
+        """Process id of the keeper that was connected to last, as it tells it."""
+        return self._link.pid if self._link else None
+
     async def close(self) -> None:
         """Hang up; scripts run on, and their ends wait in the spool."""
         if self._listener is not None:

@@ -22,6 +22,10 @@ class MemoryObjectStore:
     async def prepare(self) -> None:
         """Nothing has to be made."""
 
+    async def is_prepared(self) -> bool:
+        """Always: see `prepare`."""
+        return True
+
     async def presign_put(self, key: str, *, size_bytes: int, expires_seconds: int) -> UploadTarget | None:
         """Always None: nobody can reach this store from outside."""
         del key, size_bytes, expires_seconds

@@ -100,6 +100,10 @@ class S3ObjectStore:
                 raise SetupError(f"{error}; {_remedy(error)}") from error
             raise
 
+    async def is_prepared(self) -> bool:
+        """Whether the bucket is there, and is ours to use."""
+        return await self._bucket_exists()
+
     async def presign_put(self, key: str, *, size_bytes: int, expires_seconds: int) -> UploadTarget | None:
         """A URL that allows one key and one length, both signed; what is sent is for the node to verify."""
         parameters = {"Bucket": self._settings.bucket, "Key": check_key(key), "ContentLength": size_bytes}
@@ -303,22 +307,15 @@ def _translated(what: str, error: Exception) -> ObjectsUnreachable:
 
 def _words(error: Exception) -> str:
     """An error of the connection, without the key, which boto3 repeats with the whole address."""
-    from botocore.exceptions import (
-        ConnectTimeoutError,
-        EndpointConnectionError,
-        HTTPClientError,
-        ReadTimeoutError,
-    )
+    from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError
 
-    if not isinstance(error, HTTPClientError):
+    if not isinstance(error, EndpointConnectionError | ConnectTimeoutError | ReadTimeoutError):
         return str(error)
     parts = urlsplit(str(error.kwargs.get("endpoint_url", "")))
-    where = f" {parts.scheme}://{parts.netloc}" if parts.netloc else ""
-    if isinstance(error, EndpointConnectionError | ConnectTimeoutError):
-        return f"no connection to{where or ' the store'}"
+    where = f"{parts.scheme}://{parts.netloc}" if parts.netloc else "the store"
     if isinstance(error, ReadTimeoutError):
-        return f"no answer in time from{where or ' the store'}"
-    return str(error)
+        return f"no answer in time from {where}"
+    return f"no connection to {where}"
 
 
 def _remedy(error: _Refused) -> str:

@@ -193,6 +193,10 @@ class SqliteDocumentStore:
         """See `DocumentStore.wall_clock`: this machine's own."""
         return datetime.now(UTC).replace(microsecond=0)
 
+    async def probe_write(self) -> None:
+        """Take the lock that a write takes, and commit nothing. SetupError, StoreUnreachable."""
+        await self._call(lambda _: None, writes=True)
+
     async def close(self) -> None:
         """See `DocumentStore.close`."""
         await asyncio.wrap_future(self._thread.submit(self._disconnect))

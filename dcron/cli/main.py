@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -35,6 +36,7 @@ _SUBCOMMANDS = {
     "node": _Subcommand("dcron.cli.nodes:node", "See the nodes, and take them out of service."),
     "cluster": _Subcommand("dcron.cli.cluster:cluster", "See how the cluster is, and hold it."),
     "serve": _Subcommand("dcron.cli.serve:serve", "Run one node."),
+    "doctor": _Subcommand("dcron.cli.doctor:doctor", "Check a node's set-up, on its own machine."),
     "dev": _Subcommand("dcron.cli.dev:dev", "Run a whole cluster on this machine until Ctrl-C."),
     "demo": _Subcommand("dcron.cli.demo:demo", "Show the main job on a temporary cluster.", hidden=True),
     "completion": _Subcommand("dcron.cli.completion:completion", "Print a shell's completion script."),
@@ -66,6 +68,18 @@ class _LazyGroup(click.Group):
         module, _, attribute = subcommand.location.partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            near = get_close_matches(args[0], self.list_commands(ctx), n=1)
+            if not near:
+                raise
+            # As click says it of groups whose commands it knows.
+            raise click.UsageError(f"No such command {args[0]!r}. Did you mean {near[0]!r}?", ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -116,5 +130,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _show_usage_error(error: click.UsageError) -> int:
     command = error.ctx.command_path if error.ctx else PROGRAM
     message = one_line(error.format_message()).rstrip(".")
-    CommandFailed(f"{message}; see '{command} --help'", ExitCode.USAGE).show()
+    see = " See" if message.endswith("?") else "; see"
+    CommandFailed(f"{message}{see} '{command} --help'", ExitCode.USAGE).show()
     return ExitCode.USAGE

@@ -37,6 +37,7 @@ FILES_PER_SLOT = 4
 PROCESSES_BASE = 64
 PROCESSES_PER_SLOT = 4
 MAX_JOBS_NAMED = 5
+RAN_BEFORE = "if this cluster has run before, `store` names another prefix or file than it did"
 SAFE_COPIES = 3
 _NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "gfs2", "ocfs2",
@@ -98,14 +99,18 @@ class StoreFacts:
 
 @dataclass(frozen=True, slots=True)
 class SpoolFacts:
-    """The spool's folder. `trouble` says why it cannot be written and flushed; all else is unknown then."""
+    """The spool's folder, or the one that it is to be made in. `trouble` says why it cannot be written and
+    flushed; all else is unknown then."""
 
     folder: str
+    exists: bool = True
     trouble: str = ""
     owner_uid: int = 0
     own_uid: int = 0
     mode: int = 0o700
     file_system: str = ""
+    may_execute: bool = True
+    """Whether the file system lets programs on it be executed."""
     free_bytes: int = 0
     sync_seconds: float = 0.0
 
@@ -140,11 +145,11 @@ def judge_store(facts: StoreFacts) -> Iterable[Finding]:
     if not answering:
         return
     slow = facts.round_trip_seconds > SLOW_STORE_SECONDS
+    away = f", {facts.round_trip_seconds * 1000:.0f} ms away" if facts.round_trip_seconds else ""
     yield Finding(
         check,
         Level.WARNING if slow else Level.OK,
-        f"{', '.join(f'{host.host} ({host.version})' for host in answering)} "
-        f"answers within {facts.round_trip_seconds * 1000:.0f} ms",
+        f"{', '.join(f'{host.host} ({host.version})' for host in answering)}{away}",
         "a slow store makes leaders change and scripts start late: look at its load and the network"
         if slow
         else "",
@@ -160,10 +165,9 @@ def _databases(facts: StoreFacts) -> Iterable[Finding]:
             "databases",
             Level.WARNING if facts.may_create else Level.FAILED,
             f"not there yet: {missing}",
-            "the node makes them when it starts; if this cluster has run before, check the prefix in `store`"
+            f"the node makes them when it starts; {RAN_BEFORE}"
             if facts.may_create
-            else "this user may not make them: an admin has to, or give the node an admin's name for its "
-            "first start; if this cluster has run before, check the prefix in `store`",
+            else f"this user may not make them: an admin has to; {RAN_BEFORE}",
         )
     else:
         yield Finding("databases", Level.OK, "databases and indexes are there")
@@ -232,18 +236,19 @@ def judge_spool(facts: SpoolFacts, max_log_bytes: int) -> Iterable[Finding]:
     if not findings:
         free = f"{facts.free_bytes / _GIB:.1f} GiB free"
         kind = f" on {facts.file_system}" if facts.file_system else ""
-        yield Finding(check, Level.OK, f"{facts.folder} is ours, writable and flushed{kind}, {free}")
+        what = "is ours, writable and flushed" if facts.exists else "can be made when the node starts"
+        yield Finding(check, Level.OK, f"{facts.folder} {what}{kind}, {free}")
     yield from findings
 
 
 def _spool_place(facts: SpoolFacts) -> Iterable[Finding]:
     check = "spool"
-    if facts.owner_uid != facts.own_uid:
+    if facts.exists and facts.owner_uid != facts.own_uid:
         message = f"{facts.folder} belongs to uid {facts.owner_uid}, and this is uid {facts.own_uid}"
         yield Finding(
             check, Level.FAILED, message, "run doctor as the user that runs dcron, or chown the folder"
         )
-    if facts.mode & 0o077:
+    if facts.exists and facts.mode & 0o077:
         message = f"{facts.folder} has mode {facts.mode:o}: others may read scripts and logs there"
         yield Finding(check, Level.WARNING, message, f"chmod 700 {facts.folder}")
     if facts.file_system in _NETWORK_FILE_SYSTEMS:
@@ -254,6 +259,15 @@ def _spool_place(facts: SpoolFacts) -> Iterable[Finding]:
     if facts.file_system in _MEMORY_FILE_SYSTEMS:
         message = f"{facts.folder} is on {facts.file_system}: a restart forgets what scripts did"
         yield Finding(check, Level.WARNING, message, "name a folder on a local disk that lasts")
+
+    if not facts.may_execute:
+        message = f"{facts.folder} is on a file system that is mounted noexec"
+        yield Finding(
+            check,
+            Level.WARNING,
+            message,
+            "jobs without --interpreter fail here: mount it exec, or move `spool`",
+        )
 
 
 def _spool_room(facts: SpoolFacts, max_log_bytes: int) -> Iterable[Finding]:

@@ -31,7 +31,7 @@ from dcron.domain.documents import claim_body, claim_of, outcome_body, outcome_o
 from dcron.domain.errors import SetupError, SpoolFull
 from dcron.domain.model import Claim, Outcome
 
-__all__ = ["Entry", "Spool"]
+__all__ = ["Entry", "Spool", "read_spool_id"]
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -150,6 +150,15 @@ class Spool:
         # First what makes it an attempt: a crash must not leave one without its outcome or log.
         (entry.folder / "attempt.json").unlink(missing_ok=True)
         shutil.rmtree(entry.folder)
+
+
+def read_spool_id(folder: Path) -> str:
+    """The id of a spool, without opening it; empty before its first use, or where it cannot be read."""
+    try:
+        body = _read_json(folder / "id")
+    except OSError:
+        return ""
+    return str(body["id"]) if body else ""
 
 
 def _write_json(path: Path, body: dict[str, Any]) -> None:

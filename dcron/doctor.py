@@ -1,0 +1,177 @@
+"""`dcron doctor`: puts together what looks at a node's set-up, on its own machine, beside `dcron.node`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from dcron import __version__
+from dcron.adapters.grpc_probe import ask_health
+from dcron.adapters.host_probe import can_listen, find_programs, is_spool_in_use, limits, probe_spool
+from dcron.adapters.keeper_probe import probe_keeper
+from dcron.adapters.system_clock import SystemClock
+from dcron.adapters.upload_probe import put_by_url
+from dcron.config import Settings, load_settings
+from dcron.domain.checkup import (
+    Finding,
+    Level,
+    StoreFacts,
+    judge_interpreters,
+    judge_limits,
+    judge_spool,
+    judge_store,
+)
+from dcron.domain.checkup_cluster import (
+    ThisNode,
+    judge_addresses,
+    judge_format,
+    judge_id,
+    judge_leases,
+    judge_versions,
+    wanted_interpreters,
+)
+from dcron.domain.errors import DcronError, SetupError
+from dcron.node import STORE_FORM, open_objects, open_store, script_environment
+from dcron.ports import Clock, StoreInspector
+from dcron.services.checkup import ClusterFacts, check_clock, check_objects, look_at_cluster
+from dcron.services.spool import read_spool_id
+
+__all__ = ["examine"]
+
+USUAL_INTERPRETERS = ("sh", "bash", "python3")
+WATCH_MARGIN_SECONDS = 0.5
+MAX_WATCH_SECONDS = 5.0
+"""How long nodes are watched for a renewal at most; with longer leases some seem silent."""
+
+
+async def examine(
+    path: Path | None, environment: Mapping[str, str], clock: Clock | None = None
+) -> list[Finding]:
+    """All findings about the node of a settings file (None: of the environment alone), in a fixed order."""
+    try:
+        settings = load_settings(path, environment)
+    except SetupError as error:
+        remedy = "see docs/configuration.md; without --config, settings come from DCRON_* alone"
+        return [Finding("settings", Level.FAILED, str(error), "" if path else remedy)]
+    told = Finding("settings", Level.OK, f"{path or 'DCRON_* variables'}, node {settings.node_id}")
+    clock = clock or SystemClock()
+    machine, stores = await asyncio.gather(_machine(settings, clock), _stores(settings, clock))
+    return [told, *machine, *stores]
+
+
+async def _machine(settings: Settings, clock: Clock) -> list[Finding]:
+    """What needs no store: the spool, the limits, the keeper."""
+    spool = await asyncio.to_thread(probe_spool, settings.spool)
+    findings = [*judge_spool(spool, settings.max_log_bytes), judge_limits(limits(), settings.slots)]
+    if spool.trouble:
+        return findings
+    near = settings.spool if spool.exists else next(p for p in settings.spool.parents if p.exists())
+    trouble = await probe_keeper(near, clock)
+    if trouble:
+        remedy = (
+            "scripts are started by a keeper process, from the spool's disk; the message says what it lacks"
+        )
+        return [*findings, Finding("keeper", Level.FAILED, trouble, remedy)]
+    return [*findings, Finding("keeper", Level.OK, "a keeper was started, ran a script and saw how it ended")]
+
+
+async def _stores(settings: Settings, clock: Clock) -> list[Finding]:
+    """What the stores tell, and the cluster in them."""
+    try:
+        inspector = _open_inspector(settings.store)
+    except SetupError as error:
+        return [Finding("settings", Level.FAILED, str(error))]
+    try:
+        facts = await inspector.inspect()
+    finally:
+        await inspector.close()
+    findings, cluster = await _cluster(settings, clock, facts)
+    interpreters = await _interpreters(settings, cluster)
+    objects = await _objects(settings, joined=cluster is not None and cluster.joined)
+    return [*judge_store(facts), *findings, *interpreters, *objects]
+
+
+async def _cluster(
+    settings: Settings, clock: Clock, store_facts: StoreFacts
+) -> tuple[list[Finding], ClusterFacts | None]:
+    """The clock, and whether this node fits in with the others, as far as the store tells."""
+    if all(host.trouble for host in store_facts.hosts):
+        return [_not_looked_at("clock, nodes", "the document store does not let us in")], None
+    store = open_store(settings.store)
+    findings: list[Finding] = []
+    try:
+        findings.append(await check_clock(store, clock))
+        if store_facts.missing:
+            return [*findings, _not_looked_at("nodes", "the databases are not there yet")], None
+        watch_seconds = min(settings.lease_seconds / 3 + WATCH_MARGIN_SECONDS, MAX_WATCH_SECONDS)
+        facts = await look_at_cluster(store, ask_health, watch_seconds)
+    except DcronError as error:
+        remedy = "look at the findings about the document store"
+        return [*findings, Finding("nodes", Level.FAILED, str(error), remedy)], None
+    finally:
+        await store.close()
+    return [*findings, *await _fit(settings, facts)], facts
+
+
+def _not_looked_at(what: str, why: str) -> Finding:
+    return Finding(what, Level.WARNING, f"not looked at: {why}", "run doctor again once that is mended")
+
+
+async def _fit(settings: Settings, facts: ClusterFacts) -> list[Finding]:
+    in_use = await asyncio.to_thread(is_spool_in_use, settings.spool)
+    this = ThisNode(
+        settings.node_id,
+        read_spool_id(settings.spool),
+        settings.advertise,
+        __version__,
+        settings.lease_seconds,
+        in_use,
+    )
+    if in_use:
+        own_trouble = await ask_health(settings.advertise)
+    else:
+        own_trouble = await asyncio.to_thread(can_listen, settings.listen)
+    return [
+        judge_format(facts.settings.format_version),
+        judge_id(this, facts.peers),
+        *judge_leases(this, facts.peers),
+        *judge_versions(this, facts.peers),
+        *judge_addresses(this, own_trouble, facts.peers),
+    ]
+
+
+async def _interpreters(settings: Settings, cluster: ClusterFacts | None) -> Iterable[Finding]:
+    wanted = wanted_interpreters(cluster.asked, settings.labels) if cluster else {}
+    names = dict.fromkeys([*USUAL_INTERPRETERS, *sorted(wanted)])
+    search = script_environment(os.environ)["PATH"]
+    found = await asyncio.to_thread(find_programs, names, search)
+    return judge_interpreters(found, wanted)
+
+
+async def _objects(settings: Settings, *, joined: bool) -> Sequence[Finding]:
+    try:
+        objects = open_objects(settings.objects)
+    except SetupError as error:
+        return [Finding("settings", Level.FAILED, str(error))]
+    try:
+        return await check_objects(objects, put_by_url, joined=joined)
+    finally:
+        await objects.close()
+
+
+def _open_inspector(url: str) -> StoreInspector:
+    """The inspector of a store URL. SetupError never repeats the URL."""
+    scheme = url.partition(":")[0]
+    if scheme in {"couchdb", "couchdbs"}:
+        from dcron.adapters.couchdb_http import parse_couchdb_url
+        from dcron.adapters.couchdb_inspector import CouchInspector
+
+        return CouchInspector(parse_couchdb_url(url))
+    if scheme == "sqlite":
+        from dcron.adapters.sqlite import parse_sqlite_url
+        from dcron.adapters.sqlite_inspector import SqliteInspector
+
+        return SqliteInspector(parse_sqlite_url(url))
+    raise SetupError(STORE_FORM)
