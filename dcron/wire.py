@@ -171,6 +171,8 @@ def execution_message(view: ExecutionView) -> pb.Execution:
             message.occurrence_count = claim.coalesced.count
     if verdict is not None:
         message.verdict, message.verdict_by = verdict.kind.value, verdict.by
+        message.verdict_reason = verdict.reason
+        message.verdict_at.FromDatetime(verdict.at)
     if outcome is not None:
         message.MergeFrom(
             pb.Execution(

@@ -60,7 +60,7 @@ def format_result(execution: pb.Execution) -> str:
     if execution.verdict:
         parts.append(f"resolved as {execution.verdict}")
     if execution.needs_attention:
-        parts.append("needs attention: see 'dcron execution resolve --help'")
+        parts.append("its node is gone; needs a person: see 'dcron execution resolve --help'")
     return "; ".join(parts)
 
 
@@ -108,7 +108,7 @@ def print_execution(execution: pb.Execution) -> None:
             ("cpu", format_duration(execution.cpu_seconds) if execution.HasField("finished_at") else ""),
             ("peak memory", _memory(execution)),
             ("log", _log(execution)),
-            ("resolved by", execution.verdict_by),
+            ("resolved", _verdict(execution)),
             ("script", execution.script.file_name),
             ("script sha256", execution.script.sha256),
             ("revision", str(execution.revision) if not skipped else ""),
@@ -129,6 +129,15 @@ def _count(execution: pb.Execution) -> str:
         return "many occurrences"
     count = execution.occurrence_count
     return f"{count} occurrence{'' if count == 1 else 's'}"
+
+
+def _verdict(execution: pb.Execution) -> str:
+    """Who said how it ended; a true outcome that came later stands in the result beside it."""
+    if not execution.verdict:
+        return ""
+    at = f" at {format_time(execution.verdict_at)}" if execution.HasField("verdict_at") else ""
+    reason = f": {execution.verdict_reason}" if execution.verdict_reason else ""
+    return f"as {execution.verdict} by {execution.verdict_by}{at}{reason}"
 
 
 def _memory(execution: pb.Execution) -> str:

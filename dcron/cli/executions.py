@@ -113,8 +113,16 @@ def cancel(execution_id: str) -> None:
 def resolve(execution_id: str, verdict: str, reason: str) -> None:
     """Say how an execution ended that dcron cannot know the end of, so that its job goes on.
 
-    For one whose node is gone and that has no timeout. Make sure that the script does not run any more
-    before you say 'retry'.
+    For one whose node is gone and that has no timeout, or whose outcome the store rejects; 'dcron cluster
+    status' names them. Where the machine can be started again, that is better: it tells the true end.
+
+    \b
+    succeeded  its work is done
+    failed     it is not, and is not tried again: the job waits for its next occurrence
+    retry      another attempt starts now: make sure that the script does not run any more
+
+    What you say is kept with the execution and cannot be taken back. A true outcome that comes later is
+    kept and shown beside it.
 
     \b
     Example:
@@ -124,8 +132,9 @@ def resolve(execution_id: str, verdict: str, reason: str) -> None:
         id=execution_id, verdict=_VERDICTS[verdict], by=_whoami(), reason=reason
     )
     with connect() as client:
-        client.write(lambda public: public.ResolveExecution, request, execution_named(execution_id))
-    print(f"resolved {execution_id} as {verdict}")
+        found = client.write(lambda public: public.ResolveExecution, request, execution_named(execution_id))
+    follows = "another attempt follows" if verdict == "retry" else f"job {found.job} goes on"
+    print(f"resolved {execution_id} as {verdict}: {follows}")
 
 
 def _whoami() -> str:

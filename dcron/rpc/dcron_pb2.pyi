@@ -471,6 +471,8 @@ class Execution(_message.Message):
     VERDICT_FIELD_NUMBER: _builtins.int
     VERDICT_BY_FIELD_NUMBER: _builtins.int
     NEEDS_ATTENTION_FIELD_NUMBER: _builtins.int
+    VERDICT_REASON_FIELD_NUMBER: _builtins.int
+    VERDICT_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """<job uid>:<occurrence>:<attempt>"""
     job: _builtins.str
@@ -515,6 +517,8 @@ class Execution(_message.Message):
     """Who settled it."""
     needs_attention: _builtins.bool
     """Its node is gone and it has no timeout: a person may resolve it."""
+    verdict_reason: _builtins.str
+    """Why a person said so."""
     @_builtins.property
     def scheduled_at(self) -> _timestamp_pb2.Timestamp:
         """The instant it is for."""
@@ -538,6 +542,10 @@ class Execution(_message.Message):
     @_builtins.property
     def occurrences_until(self) -> _timestamp_pb2.Timestamp:
         """Until which instant the coalesced or skipped occurrences reach."""
+
+    @_builtins.property
+    def verdict_at(self) -> _timestamp_pb2.Timestamp:
+        """When a person said so."""
 
     def __init__(
         self,
@@ -569,10 +577,12 @@ class Execution(_message.Message):
         verdict: _builtins.str = ...,
         verdict_by: _builtins.str = ...,
         needs_attention: _builtins.bool = ...,
+        verdict_reason: _builtins.str = ...,
+        verdict_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_occurrence_count", b"_occurrence_count", "_signal", b"_signal", "claimed_at", b"claimed_at", "exit_code", b"exit_code", "finished_at", b"finished_at", "occurrence_count", b"occurrence_count", "occurrences_until", b"occurrences_until", "scheduled_at", b"scheduled_at", "script", b"script", "signal", b"signal", "started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_occurrence_count", b"_occurrence_count", "_signal", b"_signal", "claimed_at", b"claimed_at", "exit_code", b"exit_code", "finished_at", b"finished_at", "occurrence_count", b"occurrence_count", "occurrences_until", b"occurrences_until", "scheduled_at", b"scheduled_at", "script", b"script", "signal", b"signal", "started_at", b"started_at", "verdict_at", b"verdict_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_occurrence_count", b"_occurrence_count", "_signal", b"_signal", "attempt", b"attempt", "claimed_at", b"claimed_at", "cpu_seconds", b"cpu_seconds", "exit_code", b"exit_code", "finished_at", b"finished_at", "id", b"id", "job", b"job", "log_bytes", b"log_bytes", "log_cut_bytes", b"log_cut_bytes", "manual", b"manual", "message", b"message", "needs_attention", b"needs_attention", "node_id", b"node_id", "occurrence_count", b"occurrence_count", "occurrences_until", b"occurrences_until", "peak_memory_bytes", b"peak_memory_bytes", "revision", b"revision", "scheduled_at", b"scheduled_at", "script", b"script", "signal", b"signal", "skip_reason", b"skip_reason", "started_at", b"started_at", "state", b"state", "term", b"term", "timeout_seconds", b"timeout_seconds", "verdict", b"verdict", "verdict_by", b"verdict_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_occurrence_count", b"_occurrence_count", "_signal", b"_signal", "attempt", b"attempt", "claimed_at", b"claimed_at", "cpu_seconds", b"cpu_seconds", "exit_code", b"exit_code", "finished_at", b"finished_at", "id", b"id", "job", b"job", "log_bytes", b"log_bytes", "log_cut_bytes", b"log_cut_bytes", "manual", b"manual", "message", b"message", "needs_attention", b"needs_attention", "node_id", b"node_id", "occurrence_count", b"occurrence_count", "occurrences_until", b"occurrences_until", "peak_memory_bytes", b"peak_memory_bytes", "revision", b"revision", "scheduled_at", b"scheduled_at", "script", b"script", "signal", b"signal", "skip_reason", b"skip_reason", "started_at", b"started_at", "state", b"state", "term", b"term", "timeout_seconds", b"timeout_seconds", "verdict", b"verdict", "verdict_at", b"verdict_at", "verdict_by", b"verdict_by", "verdict_reason", b"verdict_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

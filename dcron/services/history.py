@@ -143,17 +143,31 @@ class History:
         """Store a person's word on an execution that has no outcome. Saying the same again is no error."""
         check_note("by", by, required=True)
         check_note("reason", reason, required=False)
-        view = await self.get(identifier)
+        view = await self._claimed(identifier)
         verdict = Verdict(identifier, kind, by, reason, self._clock.now())
         if view.verdict is None:
             if view.outcome is not None and view.state is not State.NOT_STARTED:
-                raise FailedPrecondition(f"execution {identifier} has {view.state.value} already")
+                raise FailedPrecondition(
+                    f"execution {identifier} has ended already: {view.state.value}; nothing is to be resolved"
+                )
             await self._write_verdict(view.claim, verdict)
             view = await self.get(identifier)
         if view.verdict is None or not _say_the_same(view.verdict, verdict):
             raise _resolved_otherwise(view)
         log.info("resolved", action="resolve", execution=identifier, verdict=kind.value, by=by)
         return view
+
+    async def _claimed(self, identifier: str) -> ExecutionView:
+        """An execution to be resolved. What no worker has claimed may still start, whatever is said of it."""
+        try:
+            return await self.get(identifier)
+        except NotFound as error:
+            if any(each.execution_id == identifier for each in (await self._directory.report()).waiting):
+                raise FailedPrecondition(
+                    f"{error}. Nothing is to be resolved before it starts: see to it that it can, change the "
+                    "job with 'dcron job update', or remove it with 'dcron job delete'"
+                ) from None
+            raise
 
     async def _write_verdict(self, claim: Claim, verdict: Verdict) -> None:
         """Create the verdict's document; returns when one is stored, this or another."""

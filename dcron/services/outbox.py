@@ -30,6 +30,8 @@ UPLOADS = 8
 """Logs uploaded at once."""
 LOG_PATIENCE_SECONDS = 3.0
 """How long an outcome waits for its log to be stored first."""
+MAX_NAMED = 5
+"""Rejected outcomes that the node names in its warnings."""
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 LOG_CUT_NOTICE = "\n[dcron: the log is cut here; {cut_bytes} more bytes were printed and not kept]\n"
 
@@ -58,6 +60,8 @@ class Outbox:
         self._of_execution: dict[str, dict[str, _Item]] = {}
         self._logs: deque[_Item] = deque()
         self._ready: deque[_Item] = deque()
+        self._rejected: list[tuple[Outcome, str]] = []
+        """Outcomes that the store will never take, and why."""
         self._logs_wake = asyncio.Event()
         self._ready_wake = asyncio.Event()
         self.store_trouble = Trouble(
@@ -115,7 +119,11 @@ class Outbox:
         """Why the stores do not take what is on its way, in words."""
         store = f"the document store does not answer ({self.store_trouble.reason})"
         objects = f"the object store does not answer ({self.objects_trouble.reason})"
-        return (*([store] if self.store_trouble else []), *([objects] if self.objects_trouble else []))
+        return (
+            *([store] if self.store_trouble else []),
+            *([objects] if self.objects_trouble else []),
+            *(_rejection(outcome, why) for outcome, why in self._rejected[:MAX_NAMED]),
+        )
 
     def __len__(self) -> int:
         return len(self._items)
@@ -165,8 +173,9 @@ class Outbox:
                 if result.kind is WriteKind.UNSURE:
                     left.append(item)
                 elif result.kind is WriteKind.REJECTED:
+                    self._rejected.append((item.outcome, result.reason))
                     log.error(
-                        "store rejects outcome; it stays in the spool",
+                        "store rejects outcome; it stays in the spool, and needs a person",
                         action="record",
                         execution=item.outcome.execution_id,
                         reason=result.reason,
@@ -268,6 +277,14 @@ class Outbox:
     def _say_spool(self, what: str, item: _Item, error: OSError) -> None:
         execution_id = item.outcome.execution_id
         log.error(what, action="outbox", execution=execution_id, error=str(error))
+
+
+def _rejection(outcome: Outcome, why: str) -> str:
+    verdict = "succeeded" if outcome.state is State.SUCCEEDED else "failed"
+    return (
+        f"the document store rejects the outcome of {outcome.execution_id}, which is {outcome.state.value} "
+        f"({why}); say it with 'dcron execution resolve {outcome.execution_id} --as {verdict}'"
+    )
 
 
 def _backoff_seconds(failures: int) -> float:

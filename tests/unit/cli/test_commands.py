@@ -186,8 +186,17 @@ def test_the_status_of_the_cluster_names_what_waits_and_what_needs_a_person(
 ) -> None:
     node.on("GetClusterStatus", STATUS)
     out = dcron("cluster", "status", "--server", node.address).out
-    for words in ("n1 leads term 4", "all nodes are busy", "U:R:002", "silent, draining", "3 results wait"):
+    for words in ("n1 leads term 4", "all nodes are busy", "U:R:002", "silent, draining"):
         assert words in out
+
+
+def test_the_nodes_are_listed_with_what_their_spools_hold(
+    node: FakeNode, dcron: Callable[..., Done]
+) -> None:
+    node.on("ListNodes", pb.ListNodesResponse(nodes=[*STATUS.nodes, pb.Node(id="n3", stopped=True)]))
+    lines = dcron("node", "list", "--server", node.address).out.splitlines()
+    assert "3 results in its spool" in lines[2]
+    assert "stopped" in lines[3]
 
 
 def test_the_status_gives_the_command_that_settles_what_needs_a_person(

@@ -57,7 +57,20 @@ def test_help_imports_nothing_heavy() -> None:
         *(["execution", name] for name in ("list", "show", "log", "cancel", "resolve")),
         *(["node", name] for name in ("list", "drain", "undrain")),
         *(["cluster", name] for name in ("status", "freeze", "thaw")),
-        *([name] for name in ("job", "execution", "node", "cluster", "serve", "dev", "demo", "completion")),
+        *(
+            [name]
+            for name in (
+                "job",
+                "execution",
+                "node",
+                "cluster",
+                "serve",
+                "doctor",
+                "dev",
+                "demo",
+                "completion",
+            )
+        ),
     ],
 )
 def test_every_command_has_help_that_begins_with_a_sentence(
@@ -79,6 +92,7 @@ def test_demo_is_not_listed(dcron: Callable[..., Done]) -> None:
     ("arguments", "message"),
     [
         (["jobs"], "No such command 'jobs'"),
+        (["docter"], "Did you mean 'doctor'? See 'dcron --help'"),
         (["job", "lst"], "No such command 'lst'"),
         (["job", "show"], "Missing argument 'NAME'"),
         (["job", "list", "--bogus"], "No such option"),

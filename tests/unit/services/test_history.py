@@ -470,3 +470,23 @@ class TestResolving:
         with pytest.raises(InvalidInput) as caught:
             await history.resolve(claim.execution_id, VerdictKind.RETRY, by, reason)
         assert caught.value.field == field
+
+    async def test_what_waits_for_a_worker_cannot_be_resolved_and_the_answer_says_what_to_do(
+        self, history: History, directory: FakeDirectory
+    ) -> None:
+        claim = claim_at(START)
+        waiting = Waiting(claim.job, claim.execution_id, "no live node takes executions")
+        directory.said = LeaderReport(waiting=(waiting,))
+        with pytest.raises(FailedPrecondition, match=r"no live node takes executions.*dcron job update"):
+            await history.resolve(claim.execution_id, VerdictKind.FAILED, "operator", "")
+
+    async def test_a_late_true_outcome_is_shown_beside_the_verdict(
+        self, history: History, store: SplitStore
+    ) -> None:
+        claim = claim_at(START)
+        await put(store, claim)
+        await history.resolve(claim.execution_id, VerdictKind.FAILED, "operator", "disk died")
+        await put(store, outcome_for(claim, State.SUCCEEDED))
+        view = await history.get(claim.execution_id)
+        assert (view.state, view.verdict.kind) == (State.SUCCEEDED, VerdictKind.FAILED)
+        assert await history.resolve(claim.execution_id, VerdictKind.FAILED, "operator", "disk died") == view

@@ -144,8 +144,26 @@ async def test_a_rejected_outcome_stays_in_the_spool_and_holds_up_no_other(scene
     await scene.recorded("token1")
     await until(lambda: len(scene.entries()) == 1)
     assert scene.outbox.holds("token0")
+    [warning] = scene.outbox.warnings()
+    assert "dcron execution resolve" in warning
     await scene.restart()
+    assert not scene.outbox.warnings()
     await scene.recorded("token0")
+
+
+async def test_what_waits_is_told_with_where_to_and_since_when(scene, long_patience):
+    scene.objects.unreachable = True
+    outcome = scene.end()
+    await until(lambda: scene.outbox.objects_trouble)
+    [held] = scene.outbox.held()
+    assert (held.execution_id, held.state) == (outcome.execution_id, outcome.state)
+    assert held.waits_for == "document store and object store"
+    assert scene.outbox.oldest_at() == outcome.finished_at
+    [warning] = scene.outbox.warnings()
+    assert "the object store does not answer" in warning
+    scene.objects.unreachable = False
+    await until(lambda: not len(scene.outbox))
+    assert (list(scene.outbox.held()), scene.outbox.oldest_at(), scene.outbox.warnings()) == ([], None, ())
 
 
 @pytest.mark.parametrize("fault", [ValueError("short"), OSError(5, "broken"), RuntimeError("defect")])
