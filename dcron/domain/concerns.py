@@ -80,8 +80,9 @@ def _silent(node: NodeView) -> Concern:
     running = f", and {_count(record.running, 'script')} ran there" if record.running else ""
     return Concern(
         f"{record.node_id} at {record.address} has said nothing since {format_instant(record.renewed_at)}: "
-        f"it was killed, hangs, or cannot reach the store{running}",
-        "start dcron on that machine again: it then tells how its scripts ended",
+        f"it was killed, hangs, or waits for its stores{running}",
+        "start dcron on that machine again; if it runs, its log says what it waits for. Once it is back, it "
+        "tells how its scripts ended",
     )
 
 

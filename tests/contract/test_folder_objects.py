@@ -156,3 +156,10 @@ async def test_a_name_is_an_object_or_a_folder_of_others_but_not_both(tmp_path: 
         await store.delete(key)
     assert await collect(store, "a/b") == b"x"
     await store.close()
+
+
+async def test_a_folder_that_is_not_there_is_told_and_not_made(tmp_path: Path) -> None:
+    store = FolderObjectStore(tmp_path / "objects")
+    assert not await store.is_prepared()
+    assert not list(tmp_path.iterdir())
+    await store.close()

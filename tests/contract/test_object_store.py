@@ -263,6 +263,10 @@ async def test_preparing_again_and_at_once_keeps_what_is_stored(object_store: Ob
     assert await collect(object_store, key) == b"kept"
 
 
+async def test_a_prepared_store_says_so(object_store: ObjectStore) -> None:
+    assert await object_store.is_prepared()
+
+
 async def test_many_calls_at_once_are_all_answered(object_store: ObjectStore) -> None:
     keys = [new_key(str(number)) for number in range(40)]
     await asyncio.gather(*(put(object_store, key, key.encode()) for key in keys))

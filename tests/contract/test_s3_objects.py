@@ -113,7 +113,9 @@ async def test_a_missing_bucket_is_made_by_whichever_node_is_first(s3: S3Access)
     stores = [S3ObjectStore(settings) for _ in range(4)]
     key = new_key()
     try:
+        assert not await stores[0].is_prepared()
         await asyncio.gather(*(store.prepare() for store in stores))
+        assert await stores[0].is_prepared()
         target = await stores[0].presign_put(key, size_bytes=1, expires_seconds=60)
         assert target is not None
         assert await _put(target, b"x") == 200

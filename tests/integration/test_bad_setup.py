@@ -105,7 +105,7 @@ def test_a_store_that_is_down_at_the_start_is_waited_for(node, tmp_path):
     [port] = free_ports(1)
     node.environment["DCRON_STORE"] = f"couchdb://dcron:{SECRET}@127.0.0.1:{port}/dcron"
     node.start()
-    wait_for("it says that it waits", lambda: "waiting" in node.log.read_text())
+    wait_for("it says so", lambda: "cannot reach the document store" in node.log.read_text())
     assert node.is_running()
     assert SECRET not in node.log.read_text()
     assert f"127.0.0.1:{port}" in node.log.read_text()

@@ -190,9 +190,7 @@ def test_the_status_of_the_cluster_names_what_waits_and_what_needs_a_person(
         assert words in out
 
 
-def test_the_nodes_are_listed_with_what_their_spools_hold(
-    node: FakeNode, dcron: Callable[..., Done]
-) -> None:
+def test_the_nodes_are_listed_with_what_their_spools_hold(node: FakeNode, dcron: Callable[..., Done]) -> None:
     node.on("ListNodes", pb.ListNodesResponse(nodes=[*STATUS.nodes, pb.Node(id="n3", stopped=True)]))
     lines = dcron("node", "list", "--server", node.address).out.splitlines()
     assert "3 results in its spool" in lines[2]
