@@ -103,7 +103,7 @@ async def _cluster(
     findings: list[Finding] = []
     try:
         findings.append(await check_clock(store, clock))
-        if store_facts.missing:
+        if not store_facts.prepared:
             return [*findings, _not_looked_at("nodes", "the databases are not there yet")], None
         watch_seconds = min(settings.lease_seconds / 3 + WATCH_MARGIN_SECONDS, MAX_WATCH_SECONDS)
         facts = await look_at_cluster(store, ask_health, watch_seconds)

@@ -87,14 +87,16 @@ class CouchInspector:
         name = self._name(CLUSTER)
         cluster: dict[str, Any] = {}
         write_trouble = ""
-        if name not in missing:
+        prepared = not {self._name(JOBS), name} & set(missing)
+        if prepared:
             reply = (await http.request("GET", name)).require(HTTPStatus.OK)
             cluster = reply.payload.get("cluster", {})
-            write_trouble = await self._write(http, name)
+            write_trouble = await self._write(http, name) or await self._list(http)
         members, absent = await self._members(http)
         return replace(
             facts,
             missing=tuple(missing),
+            prepared=prepared,
             write_trouble=write_trouble,
             copies=cluster.get("n"),
             write_quorum=cluster.get("w"),
@@ -126,6 +128,14 @@ class CouchInspector:
             return str(error)
         if reply.status == HTTPStatus.ACCEPTED:
             return f"CouchDB at {reply.host} has no majority of copies for a document"
+        return ""
+
+    async def _list(self, http: CouchHttp) -> str:
+        """Why the months' databases cannot be listed, in words."""
+        try:
+            await http.request("GET", "_all_dbs", params={"limit": "1"})
+        except AccessRefused as error:
+            return f"{error}; databases have to be listed: set admin_only_all_dbs = false in [chttpd]"
         return ""
 
     async def _members(self, http: CouchHttp) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -24,7 +24,7 @@ class SqliteInspector:
         if not self._path.exists():
             folder = self._path.absolute().parent
             writable = folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
-            return StoreFacts((host,), missing=(str(self._path),), may_create=writable)
+            return StoreFacts((host,), missing=(str(self._path),), prepared=False, may_create=writable)
         store = SqliteDocumentStore(self._path)
         try:
             await store.probe_write()

@@ -85,6 +85,8 @@ class StoreFacts:
     hosts: tuple[HostFacts, ...]
     missing: tuple[str, ...] = ()
     """Databases and indexes that are not there yet."""
+    prepared: bool = True
+    """Whether the databases of jobs and cluster are there, without which nothing else can be looked at."""
     may_create: bool = True
     """Whether the user may make them."""
     write_trouble: str = ""
@@ -132,7 +134,7 @@ def judge_store(facts: StoreFacts) -> Iterable[Finding]:
             yield Finding(
                 check,
                 Level.FAILED,
-                host.trouble,
+                host.trouble.rstrip("."),
                 "check user and password in `store` (percent-encode special characters: @ is %40)",
             )
         elif host.trouble:
@@ -176,9 +178,11 @@ def _databases(facts: StoreFacts) -> Iterable[Finding]:
             "writing to the store",
             Level.FAILED,
             facts.write_trouble,
-            "make the user a member of the databases, and see that their disk has room",
+            "bring the CouchDB nodes back that are out of reach"
+            if facts.absent
+            else "make the user a member of the databases, and see that their disk has room",
         )
-    elif not facts.missing:
+    elif facts.prepared:
         yield Finding("writing to the store", Level.OK, "a document was written, and nothing was left behind")
 
 

@@ -51,8 +51,8 @@ RESTART_SECONDS = 1.0
 MIN_PAUSE_SECONDS = 0.05
 """Between two rounds, however long the last one took."""
 UNCONFIRMED = (
-    "the document store confirms no writes: fewer than a majority of its copies take them; bring the CouchDB "
-    "nodes back that are down"
+    "nothing new starts, since the document store confirms no writes: fewer than a majority of its copies "
+    "take them; bring the CouchDB nodes back that are down"
 )
 
 _CLAIMED = {

@@ -96,6 +96,12 @@ REFUSED = replace(HOSTS[0], trouble="CouchDB at c1 refuses user dcron", refused=
         ({"hosts": (REFUSED,)}, Level.FAILED, "document store", "refuses user"),
         ({"hosts": (replace(HOSTS[0], trouble="no route"),)}, Level.FAILED, "document store", "no route"),
         ({"round_trip_seconds": 0.9}, Level.WARNING, "document store", "900 ms"),
+        (
+            {"write_trouble": "no majority", "absent": ("c",)},
+            Level.FAILED,
+            "writing to the store",
+            "majority",
+        ),
         ({"missing": ("dcron-jobs",)}, Level.WARNING, "databases", "dcron-jobs"),
         ({"missing": ("dcron-jobs",), "may_create": False}, Level.FAILED, "databases", "dcron-jobs"),
         ({"write_trouble": "disk full"}, Level.FAILED, "writing to the store", "disk full"),
