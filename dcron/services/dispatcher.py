@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import structlog
 
@@ -145,12 +146,16 @@ class Dispatcher:
         """Whether it is being offered."""
         return execution_id in self._pending or execution_id in self._in_flight
 
-    def waiting(self) -> dict[str, tuple[str, str]]:
-        """Execution id to job and reason of all that is not claimed."""
+    def waiting(self, limit: int | None = None) -> dict[str, tuple[str, str]]:
+        """Execution id to job and reason of what is not claimed, at most `limit` of them."""
         return {
             execution_id: (pending.attempt.job, pending.why)
-            for execution_id, pending in self._pending.items()
+            for execution_id, pending in islice(self._pending.items(), limit)
         }
+
+    def waiting_count(self) -> int:
+        """How much is not claimed."""
+        return len(self._pending)
 
     def freed(self) -> None:
         """A worker has ended something: whoever was busy may take more."""
@@ -177,6 +182,7 @@ class Dispatcher:
                 self._wake.clear()
                 # By the clock: on a busy cluster something wakes this loop all the time.
                 if self._clock.monotonic() >= self._sweep_at:
+                    self._say_what_waits()
                     self._sweep()
 
     def _sweep(self) -> None:
@@ -186,7 +192,6 @@ class Dispatcher:
         self._open_until = {each: until for each, until in self._open_until.items() if until > now}
         for pending in self._pending.values():
             pending.asked.clear()
-        self._say_what_waits()
         self._wake.set()
 
     def _say_what_waits(self) -> None:
@@ -231,8 +236,9 @@ class Dispatcher:
             pending.reason = NO_WORKER if not workers else NO_LABEL.format(labels=_labels(attempt))
             pending.refusals.clear()
             return None
-        present = {worker.node_id for worker in matching}
-        pending.refusals = {each: why for each, why in pending.refusals.items() if each in present}
+        if pending.refusals:
+            present = {worker.node_id for worker in matching}
+            pending.refusals = {each: why for each, why in pending.refusals.items() if each in present}
         left = [worker for worker in matching if worker.node_id not in pending.asked]
         left.sort(key=lambda worker: worker.node_id != pending.ask_again)
         return next((worker for worker in left if self._is_free(worker, pending)), None)

@@ -105,12 +105,12 @@ class Scheduler:
         """What this leader knows, for all nodes to tell."""
         waiting = [
             Waiting(job, execution_id, reason)
-            for execution_id, (job, reason) in self._dispatcher.waiting().items()
+            for execution_id, (job, reason) in self._dispatcher.waiting(MAX_REPORTED).items()
         ]
         return LeaderReport(
             alive=tuple(sorted(self._watch.alive())),
-            waiting=tuple(waiting[:MAX_REPORTED]),
-            waiting_count=len(waiting),
+            waiting=tuple(waiting),
+            waiting_count=self._dispatcher.waiting_count(),
             attention=tuple(self._reconciler.attention()[:MAX_REPORTED]),
             active_count=len(self._tracker.all()),
         )
