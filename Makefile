@@ -5,7 +5,7 @@ BIN := .venv/bin
 SETUP := .venv/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto proto-check lint format types test test-servers sim sim-mutants bench demo check clean
+.PHONY: help setup proto proto-check lint format types test test-servers sim sim-mutants bench failover demo check clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ sim-mutants: $(SETUP) ## Show that the simulation finds deliberate bugs
 
 bench: $(SETUP) ## How late 1,000 jobs due at once start, beside a bare loop of spawns
 	$(BIN)/python -m tests.bench.due_at_once $(JOBS)
+
+failover: test-servers ## How long a change of leaders takes, and what it loses or doubles: ROUNDS=100 of each kind
+	$(BIN)/python -m tests.bench.failover $(ROUNDS)
 
 demo: $(SETUP) ## Run the main job on a three-node cluster on this machine, and show it
 	$(BIN)/dcron demo

@@ -116,6 +116,7 @@ class Dispatcher:
         self._began_at = clock.monotonic()
         self._sweep_at = self._began_at + SWEEP_SECONDS
         self._held = ""
+        self._has_offered = False
 
     def add(self, attempt: OfferedAttempt, avoid: tuple[str, ...]) -> None:
         """Offer an attempt until it is claimed or dropped."""
@@ -261,6 +262,9 @@ class Dispatcher:
         peer = self._peer(worker.node_id)
         attempts = [pending.attempt for pending in share]
         answers: list[OfferAnswer] | None = None
+        if not self._has_offered:
+            self._has_offered = True
+            self._log_first_offer(worker)
         try:
             answers = await self._nodes.offer(
                 worker.address, worker.node_id, self._term, self._leader_id, attempts
@@ -278,6 +282,17 @@ class Dispatcher:
             peer.trouble.over()
             for pending, answer in zip(share, answers, strict=True):
                 self._take_answer(worker, pending, answer)
+
+    def _log_first_offer(self, worker: Worker) -> None:
+        """A change of leaders is over for whoever waits for an execution."""
+        seconds = round(self._clock.monotonic() - self._began_at, 3)
+        log.info(
+            "first offer of the term",
+            action="first_offer",
+            term=self._term,
+            worker=worker.node_id,
+            after_seconds=seconds,
+        )
 
     def _unanswered(self, worker: Worker, share: list[_Pending]) -> None:
         """Ask the same worker once more, for it knows what it claimed; then the next one."""
