@@ -156,6 +156,7 @@ class Node:
             stack.push_async_callback(server.stop, STOP_GRACE_SECONDS)
             await self._runner.open()
             stack.push_async_callback(self._runner.close)
+            stack.push_async_callback(self._worker.finish)
             await _until_reachable(elector.store_trouble, self._store.prepare)
             await _until_reachable(_objects_trouble(), self._objects.prepare)
             await _until_reachable(elector.store_trouble, elector.join)
@@ -198,7 +199,9 @@ class Node:
         )
 
     def _make_scheduler(self, leadership: Leadership) -> Scheduler:
-        watch = NodeWatch(self._store, self._clock, lease_seconds=self._lease.length_seconds)
+        watch = NodeWatch(
+            self._store, self._clock, lease_seconds=self._lease.length_seconds, silent=leadership.silent
+        )
         return Scheduler(
             self._store,
             self._nodes,

@@ -20,6 +20,7 @@ __all__ = [
     "decide",
     "lead_until",
     "observe",
+    "silent_holder",
 ]
 
 
@@ -124,6 +125,17 @@ def _claim_unless(hindrance: str, why: str, lease: Lease) -> Decision:
             Action.FOLLOW, f"{why}, but this node may not lead: {hindrance}", lease.renewal_seconds
         )
     return Decision(Action.CLAIM, why, 0.0)
+
+
+def silent_holder(view: TermView | None, token: str) -> dict[str, str]:
+    """The node whose silence allows the node of this incarnation `token` to claim the next term, and the
+    revision its document stayed at; none when the holder resigned, never led, or is another incarnation by
+    now."""
+    if view is None:
+        return {}
+    reading = view.reading
+    spoke = reading.holder_leading == reading.term > reading.holder_resigned
+    return {reading.holder_id: reading.holder_revision} if spoke and reading.holder_token != token else {}
 
 
 def lead_until(lease: Lease, renewal_started_at: float) -> float:

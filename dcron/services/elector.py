@@ -24,7 +24,17 @@ from dcron.domain.documents import (
 )
 from dcron.domain.errors import NodeUnreachable, SetupError, StoreUnreachable
 from dcron.domain.instants import format_precise
-from dcron.domain.leadership import Action, Decision, Lease, Reading, TermView, decide, lead_until, observe
+from dcron.domain.leadership import (
+    Action,
+    Decision,
+    Lease,
+    Reading,
+    TermView,
+    decide,
+    lead_until,
+    observe,
+    silent_holder,
+)
 from dcron.domain.model import Settings
 from dcron.domain.nodes import LeaderReport, NodeRecord, node_of
 from dcron.ports import CLUSTER, Clock, Document, DocumentStore, NodeClient, WriteKind
@@ -102,6 +112,7 @@ class Elector:
         self._view: TermView | None = None
         self._decision = Decision(Action.FOLLOW, f"{record.node_id} is starting", 0.0)
         self._term_won = 0
+        self._silent: dict[str, str] = {}
         self._lead_until = float("-inf")
         self._scheduler: Scheduler | None = None
         self._leading: asyncio.Task[None] | None = None
@@ -364,10 +375,11 @@ class Elector:
             "token": self._record.token,
             "claimed_at": format_precise(self._clock.now()),
         }
+        silent = silent_holder(self._view, self._record.token)
         [result] = await self._store.write(CLUSTER, [Document(term_key(term), body)])
         log.info(_CLAIMED[result.kind], action="claim_term", term=term)
         if result.done:
-            self._term_won = term
+            self._term_won, self._silent = term, silent
         await self._read()
         if result.done:
             # Followers count from our first document that says so.
@@ -384,7 +396,7 @@ class Elector:
     async def _lead(self, term: int) -> None:
         """One scheduler's life. A defect in it is logged whole, and another one is made."""
         leadership = Leadership(
-            term, self._record.node_id, self._may_lead, self._look.set, self._clock_is_steady
+            term, self._record.node_id, self._may_lead, self._look.set, self._clock_is_steady, self._silent
         )
         try:
             self._scheduler = self._make_scheduler(leadership)

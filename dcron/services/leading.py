@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 __all__ = ["Deposed", "Leadership"]
@@ -23,3 +23,6 @@ class Leadership:
     """Have the elector look at once: whether somebody else leads, and what the store's clock says."""
     clock_is_steady: Callable[[], bool]
     """Whether the wall clock has gone on as it should since it was compared with the store's."""
+    silent: Mapping[str, str]
+    """Nodes that had not renewed for a lease when the term was claimed, with the revision they stayed at:
+    the earlier leader, unless it resigned."""

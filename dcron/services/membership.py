@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dcron.domain.documents import node_id_of, node_key
@@ -24,14 +25,24 @@ class _Seen:
 class NodeWatch:
     """Node records, and since when (monotonic) each has not changed."""
 
-    def __init__(self, store: DocumentStore, clock: Clock, *, lease_seconds: float) -> None:
+    def __init__(
+        self,
+        store: DocumentStore,
+        clock: Clock,
+        *,
+        lease_seconds: float,
+        silent: Mapping[str, str] | None = None,
+    ) -> None:
+        """`silent` names nodes that have already stayed at a revision for a lease."""
         self._store = store
         self._clock = clock
         self._lease_seconds = lease_seconds
+        self._silent = dict(silent or {})
         self._seen: dict[str, _Seen] = {}
 
     async def refresh(self) -> None:
-        """Read all node documents from a quorum. A node seen for the first time is given a lease."""
+        """Read all node documents from a quorum. A node seen for the first time is given a lease, unless it
+        is known to be silent."""
         now = self._clock.monotonic()
         listing = await self._store.range(CLUSTER, node_key(""), "node;", limit=MAX_NODES)
         wanted = sorted({node_id_of(document.id) for document in listing} | self._seen.keys())
@@ -47,7 +58,9 @@ class NodeWatch:
     def _take(self, record: NodeRecord, revision: str, now: float) -> None:
         seen = self._seen.get(record.node_id)
         if seen is None or seen.revision != revision:
-            self._seen[record.node_id] = _Seen(record, revision, now)
+            is_silent = seen is None and self._silent.get(record.node_id) == revision
+            changed_at = now - self._lease_seconds if is_silent else now
+            self._seen[record.node_id] = _Seen(record, revision, changed_at)
 
     def _is_alive(self, seen: _Seen) -> bool:
         silent_seconds = self._clock.monotonic() - seen.changed_at

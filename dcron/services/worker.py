@@ -28,6 +28,10 @@ SCRIPT_PATIENCE_SECONDS = 2.0
 OFFER_AGE_SECONDS = 4.0
 """An offer that got this old (CLOCK_BOOTTIME) before its claim is refused: the node was paused, and the
 leader is about to believe that no claim can come of it any more."""
+FINISH_SECONDS = 3.0
+"""How long a node that stops waits for the claims and starts that it has begun."""
+
+_STOPPING = OfferAnswer(OfferResult.UNABLE, "the node is stopping")
 
 log = structlog.get_logger()
 
@@ -58,6 +62,7 @@ class Worker:
         self._deciding: dict[str, asyncio.Future[OfferAnswer]] = {}
         self._begun: set[asyncio.Task[None]] = set()
         self._writing_off: set[str] = set()
+        self._stopping = False
         self.ready = False
 
     async def offer(
@@ -79,6 +84,15 @@ class Worker:
             self._begin(self._take(term, fresh))
         return list(await asyncio.gather(*(asyncio.shield(future) for future, _ in futures)))
 
+    async def finish(self) -> None:
+        """Take nothing any more, and see to the end what was begun, for FINISH_SECONDS at most: what this
+        node has claimed, no other one may start before it is back."""
+        self._stopping = True
+        deadline = asyncio.get_running_loop().time() + FINISH_SECONDS
+        while self._begun and (left_seconds := deadline - asyncio.get_running_loop().time()) > 0:
+            # What is begun may begin more: a claim is followed by its start.
+            await asyncio.wait(self._begun, timeout=left_seconds, return_when=asyncio.FIRST_COMPLETED)
+
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Have something done whoever asked for it goes away or not."""
         task = asyncio.create_task(work)
@@ -89,6 +103,8 @@ class Worker:
         """Why nothing at all is taken now."""
         if node_id != self._node_id:
             return OfferAnswer(OfferResult.UNABLE, f"this is node {self._node_id}, not {node_id}")
+        if self._stopping:
+            return _STOPPING
         if not self.ready:
             return OfferAnswer(OfferResult.UNABLE, "the node is starting")
         if term < self._local.newest_term:
@@ -134,6 +150,8 @@ class Worker:
         if self._clock.boottime() - offered_boottime > OFFER_AGE_SECONDS:
             late = OfferAnswer(OfferResult.UNABLE, "the node was paused, and the offer is too old by now")
             return {attempt.execution_id: late for attempt in attempts}
+        if self._stopping:
+            return {attempt.execution_id: _STOPPING for attempt in attempts}
         answers: dict[str, OfferAnswer] = {}
         possible = []
         for attempt in attempts:

@@ -39,7 +39,7 @@ from tests.bench.failover_report import (
     write_results,
 )
 from tests.couchdb_server import CouchServer
-from tests.system.cluster import Cluster, NodeProcess, wait_for
+from tests.system.cluster import STOP_SECONDS, Cluster, NodeProcess, wait_for
 
 DEFAULT_ROUNDS = 100
 JOBS = 10
@@ -125,7 +125,7 @@ def change_leader(cluster: Cluster, offers: FirstOffers, load: Load, kind: str) 
         wait_until(stopped_at + number * ASK_AGAIN_SECONDS)
         load.ask(follower)
     next_term, offered_at = wait_for("an offer of another leader", lambda: offers.after(term), OFFER_SECONDS)
-    exit_code = leader.stop()
+    exit_code = leader.process.wait(STOP_SECONDS)
     assert exit_code == (-signal.SIGKILL if kind == "SIGKILL" else 0), f"{leader.id} exited with {exit_code}"
     leader.start()
     return Change(kind, next_term, stopped_at, offered_at)

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcron.domain.leadership import Action, Lease, Reading, TermView, decide, lead_until, observe
+from dcron.domain.leadership import (
+    Action,
+    Lease,
+    Reading,
+    TermView,
+    decide,
+    lead_until,
+    observe,
+    silent_holder,
+)
 
 LEASE = Lease(6.0)
 LEADING = Reading(3, "a", "token-a", "5-x", holder_leading=3)
@@ -140,6 +149,17 @@ def test_no_follower_gives_a_leader_up_before_it_has_stopped(
     for moment in (started_at, stops_at):
         decision = decide(view, "token-b", lease, moment + offset)
         assert decision.action is Action.FOLLOW
+
+
+def test_a_holder_is_silent_that_led_did_not_resign_and_is_not_oneself() -> None:
+    assert silent_holder(TermView(LEADING, 0.0), "token-b") == {"a": "5-x"}
+    assert silent_holder(TermView(LEADING, 0.0), "token-a") == {}
+    assert (
+        silent_holder(TermView(replace(LEADING, holder_leading=0, holder_resigned=3), 0.0), "token-b") == {}
+    )
+    # It was started again, and renews under another token.
+    assert silent_holder(TermView(replace(LEADING, holder_leading=0), 0.0), "token-b") == {}
+    assert silent_holder(None, "token-b") == {}
 
 
 @given(

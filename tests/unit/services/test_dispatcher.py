@@ -71,6 +71,18 @@ async def running(dispatcher: Dispatcher) -> AsyncIterator[Dispatcher]:
         await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_the_first_offer_of_a_term_is_logged_once(scene: Scene) -> None:
+    dispatcher = scene.dispatcher(SystemClock())
+    with capture_logs() as logs:
+        async with running(dispatcher):
+            dispatcher.add(sample_offer(0), ())
+            await until(lambda: not dispatcher.waiting())
+            dispatcher.add(sample_offer(1), ())
+            await until(lambda: not dispatcher.waiting())
+    [line] = [each for each in logs if each["action"] == "first_offer"]
+    assert (line["term"], line["worker"]) == (3, "a")
+
+
 async def test_attempts_are_spread_over_the_workers_in_one_request_each(scene: Scene) -> None:
     dispatcher = scene.dispatcher(SystemClock())
     for number in range(6):

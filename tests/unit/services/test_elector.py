@@ -166,6 +166,16 @@ async def test_a_silent_leader_is_followed_for_a_lease_and_then_replaced(scene):
     assert await scene.terms() == [1, 2]
 
 
+async def test_a_new_leader_knows_which_revision_the_silent_one_stayed_at(scene):
+    await scene.leader("a")
+    follower = scene.node("b")
+    await follower.round()
+    [[leaf]] = await scene.store.read(CLUSTER, [node_key("a")])
+    await follower.rounds(LEASE.length_seconds + LEASE.renewal_seconds)
+    assert follower.leads()
+    assert follower.schedulers[0].leadership.silent == {"a": leaf.revision}
+
+
 async def test_a_leader_that_renews_is_never_replaced(scene):
     leader = await scene.leader("a")
     follower = scene.node("b")
@@ -307,6 +317,7 @@ async def test_a_resignation_is_taken_up_at_once(scene):
     await scene.made[0].round()
     await follower.round()
     assert follower.leads()
+    assert follower.schedulers[0].leadership.silent == {}
 
 
 async def test_a_wall_clock_that_is_set_is_distrusted_at_once_and_compared_with_the_stores(scene):

@@ -48,6 +48,31 @@ async def test_a_node_seen_for_the_first_time_is_given_a_lease(cluster: Cluster)
     assert cluster.watch.workers() == []
 
 
+async def test_a_node_known_to_be_silent_is_not_alive_until_it_renews(cluster: Cluster) -> None:
+    await cluster.renew("a")
+    await cluster.renew("b")
+    [[leaf]] = await cluster.store.read(CLUSTER, [node_key("a")])
+    watch = NodeWatch(
+        cluster.store, cluster.clock, lease_seconds=LEASE_SECONDS, silent={"a": leaf.revision or ""}
+    )
+    await watch.refresh()
+    assert watch.alive() == {"b"}
+    await cluster.renew("a")
+    await watch.refresh()
+    assert watch.alive() == {"a", "b"}
+
+
+async def test_a_node_that_renewed_since_it_was_said_to_be_silent_is_alive(cluster: Cluster) -> None:
+    await cluster.renew("a")
+    [[leaf]] = await cluster.store.read(CLUSTER, [node_key("a")])
+    await cluster.renew("a")
+    watch = NodeWatch(
+        cluster.store, cluster.clock, lease_seconds=LEASE_SECONDS, silent={"a": leaf.revision or ""}
+    )
+    await watch.refresh()
+    assert watch.alive() == {"a"}
+
+
 async def test_each_new_revision_is_a_sign_of_life_and_the_same_one_is_none(cluster: Cluster) -> None:
     await cluster.renew("a")
     await cluster.renew("b")

@@ -124,7 +124,7 @@ class Scene:
             nodes or self.nodes,
             self.clock,
             NodeWatch(self.store, self.clock, lease_seconds=1e9),
-            Leadership(term, "leader", self.is_leading, self.look, self.is_steady),
+            Leadership(term, "leader", self.is_leading, self.look, self.is_steady, {}),
             renewal_seconds=renewal_seconds,
         )
         self.task = asyncio.create_task(self.scheduler.run())

@@ -125,6 +125,31 @@ async def test_what_was_begun_is_finished_when_the_leader_hangs_up(scene):
     assert await scene.states() == [State.SUCCEEDED]
 
 
+async def test_a_node_that_stops_starts_what_it_has_claimed_and_takes_nothing_more(scene):
+    under_way, go_on = await hold_up(scene)
+    asking = asyncio.create_task(scene.offer(ATTEMPT))
+    await under_way.wait()
+    finishing = asyncio.create_task(scene.node.worker.finish())
+    await asyncio.sleep(0)
+    assert await scene.offer(an_attempt(1)) == [OfferResult.UNABLE]
+    assert not finishing.done()
+    go_on.set()
+    await finishing
+    assert await asking == [OfferResult.ACCEPTED]
+    assert len(scene.machine.started) == 1
+
+
+async def test_a_node_that_stops_does_not_wait_for_ever(scene, monkeypatch):
+    monkeypatch.setattr(worker, "FINISH_SECONDS", 0.01)
+    under_way, go_on = await hold_up(scene)
+    asking = asyncio.create_task(scene.offer(ATTEMPT))
+    await under_way.wait()
+    await scene.node.worker.finish()
+    assert not scene.machine.started
+    go_on.set()
+    await asking
+
+
 def slots_taken(scene: Scene) -> int:
     return len(scene.node.executor) + len(scene.node.worker._deciding)
 
