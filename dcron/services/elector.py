@@ -17,12 +17,11 @@ from dcron.domain.documents import (
     INITIAL_SETTINGS,
     SETTINGS_ID,
     drain_id,
-    node_id_of,
     node_key,
     settings_body,
     term_key,
 )
-from dcron.domain.errors import NodeUnreachable, SetupError, StoreUnreachable
+from dcron.domain.errors import SetupError, StoreUnreachable
 from dcron.domain.instants import format_precise
 from dcron.domain.leadership import (
     Action,
@@ -40,8 +39,8 @@ from dcron.domain.nodes import LeaderReport, NodeRecord, node_of
 from dcron.ports import CLUSTER, Clock, Document, DocumentStore, NodeClient, WriteKind
 from dcron.services.leading import Deposed, Leadership
 from dcron.services.local import LocalState
-from dcron.services.membership import MAX_NODES
 from dcron.services.own_document import OwnDocument
+from dcron.services.resigning import announce_resignation, other_addresses
 from dcron.services.scheduler import Scheduler
 from dcron.services.settings import read_settings, settings_in
 from dcron.services.trouble import StoreTrouble, Trouble
@@ -215,14 +214,11 @@ class Elector:
         """One renewal and one look at who leads; the decision is logged when it changes."""
         try:
             await self._check_clock()
-            renewed_boottime = await self._renew()
-            await self._read()
-            # Not before the read: after a pause somebody else may lead.
-            self._prolong(renewed_boottime)
-            decision = self._decide()
-            if decision.action is Action.CLAIM:
-                await self._claim()
+            if self._term_held():
+                await self._renew_and_read()
                 decision = self._decide()
+            else:
+                decision = await self._look_and_renew()
             if decision.action is Action.CLAIM:
                 # Lost, and the winner cannot be read: a split store. Not again at once.
                 why = f"{decision.why}; the store confirms no claim of the next term"
@@ -235,6 +231,27 @@ class Elector:
             log.info(decision.why, action="leadership", term=self._local.newest_term)
         self._decision = decision
         await self._act()
+
+    async def _renew_and_read(self) -> None:
+        """Lead on, if nobody else does by now."""
+        renewed_boottime = await self._renew()
+        await self._read()
+        # Not before the read: after a pause somebody else may lead.
+        self._prolong(renewed_boottime)
+
+    async def _look_and_renew(self) -> Decision:
+        """A follower's round. It looks first: when the leader is gone, every request counts."""
+        await self._read()
+        decision = self._decide()
+        if decision.action is not Action.CLAIM:
+            await self._renew()
+            return decision
+        if await self._claim():
+            # Followers count from our first document that says so.
+            await self._renew_and_read()
+        else:
+            await self._renew()
+        return self._decide()
 
     def _decide(self) -> Decision:
         return decide(
@@ -366,7 +383,7 @@ class Elector:
             log.info("drained: takes nothing new" if draining else "takes executions again", action="drain")
             self._local.draining = draining
 
-    async def _claim(self) -> None:
+    async def _claim(self) -> bool:
         """Try to become the holder of the next term; losing is fine."""
         term = (self._view.reading.term if self._view else 0) + 1
         body = {
@@ -378,12 +395,14 @@ class Elector:
         silent = silent_holder(self._view, self._record.token)
         [result] = await self._store.write(CLUSTER, [Document(term_key(term), body)])
         log.info(_CLAIMED[result.kind], action="claim_term", term=term)
-        if result.done:
-            self._term_won, self._silent = term, silent
-        await self._read()
-        if result.done:
-            # Followers count from our first document that says so.
-            self._prolong(await self._renew())
+        if not result.done:
+            await self._read()
+            return False
+        self._term_won, self._silent = term, silent
+        self._local.saw_term(term)
+        mine = Reading(term, self._record.node_id, self._record.token)
+        self._view = observe(self._view, mine, self._clock.monotonic())
+        return True
 
     async def _act(self) -> None:
         """Start or stop the scheduler, as the decision and the lease have it."""
@@ -429,23 +448,11 @@ class Elector:
         await self._resign() if term else await self._stop_leading()
         self._record = replace(self._record, stopped=True, renewed_at=self._clock.now())
         try:
-            await self._own.write(self._record)
-            if term:
-                await self._announce(term)
+            if not term:
+                await self._own.write(self._record)
+                return
+            others = other_addresses(self._store, self._record.token)
+            _, addresses = await asyncio.gather(self._own.write(self._record), others)
+            await announce_resignation(self._nodes, addresses, term)
         except StoreUnreachable as error:
             log.warning("cannot say that this node stops", action="leave", error=str(error))
-
-    async def _announce(self, term: int) -> None:
-        """Tell the others; whoever does not hear it finds out by looking."""
-        documents = await self._store.range(CLUSTER, node_key(""), "node;", limit=MAX_NODES)
-        records = [node_of(node_id_of(document.id), document.body) for document in documents]
-        addresses = [
-            each.address for each in records if not each.stopped and each.token != self._record.token
-        ]
-        await asyncio.gather(*(self._announce_to(address, term) for address in addresses))
-
-    async def _announce_to(self, address: str, term: int) -> None:
-        try:
-            await self._nodes.announce_resignation(address, term)
-        except NodeUnreachable as error:
-            log.info("did not hear of the resignation", action="leave", address=address, error=str(error))

@@ -7,7 +7,7 @@ leader dies anywhere, the next one finds the intent in the job document and goes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 import structlog
@@ -28,6 +28,7 @@ from dcron.services.settings import read_settings
 from dcron.services.skips import SkipCopier
 from dcron.services.tracker import Tracker
 from dcron.services.trouble import Trouble
+from dcron.services.waiting import together
 
 __all__ = ["Scheduler"]
 
@@ -90,7 +91,6 @@ class Scheduler:
         async with asyncio.TaskGroup() as group:
             await self._take_over(group)
             for loop in (
-                self._poll_loop(),
                 self._reconcile_loop(group),
                 self._watch_loop(),
                 self._doubts_loop(),
@@ -116,14 +116,20 @@ class Scheduler:
         )
 
     async def _take_over(self, group: asyncio.TaskGroup) -> None:
-        """Begin following the feeds before the state is read, then read all that is active."""
+        """Begin following the feeds before the state is read, then read all that is active. What does not
+        depend on each other is asked for at once: until the end of this nothing is offered anywhere."""
+        await self._insist(
+            lambda: together(self._watch.refresh(), self._hold_while_frozen(), self._follow_feeds(group))
+        )
+        group.create_task(self._poll_loop())
+        await self._insist(self._read_active)
+
+    async def _insist(self, act: Callable[[], Awaitable[object]]) -> None:
+        """Try until the store answers, or raise Deposed."""
         trouble = Trouble("take_over", "cannot take over yet", "takes over")
         while self._leadership.may_lead():
             try:
-                await self._watch.refresh()
-                await self._follow_feeds(group)
-                await self._hold_while_frozen()
-                await self._read_active()
+                await act()
             except StoreUnreachable as error:
                 trouble.met(str(error))
                 await asyncio.sleep(BACKOFF_SECONDS)
@@ -134,11 +140,14 @@ class Scheduler:
 
     async def _follow_feeds(self, group: asyncio.TaskGroup) -> None:
         now = self._clock.now()
-        months = {executions_database(now), executions_database(now + HORIZON)}
-        wanted = {JOBS, *months, *(await self._store.databases())[-2:], *self._tracker.databases()}
-        for database in sorted(wanted):
-            await self._feeds.follow(database, group)
-        self._feeds.keep_only(wanted)
+        certain = {JOBS, executions_database(now), executions_database(now + HORIZON)}
+        certain |= self._tracker.databases()
+        stored, *_ = await together(
+            self._store.databases(), *(self._feeds.follow(each, group) for each in sorted(certain))
+        )
+        others = set(stored[-2:]) - certain
+        await together(*(self._feeds.follow(each, group) for each in sorted(others)))
+        self._feeds.keep_only(certain | others)
 
     async def _read_active(self) -> None:
         """Reconcile with the database: every active job, every attempt, from a quorum."""

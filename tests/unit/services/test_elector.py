@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 
 from dcron.domain.documents import INITIAL_SETTINGS, SETTINGS_ID, node_key, settings_body, term_key
-from dcron.domain.errors import SetupError
+from dcron.domain.errors import SetupError, StoreUnreachable
 from dcron.domain.leadership import Lease
 from dcron.domain.nodes import LeaderReport, NodeRecord, node_body, node_of
 from dcron.ports import CLUSTER, Document, WriteKind
@@ -174,6 +174,21 @@ async def test_a_new_leader_knows_which_revision_the_silent_one_stayed_at(scene)
     await follower.rounds(LEASE.length_seconds + LEASE.renewal_seconds)
     assert follower.leads()
     assert follower.schedulers[0].leadership.silent == {"a": leaf.revision}
+
+
+async def test_a_claimant_that_was_paused_past_a_lease_does_not_lead_when_it_wakes(scene):
+    node, other = scene.node("a"), scene.node("b")
+    await node.elector.join()
+
+    async def sleep_past_the_lease() -> None:
+        scene.clock.pass_seconds(LEASE.length_seconds)
+        body = {"kind": "term", "node": "b", "token": other.elector._record.token, "claimed_at": "-"}
+        await scene.store.write(CLUSTER, [Document(term_key(2), body)])
+
+    scene.store.faults[node_key("a")] = [sleep_past_the_lease]
+    await node.round()
+    assert not node.leads()
+    assert node.elector.term() == 2
 
 
 async def test_a_leader_that_renews_is_never_replaced(scene):
@@ -426,6 +441,22 @@ async def test_a_stop_in_the_middle_of_a_renewal_that_arrives_still_resigns(scen
         await run
     record = await scene.record("a")
     assert (record.stopped, record.resigned) == (True, 1)
+
+
+async def test_a_stop_resigns_though_the_other_nodes_cannot_be_listed(scene, monkeypatch):
+    leader = await scene.leader("a")
+    run = asyncio.create_task(leader.elector.run())
+    await asyncio.sleep(0)
+
+    async def away(*_, **__):
+        raise StoreUnreachable("unplugged")
+
+    monkeypatch.setattr(scene.store, "range", away)
+    run.cancel()
+    with suppress(asyncio.CancelledError):
+        await run
+    assert (await scene.record("a")).resigned == 1
+    assert leader.nodes.resigned == []
 
 
 async def test_a_stop_while_the_store_is_away_ends(scene):
