@@ -7,6 +7,7 @@ import secrets
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -101,31 +102,31 @@ class Load:
         script.write_text(SCRIPT.format(marks=self._marks))
         options = ("--schedule", EACH_SECOND, "--interpreter", "bash", "--paused")
         self._cluster.do("job", "create", "pattern", *options, str(script))
-        public = self._cluster.stub()
-        specification = public.GetJob(pb.GetJobRequest(name="pattern")).specification
-        for name in (*self._each_second, *self._when_asked):
-            specification.schedule = EACH_SECOND if name in self._each_second else ONCE_A_YEAR
-            created = public.CreateJob(pb.CreateJobRequest(name=name, specification=specification))
-            self._created[name] = (created, datetime.now(UTC))
+        with public(self._cluster.nodes[0]) as stub:
+            specification = stub.GetJob(pb.GetJobRequest(name="pattern")).specification
+            for name in (*self._each_second, *self._when_asked):
+                specification.schedule = EACH_SECOND if name in self._each_second else ONCE_A_YEAR
+                created = stub.CreateJob(pb.CreateJobRequest(name=name, specification=specification))
+                self._created[name] = (created, datetime.now(UTC))
 
     def ask(self, via: NodeProcess) -> None:
         """Ask for a run now, so that something is to be offered before the next second begins."""
         name = self._when_asked[len(self.asked) % ASKED_JOBS]
         request_id = new_ulid(datetime.now(UTC), secrets.token_bytes(ULID_RANDOMNESS_BYTES))
         request = pb.RunJobRequest(name=name, request_id=request_id)
-        with grpc.insecure_channel(via.address) as channel:
-            answer = PublicStub(channel).RunJob(request, timeout=ASK_SECONDS)
+        with public(via) as stub:
+            answer = stub.RunJob(request, timeout=ASK_SECONDS)
         self.asked.append(answer.execution_id)
 
     def pause(self) -> list[Watched]:
         """Let nothing more fall due; all nodes must run."""
-        public = self._cluster.stub()
         watched = []
-        for name in self._each_second:
-            created, since = self._created[name]
-            until = datetime.now(UTC)
-            public.PauseJob(pb.PauseJobRequest(name=name))
-            watched.append(Watched(name, created.uid, since, until))
+        with public(self._cluster.nodes[0]) as stub:
+            for name in self._each_second:
+                created, since = self._created[name]
+                until = datetime.now(UTC)
+                stub.PauseJob(pb.PauseJobRequest(name=name))
+                watched.append(Watched(name, created.uid, since, until))
         for name in self._when_asked:
             created, since = self._created[name]
             watched.append(Watched(name, created.uid, since, since))
@@ -133,13 +134,20 @@ class Load:
 
     def is_idle(self) -> bool:
         """Whether no job has anything left to do."""
-        public = self._cluster.stub()
-        jobs = [public.GetJob(pb.GetJobRequest(name=name)) for name in self._created]
+        with public(self._cluster.nodes[0]) as stub:
+            jobs = [stub.GetJob(pb.GetJobRequest(name=name)) for name in self._created]
         return not any(job.HasField("active") or job.waiting_request_ids for job in jobs)
 
     def marks(self) -> list[Mark]:
         """What the scripts wrote until now."""
         return read_marks(self._marks)
+
+
+@contextmanager
+def public(node: NodeProcess) -> Iterator[PublicStub]:
+    """The API of one node."""
+    with grpc.insecure_channel(node.address) as channel:
+        yield PublicStub(channel)
 
 
 def read_marks(path: Path) -> list[Mark]:
