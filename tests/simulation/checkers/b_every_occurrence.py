@@ -96,7 +96,13 @@ def _was_frozen(timeline: Timeline, due_at: datetime, decided_at: datetime) -> b
     states = [event for event in timeline.history.of(Stored) if event.id == "settings" and not event.deleted]
     for number, event in enumerate(states):
         # What an older branch of the settings says meanwhile ends no freeze: only a newer word does.
-        newer = [later for later in states[number:] if later.body["sequence"] > event.body["sequence"]]
+        # One that got 202 does not either: it may be on one copy alone, and nobody need see it.
+        newer = [
+            later
+            for later in states[number:]
+            if later.body["sequence"] > event.body["sequence"]
+            and (later.database, later.id, later.revision) in timeline.acknowledged
+        ]
         until = timeline.true_time(newer[0].at if newer else timeline.final.at)
         since = timeline.true_time(event.at)
         if event.body["frozen"] and since <= decided_at and due_at <= until + CLOCK_TOLERANCE:
