@@ -268,12 +268,14 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ProcessStart:
-    """A script to start. `folder` is the attempt's folder in the spool: the runner writes `log`,
-    `started.json` and `exit.json` there. `environment` is complete: nothing is inherited."""
+    """A script to start. `folder` is the attempt's folder in the spool: the runner writes `log` and
+    `exit.json` there, and after a power cut its `attempt.json`, which holds `claim`. `environment` is
+    complete: nothing is inherited."""
 
     execution_id: str
     token: str
     folder: Path
+    claim: Mapping[str, Any]
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     timeout_seconds: float

@@ -53,6 +53,7 @@ async def _run_a_script(runner: KeeperRunner, folder: Path, clock: Clock) -> str
         execution_id="doctor",
         token=secrets.token_hex(8),
         folder=folder / "attempt",
+        claim={},
         argv=("/bin/sh", "-c", f"exit {EXIT_CODE}"),
         environment={},
         timeout_seconds=SCRIPT_SECONDS,

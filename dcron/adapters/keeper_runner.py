@@ -229,6 +229,7 @@ def _fields(start: ProcessStart) -> dict[str, object]:
         "execution_id": start.execution_id,
         "token": start.token,
         "folder": str(start.folder.absolute()),
+        "claim": dict(start.claim),
         "argv": list(start.argv),
         "environment": dict(start.environment),
         "timeout_seconds": start.timeout_seconds,

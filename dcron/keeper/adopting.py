@@ -6,53 +6,62 @@ from pathlib import Path
 
 from dcron.keeper.cgroups import Cgroup
 from dcron.keeper.journal import say
+from dcron.keeper.ledger import Facts, Ledger
 from dcron.keeper.processes import Snapshot, boot_id, is_alive
 from dcron.keeper.protocol import ProtocolError
-from dcron.keeper.records import EXIT_NAME, STARTED_NAME, RunningList, read_record
+from dcron.keeper.records import CLAIM_NAME, EXIT_NAME, read_record, write_record
 from dcron.keeper.script import Limits, Script
 
 __all__ = ["adopt"]
 
 _NO_LIMITS: dict[str, object] = {"timeout_seconds": 0, "grace_seconds": 0, "max_log_bytes": 1 << 40}
-"""For a record that a power cut damaged; what it was about does not run any more."""
+"""For an entry of another dcron that says less."""
 
 
-def adopt(running: RunningList) -> list[Script]:
-    """The scripts on the list whose end is not on disk: those that still run, and as `ended` those that do
-    not, of which nobody will know more. Raises OSError."""
-    entries = running.entries()
+def adopt(ledger: Ledger) -> list[Script]:
+    """The scripts whose end is not in the ledger: those that still run, and as `ended` those that do not, of
+    which nobody will know more. Raises OSError."""
+    for entry in ledger.ended_entries():
+        _restore(entry, CLAIM_NAME, "claim")
+        _restore(entry, EXIT_NAME, "exit")
+    entries = ledger.open_entries()
     if not entries:
         return []
     snapshot = Snapshot()
-    boot = boot_id()
     scripts: list[Script] = []
-    for token, folder in entries:
-        if not folder.is_dir() or (read_record(folder / EXIT_NAME) or {}).get("token") == token:
-            running.remove(token)
+    for entry in entries:
+        if not Path(str(entry["folder"])).is_dir():
+            ledger.dropped(str(entry["token"]))
             continue
-        script = _take_over(token, folder, snapshot, boot)
-        say("adopted", token=token, pid=script.pid, ended=int(script.ended))
+        _restore(entry, CLAIM_NAME, "claim")
+        script = _take_over(entry, snapshot)
+        say("adopted", token=script.token, pid=script.pid, ended=int(script.ended))
         scripts.append(script)
     return scripts
 
 
-def _take_over(token: str, folder: Path, snapshot: Snapshot, boot: str) -> Script:
-    record = read_record(folder / STARTED_NAME) or {}
-    if record.get("token") != token:
-        record = {}
+def _restore(entry: Facts, name: str, fact: str) -> None:
+    """Write a record of the attempt's folder again where a crash or a power cut has kept it from the disk."""
+    path, record = Path(str(entry["folder"])) / name, entry.get(fact)
+    if path.parent.is_dir() and isinstance(record, dict) and not read_record(path):
+        write_record(path, record)
+
+
+def _take_over(entry: Facts, snapshot: Snapshot) -> Script:
     try:
-        limits = Limits(record)
+        limits = Limits(entry)
     except ProtocolError:
         limits = Limits(_NO_LIMITS)
-    script = Script(str(record.get("execution_id", "")), token, folder, limits)
+    folder = Path(str(entry["folder"]))
+    script = Script(str(entry.get("execution_id", "")), str(entry["token"]), folder, limits)
     script.adopted = True
-    same_boot = record.get("boot_id") == boot
-    cgroup = record.get("cgroup")
+    same_boot = entry.get("boot_id") == boot_id()
+    cgroup = entry.get("cgroup")
     if same_boot and isinstance(cgroup, str):
         script.cgroup = Cgroup(Path(cgroup))
-    pid, ticks = record.get("pid"), record.get("start_ticks")
+    pid, ticks = entry.get("pid"), entry.get("start_ticks")
     if isinstance(pid, int) and isinstance(ticks, int) and pid > 0:
-        script.resume(pid, ticks, record)
+        script.resume(pid, ticks, entry)
         alive = same_boot and is_alive(pid, ticks)
     else:
         alive = _find_unrecorded(script, snapshot)

@@ -17,6 +17,7 @@ SHEBANG_BYTES_MAX = 256
 """The kernel reads no more of a script's first line."""
 
 _NO_ROOM = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+_LOG_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
 _DEFAULTED = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 
@@ -25,10 +26,8 @@ class LaunchError(Exception):
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the attempt's folder with the log and the directory that the script works in. Raises OSError."""
+    """Make the attempt's folder with the directory that the script works in. Raises OSError."""
     (folder / WORK_NAME).mkdir(mode=0o700, parents=True, exist_ok=True)
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    os.close(os.open(folder / LOG_NAME, flags, 0o600))
 
 
 def launch(request: Request) -> int:
@@ -48,7 +47,7 @@ def launch(request: Request) -> int:
             environment,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW, 0),
+                (os.POSIX_SPAWN_OPEN, 1, log, _LOG_FLAGS, 0o600),
                 (os.POSIX_SPAWN_DUP2, 1, 2),
             ],
             setsid=True,

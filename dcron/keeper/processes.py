@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 __all__ = [
@@ -114,6 +115,7 @@ def become_subreaper() -> None:
         raise OSError(number, os.strerror(number))
 
 
+@cache
 def boot_id() -> str:
     """A mark that changes with each boot of the machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -22,7 +22,7 @@ KIBIBYTE = 1024
 
 
 class Limits:
-    """How long a script may run and how much it may print; what `started.json` keeps of a request."""
+    """How long a script may run and how much it may print; what the ledger keeps of a request."""
 
     __slots__ = ("grace_seconds", "max_log_bytes", "timeout_seconds")
 
@@ -35,7 +35,16 @@ class Limits:
 class Request:
     """A script to start, as the daemon sent it; raises ProtocolError where it is malformed."""
 
-    __slots__ = ("argv", "environment", "execution_id", "folder", "limits", "not_after_boottime", "token")
+    __slots__ = (
+        "argv",
+        "claim",
+        "environment",
+        "execution_id",
+        "folder",
+        "limits",
+        "not_after_boottime",
+        "token",
+    )
 
     def __init__(self, fields: dict[str, object]) -> None:
         self.execution_id = _text(fields, "execution_id")
@@ -43,17 +52,20 @@ class Request:
         self.folder = Path(_text(fields, "folder"))
         self.limits = Limits(fields)
         self.not_after_boottime = _number(fields, "not_after_boottime")
-        argv, environment = fields.get("argv"), fields.get("environment")
+        argv, environment, claim = fields.get("argv"), fields.get("environment"), fields.get("claim")
         if not isinstance(argv, list) or not argv or not all(isinstance(word, str) for word in argv):
             raise ProtocolError("argv: not a list of words")
         if not isinstance(environment, dict) or not all(isinstance(v, str) for v in environment.values()):
             raise ProtocolError("environment: not an object of strings")
+        if not isinstance(claim, dict):
+            raise ProtocolError("claim: not an object")
         if not is_token(self.token):
             raise ProtocolError("token: cannot be a file name")
         if not self.folder.is_absolute():
             raise ProtocolError("folder: not an absolute path")
         self.argv: list[str] = argv
         self.environment: dict[str, str] = environment
+        self.claim: dict[str, object] = claim
 
 
 class Script:
@@ -85,21 +97,33 @@ class Script:
         self.write_exit_tries = 0
         self._how: dict[str, object] = {"lost": True}
 
-    def started_record(self) -> dict[str, object]:
-        """What `started.json` holds: enough for the next keeper to go on. `pid` is 0 before the start."""
+    def will_facts(self, claim: dict[str, object]) -> dict[str, object]:
+        """What the ledger holds of it before it is started: enough for the next keeper to go on, and the note
+        of its claim, which the daemon does not flush to the disk."""
         return {
+            "claim": claim,
             "execution_id": self.execution_id,
             "token": self.token,
-            "pid": self.pid,
-            "start_ticks": self.start_ticks,
+            "folder": str(self.folder),
             "boot_id": boot_id(),
-            "cgroup": None if self.cgroup is None else str(self.cgroup.path),
-            "started_at": self.started_at,
-            "stop_at_monotonic": None if self.stop_at == math.inf else self.stop_at,
+            "cgroup": self._cgroup_text(),
             "timeout_seconds": self.limits.timeout_seconds,
             "grace_seconds": self.limits.grace_seconds,
             "max_log_bytes": self.limits.max_log_bytes,
         }
+
+    def began_facts(self) -> dict[str, object]:
+        """What the ledger holds of it besides once it runs."""
+        return {
+            "pid": self.pid,
+            "start_ticks": self.start_ticks,
+            "cgroup": self._cgroup_text(),
+            "started_at": self.started_at,
+            "stop_at_monotonic": None if self.stop_at == math.inf else self.stop_at,
+        }
+
+    def _cgroup_text(self) -> str | None:
+        return None if self.cgroup is None else str(self.cgroup.path)
 
     def begin(self, pid: int, start_ticks: int) -> None:
         """Note that it runs from now on."""
@@ -114,12 +138,12 @@ class Script:
         if self.stop is None:
             self.stop = Stop(reason, now, self.limits.grace_seconds, self.cgroup)
 
-    def resume(self, pid: int, start_ticks: int, record: dict[str, object]) -> None:
-        """Go on with a script that a keeper before this one started, by its `started.json`."""
+    def resume(self, pid: int, start_ticks: int, entry: dict[str, object]) -> None:
+        """Go on with a script that a keeper before this one started, by its entry in the ledger."""
         self.pid = pid
         self.start_ticks = start_ticks
-        self.started_at = str(record.get("started_at", ""))
-        stop_at = record.get("stop_at_monotonic")
+        self.started_at = str(entry.get("started_at", ""))
+        stop_at = entry.get("stop_at_monotonic")
         if isinstance(stop_at, int | float):
             self.stop_at = stop_at
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from dcron.keeper.cgroups import Cgroups
 from dcron.keeper.journal import say
+from dcron.keeper.ledger import Ledger
 from dcron.keeper.processes import become_subreaper
 from dcron.keeper.protocol import SOCKET_NAME, VERSION, Frames, ProtocolError, encode
-from dcron.keeper.records import RunningList
 from dcron.keeper.script import Request
 from dcron.keeper.table import Table
 
@@ -68,7 +68,7 @@ class Keeper:
     def __init__(self, spool: Path, listener: socket.socket, cgroups: Cgroups | None) -> None:
         self._socket_path = spool / SOCKET_NAME
         self._listener = listener
-        self._table = Table(RunningList(spool), cgroups)
+        self._table = Table(Ledger(spool), cgroups)
         self._connection: Connection | None = None
         self._idle_since = time.monotonic()
         self._told_to_end = False

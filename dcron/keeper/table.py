@@ -11,16 +11,9 @@ from dcron.keeper.adopting import adopt
 from dcron.keeper.cgroups import Cgroup, Cgroups
 from dcron.keeper.journal import say
 from dcron.keeper.launch import LaunchError, launch, prepare_folder
+from dcron.keeper.ledger import Ledger, flush_folder
 from dcron.keeper.processes import Snapshot, is_alive, start_ticks
-from dcron.keeper.records import (
-    EXIT_NAME,
-    STARTED_NAME,
-    RunningList,
-    flush_folder,
-    read_record,
-    write_end,
-    write_record,
-)
+from dcron.keeper.records import EXIT_NAME, write_record
 from dcron.keeper.script import Request, Script, failed_record
 
 __all__ = ["Table"]
@@ -37,8 +30,8 @@ class Table:
 
     Without `cgroups`, what a script leaves behind is found by weaker signs: see `stopping`."""
 
-    def __init__(self, running: RunningList, cgroups: Cgroups | None) -> None:
-        self._running = running
+    def __init__(self, ledger: Ledger, cgroups: Cgroups | None) -> None:
+        self._ledger = ledger
         self._cgroups = cgroups
         self._left_groups: list[Cgroup] = []
         """Of scripts that ended and left something running, here or in the time of earlier keepers."""
@@ -49,7 +42,8 @@ class Table:
 
     def adopt(self) -> None:
         """Take over what the keeper before this one left; first of all. Raises OSError."""
-        for script in adopt(self._running):
+        self._ledger.load()
+        for script in adopt(self._ledger):
             self._scripts[script.token] = script
         if self._cgroups is not None:
             self._left_groups = self._cgroups.left(set(self._scripts))
@@ -74,23 +68,21 @@ class Table:
         """Start scripts; an answer for each, in order. A token that was started before is not started
         again: a daemon may ask anew when it did not hear the answer."""
         answers: dict[str, Answer] = {}
-        prepared: list[Request] = []
+        prepared: list[tuple[Request, Script]] = []
         for request in requests:
             if request.token in answers:
                 continue
-            answer = self._known(request) or self._prepare(request)
-            answers[request.token] = answer
-            if answer["result"] == "prepared":
-                prepared.append(request)
+            answers[request.token] = self._known(request) or self._prepare(request, prepared)
         try:
-            for parent in {request.folder.parent for request in prepared}:
+            # Once for all of them, and before anything runs: it may.
+            for parent in {request.folder.parent for request, _ in prepared}:
                 flush_folder(parent)
-            self._running.flush()
+            self._ledger.will([script.will_facts(request.claim) for request, script in prepared])
         except OSError as error:
-            answers |= {request.token: self._refuse(request, error) for request in prepared}
+            answers |= {request.token: self._refuse(request, error) for request, _ in prepared}
             prepared = []
-        for request in prepared:
-            answers[request.token] = self._launch(request)
+        for request, script in prepared:
+            answers[request.token] = self._launch(request, script)
         return [answers[request.token] for request in requests]
 
     def cancel(self, token: str) -> bool:
@@ -130,9 +122,14 @@ class Table:
             if not script.ended and now >= script.stop_at:
                 script.stop_for("timed_out", now)
         self._look_at_stops(now)
-        for script in list(self._scripts.values()):
-            if script.ended and (script.stop is None or script.stop.over):
-                self._finish(script, now)
+        self._finish(
+            [
+                script
+                for script in self._scripts.values()
+                if script.ended and (script.stop is None or script.stop.over) and now >= script.write_exit_at
+            ],
+            now,
+        )
 
     def wait_seconds(self) -> float | None:
         """How long nothing is due; None where only an event can change that."""
@@ -153,29 +150,23 @@ class Table:
         """The answer for a script that was started already."""
         if request.token in self._scripts:
             return {"result": "started"}
-        try:
-            record = read_record(request.folder / EXIT_NAME)
-        except OSError as error:
-            return self._refuse(request, error)
-        if record is None or record.get("token") != request.token:
+        end = self._ledger.end_of(request.token)
+        if end is None:
             return None
-        return {"result": "failed"} if record.get("error") else {"result": "started", "over": True}
+        return {"result": "failed"} if end.get("error") else {"result": "started", "over": True}
 
-    def _prepare(self, request: Request) -> Answer:
-        """Write down, before anything runs, that this script may."""
+    def _prepare(self, request: Request, prepared: list[tuple[Request, Script]]) -> Answer:
         try:
             prepare_folder(request.folder)
-            write_record(request.folder / STARTED_NAME, self._new(request).started_record(), durable=False)
-            self._running.add(request.token, request.folder)
         except OSError as error:
             return self._refuse(request, error)
-        return {"result": "prepared"}
+        prepared.append((request, self._new(request)))
+        return {}
 
-    def _launch(self, request: Request) -> Answer:
+    def _launch(self, request: Request, script: Script) -> Answer:
         if time.clock_gettime(time.CLOCK_BOOTTIME) > request.not_after_boottime:
             self._forget(request)
             return {"result": "too_late"}
-        script = self._new(request)
         try:
             pid = self._spawn(request, script)
         except LaunchError as error:
@@ -187,7 +178,7 @@ class Table:
         self._scripts[script.token] = script
         self._by_pid[pid] = script
         try:
-            write_record(script.folder / STARTED_NAME, script.started_record(), durable=False)
+            self._ledger.began(script.token, script.began_facts())
         except OSError as error:
             # It runs; a later keeper would find it by its token.
             say("started_unrecorded", token=script.token, reason=str(error))
@@ -206,11 +197,13 @@ class Table:
             return launch(request)
 
     def _fail(self, request: Request, reason: str) -> Answer:
+        end = failed_record(request.token, reason)
         try:
-            write_end(request.folder, failed_record(request.token, reason))
+            self._ledger.ended({request.token: end})
+            write_record(request.folder / EXIT_NAME, end)
         except OSError as error:
             return self._refuse(request, error)
-        self._forget(request)
+        self._discard_group_of(request)
         return {"result": "failed"}
 
     def _refuse(self, request: Request, error: OSError) -> Answer:
@@ -220,11 +213,9 @@ class Table:
 
     def _forget(self, request: Request) -> None:
         """Leave no sign of a script that was not started."""
-        if self._cgroups is not None:
-            self._discard_group(self._cgroups.of(request.token))
+        self._discard_group_of(request)
         try:
-            self._running.remove(request.token)
-            (request.folder / STARTED_NAME).unlink(missing_ok=True)
+            self._ledger.dropped(request.token)
         except OSError as error:
             say("spool_refused", token=request.token, folder=str(request.folder), reason=str(error))
 
@@ -246,28 +237,34 @@ class Table:
                 now=now,
             )
 
-    def _finish(self, script: Script, now: float) -> None:
-        """Write down how a script ended, now or as soon as the disk takes it."""
-        if now < script.write_exit_at:
-            return
+    def _finish(self, scripts: list[Script], now: float) -> None:
+        """Write down how scripts ended, now or as soon as the disk takes it: once for all of them."""
         try:
-            _write_exit(script)
-            self._running.remove(script.token)
+            self._ledger.ended({script.token: script.exit or script.settle() for script in scripts})
         except OSError as error:
-            script.write_exit_tries += 1
-            script.write_exit_at = now + min(2.0**script.write_exit_tries, WRITE_AGAIN_SECONDS_MAX)
-            say("exit_unwritten", token=script.token, reason=str(error))
+            for script in scripts:
+                _try_again(script, error, now)
             return
-        del self._scripts[script.token]
-        self._exited.append(script.token)
-        if script.cgroup is not None:
-            self._discard_group(script.cgroup)
+        for script in scripts:
+            try:
+                _write_exit(script)
+            except OSError as error:
+                _try_again(script, error, now)
+                continue
+            del self._scripts[script.token]
+            self._exited.append(script.token)
+            if script.cgroup is not None:
+                self._discard_group(script.cgroup)
 
     def _new(self, request: Request) -> Script:
         script = Script(request.execution_id, request.token, request.folder, request.limits)
         if self._cgroups is not None:
             script.cgroup = self._cgroups.of(request.token)
         return script
+
+    def _discard_group_of(self, request: Request) -> None:
+        if self._cgroups is not None:
+            self._discard_group(self._cgroups.of(request.token))
 
     def _discard_group(self, cgroup: Cgroup) -> None:
         """Remove a group, now or once what a script left running in it has ended."""
@@ -280,7 +277,13 @@ class Table:
 
 def _write_exit(script: Script) -> None:
     try:
-        write_end(script.folder, script.exit or script.settle())
+        write_record(script.folder / EXIT_NAME, script.exit or script.settle())
     except FileNotFoundError:
         # The attempt's folder was removed, so nobody will ask.
         say("folder_gone", token=script.token, folder=str(script.folder))
+
+
+def _try_again(script: Script, error: OSError, now: float) -> None:
+    script.write_exit_tries += 1
+    script.write_exit_at = now + min(2.0**script.write_exit_tries, WRITE_AGAIN_SECONDS_MAX)
+    say("exit_unwritten", token=script.token, reason=str(error))

@@ -16,7 +16,7 @@ from dcron.domain.offers import OfferedAttempt
 from dcron.domain.views import HeldExecution
 from dcron.ports import Clock, ProcessExit, ProcessRunner, ProcessStart, StartResult
 from dcron.services.outbox import Outbox
-from dcron.services.spool import Entry, Spool
+from dcron.services.spool import Entry, Spool, claim_note
 
 __all__ = ["CLAIM_TO_START_SECONDS", "Executor", "Launch"]
 
@@ -236,6 +236,7 @@ class Executor:
             execution_id=claim.execution_id,
             token=claim.token,
             folder=launch.entry.folder,
+            claim=claim_note(claim),
             argv=(*interpreter, launch.script_path, *specification.arguments),
             environment={
                 **self._environment,

@@ -4,8 +4,8 @@
     <spool>/id                                    drawn once, stays with the folder
     <spool>/scripts/<sha256>                      the cache of scripts
     <spool>/attempts/<execution id>:<token>/
-        attempt.json    the claim, before it is sent to the database; flushed to the disk by the keeper
-        log, started.json, exit.json              by the keeper
+        attempt.json    the claim, before it is sent to the database; the keeper has it in its ledger too
+        log, exit.json  by the keeper
         outcome.json    what is to be recorded
         log.stored      the object store has the log
 
@@ -31,7 +31,7 @@ from dcron.domain.documents import claim_body, claim_of, outcome_body, outcome_o
 from dcron.domain.errors import SetupError, SpoolFull
 from dcron.domain.model import Claim, Outcome
 
-__all__ = ["Entry", "Spool", "read_spool_id"]
+__all__ = ["Entry", "Spool", "claim_note", "read_spool_id"]
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -100,8 +100,7 @@ class Spool:
             for entry in entries:
                 entry.folder.mkdir(mode=0o700)
                 made.append(entry.folder)
-                body = {"execution": entry.claim.execution_id, **claim_body(entry.claim)}
-                _write_json(entry.folder / "attempt.json", body)
+                _write_json(entry.folder / "attempt.json", claim_note(entry.claim))
         except OSError as error:
             for folder in made:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -159,6 +158,11 @@ def read_spool_id(folder: Path) -> str:
     except OSError:
         return ""
     return str(body["id"]) if body else ""
+
+
+def claim_note(claim: Claim) -> dict[str, Any]:
+    """What `attempt.json` holds."""
+    return {"execution": claim.execution_id, **claim_body(claim)}
 
 
 def _write_json(path: Path, body: dict[str, Any]) -> None:

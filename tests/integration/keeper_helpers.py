@@ -6,9 +6,11 @@ import asyncio
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,6 +19,7 @@ from pathlib import Path
 
 from dcron.adapters.keeper_runner import KeeperRunner
 from dcron.keeper.cgroups import Cgroup, group_folders
+from dcron.keeper.ledger import LEDGER_NAME, Ledger
 from dcron.ports import ProcessExit, ProcessStart, StartResult
 
 WAIT_SECONDS = 30.0
@@ -139,6 +142,7 @@ class SpoolOfTests:
             "execution_id": f"job:{number}:1",
             "token": f"token-{number}",
             "folder": self.folder / f"attempt-{number}",
+            "claim": {"token": f"token-{number}"},
             "timeout_seconds": 0.0,
             "grace_seconds": 1.0,
             "max_log_bytes": 1 << 20,
@@ -152,8 +156,36 @@ class SpoolOfTests:
         return self.prepare("sh", "-c", text, **values)
 
 
+def ledger_of(spool: Path) -> Ledger:
+    """What a keeper that came next would read, from a copy."""
+    copy = Path(tempfile.mkdtemp(dir=spool.parent))
+    shutil.copy(spool / LEDGER_NAME, copy / LEDGER_NAME)
+    ledger = Ledger(copy)
+    ledger.load()
+    return ledger
+
+
+def ledger_entry(start: ProcessStart) -> dict[str, object]:
+    """What the ledger holds of a script."""
+    ledger = ledger_of(start.folder.parent)
+    entries = (*ledger.open_entries(), *ledger.ended_entries())
+    return next(entry for entry in entries if entry["token"] == start.token)
+
+
+def amend_ledger(start: ProcessStart, **facts: object) -> None:
+    """Have the ledger say something else of a script, while no keeper is there."""
+    with (start.folder.parent / LEDGER_NAME).open("a") as file:
+        file.write("\n" + json.dumps({"fact": "began", "token": start.token, **facts}))
+
+
 def started_pid(start: ProcessStart) -> int:
-    return json.loads((start.folder / "started.json").read_text())["pid"]
+    return ledger_entry(start)["pid"]
+
+
+async def kill_keeper(spool: Path) -> None:
+    pid = keeper_pid(spool)
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: not alive(pid))
 
 
 def log_of(start: ProcessStart) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -20,10 +19,13 @@ from tests.integration.keeper_helpers import (
     MachineClock,
     SpoolOfTests,
     alive,
+    amend_ledger,
     clear,
     end_of,
     environment_of,
     keeper_pid,
+    kill_keeper,
+    ledger_of,
     log_of,
     run,
     runner_of,
@@ -82,7 +84,7 @@ class TestEnds:
         codes = [runner.read_exit(start.folder, start.token).exit_code for start in starts]
         assert codes == [number % 100 for number in range(200)]
         assert await runner.running() == frozenset()
-        assert not list((spool.folder / "keeper.running").iterdir())
+        assert ledger_of(spool.folder).open_entries() == []
 
     async def test_questions_asked_at_once_get_an_answer_each(self, runner, spool):
         starts = [spool.sh(f"exit {number}") for number in range(30)]
@@ -209,9 +211,8 @@ class TestStarts:
         start = spool.sh("echo ran", not_after_boottime=MachineClock().boottime() - 0.001)
         assert await runner.start([start]) == [StartResult.TOO_LATE]
         assert runner.read_exit(start.folder, start.token) is None
-        assert not (start.folder / "started.json").exists()
-        assert log_of(start) == ""
-        assert not list((spool.folder / "keeper.running").iterdir())
+        assert not (start.folder / "log").exists()
+        assert ledger_of(spool.folder).open_entries() == []
 
     async def test_same_token_is_started_once_however_often_it_is_asked_for(self, runner, spool):
         start = spool.sh("echo ran")
@@ -349,16 +350,11 @@ class TestDaemonDies:
 
 
 class TestKeeperDies:
-    async def kill_keeper(self, spool):
-        pid = keeper_pid(spool.folder)
-        os.kill(pid, signal.SIGKILL)
-        await until(lambda: not alive(pid))
-
     async def test_script_counts_as_running_until_it_is_gone_and_then_as_lost(self, runner, spool):
         go = spool.folder / "go"
         start = spool.sh(f"{waits_for(go)}; exit 7")
         await runner.start([start])
-        await self.kill_keeper(spool)
+        await kill_keeper(spool.folder)
         assert await runner.running() == {start.token}
         assert runner.read_exit(start.folder, start.token) is None
         go.touch()
@@ -380,7 +376,7 @@ class TestKeeperDies:
     async def test_next_keeper_enforces_the_timeout(self, runner, spool):
         start = spool.sh("trap '' TERM; while :; do sleep 1; done", timeout_seconds=2, grace_seconds=0.5)
         await runner.start([start])
-        await self.kill_keeper(spool)
+        await kill_keeper(spool.folder)
         end = await end_of(runner, start)
         assert (end.lost, end.timed_out) == (True, True)
         assert not alive(started_pid(start))
@@ -388,7 +384,7 @@ class TestKeeperDies:
     async def test_next_keeper_stops_what_it_adopted(self, runner, spool):
         start = spool.sh("sleep 600 & wait")
         await runner.start([start])
-        await self.kill_keeper(spool)
+        await kill_keeper(spool.folder)
         assert await runner.cancel(start.token)
         end = await end_of(runner, start)
         assert (end.lost, end.cancelled) == (True, True)
@@ -398,9 +394,8 @@ class TestKeeperDies:
         await runner.start([start])
         pid = started_pid(start)
         await runner.close()
-        await self.kill_keeper(spool)
-        record = json.loads((start.folder / "started.json").read_text())
-        (start.folder / "started.json").write_text(json.dumps({**record, "pid": 0, "start_ticks": 0}))
+        await kill_keeper(spool.folder)
+        amend_ledger(start, pid=0, start_ticks=0)
         successor = runner_of(spool.folder)
         await successor.open()
         assert await successor.running() == {start.token}
@@ -412,13 +407,10 @@ class TestKeeperDies:
         start = spool.sh("sleep 600")
         await runner.start([start])
         await runner.close()
-        await self.kill_keeper(spool)
-        record = json.loads((start.folder / "started.json").read_text())
-        os.kill(record["pid"], signal.SIGKILL)
+        await kill_keeper(spool.folder)
+        os.kill(started_pid(start), signal.SIGKILL)
         bystander = await asyncio.create_subprocess_exec("sleep", "600")
-        (start.folder / "started.json").write_text(
-            json.dumps({**record, "pid": bystander.pid, "start_ticks": 1})
-        )
+        amend_ledger(start, pid=bystander.pid, start_ticks=1)
         successor = runner_of(spool.folder)
         await successor.open()
         await until((start.folder / "exit.json").exists)
@@ -429,7 +421,7 @@ class TestKeeperDies:
         await successor.close()
 
     async def test_runner_starts_another_keeper_for_the_next_script(self, runner, spool):
-        await self.kill_keeper(spool)
+        await kill_keeper(spool.folder)
         assert (await run(runner, spool.sh("exit 9"))).exit_code == 9
 
 

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
+import shutil
 from pathlib import Path
 
 import pytest
 
 from dcron.keeper.launch import LaunchError, launch, prepare_folder
 from dcron.keeper.logs import ScriptLog
-from dcron.keeper.records import write_end
 from dcron.keeper.script import Request
 from dcron.ports import StartResult
-from tests.integration.keeper_helpers import SpoolOfTests, clear, keeper_pid, run, runner_of
+from tests.integration.keeper_helpers import (
+    SpoolOfTests,
+    clear,
+    keeper_pid,
+    kill_keeper,
+    ledger_of,
+    run,
+    runner_of,
+)
 
 KIBIBYTE = 1 << 10
 MIB = 1 << 20
@@ -87,16 +96,34 @@ def request_of(spool, program, environment):
 
 
 class TestDisk:
-    def test_end_is_safe_together_with_the_note_that_says_whose_it_is(self, tmp_path, monkeypatch):
-        flushed = []
+    async def test_power_cut_that_left_only_folders_takes_no_end_and_no_claim(self, spool):
+        runner = runner_of(spool.folder)
+        await runner.open()
+        start = spool.sh("exit 7")
+        await run(runner, start)
+        await runner.close()
+        await kill_keeper(spool.folder)
+        (start.folder / "exit.json").write_bytes(b"")
+        again = runner_of(spool.folder)
+        await again.open()
+        assert again.read_exit(start.folder, start.token).exit_code == 7
+        assert json.loads((start.folder / "attempt.json").read_text()) == dict(start.claim)
+        assert await again.running() == frozenset()
+        await again.close()
 
-        def record(descriptor):
-            flushed.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
-
-        monkeypatch.setattr(os, "fsync", record)
-        (tmp_path / "attempt.json").write_text("{}")
-        write_end(tmp_path, {"token": "t"})
-        assert flushed == [f"{tmp_path}/attempt.json", f"{tmp_path}/exit.json.new", f"{tmp_path}"]
+    async def test_what_was_delivered_is_not_brought_back(self, spool):
+        runner = runner_of(spool.folder)
+        await runner.open()
+        start = spool.sh("exit 7")
+        await run(runner, start)
+        await runner.close()
+        await kill_keeper(spool.folder)
+        shutil.rmtree(start.folder)
+        again = runner_of(spool.folder)
+        await again.open()
+        assert not start.folder.exists()
+        assert ledger_of(spool.folder).ended_entries() == []
+        await again.close()
 
     def test_log_that_was_truncated_is_kept_within_its_limit_again(self, tmp_path):
         path = tmp_path / "log"

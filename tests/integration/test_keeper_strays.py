@@ -17,9 +17,11 @@ from dcron.ports import StartResult
 from tests.integration.keeper_helpers import (
     SpoolOfTests,
     alive,
+    amend_ledger,
     clear,
     end_of,
     keeper_pid,
+    kill_keeper,
     log_of,
     open_keeper_without_cgroups,
     run,
@@ -188,7 +190,7 @@ class TestGroups:
         start = spool.sh("sleep 600 & echo left $!")
         await run(runner, start)
         await runner.close()
-        await kill_keeper(spool)
+        await kill_keeper(spool.folder)
         [pid] = left_pids(log_of(start))
         os.kill(pid, signal.SIGKILL)
         await until(lambda: not alive(pid))
@@ -210,7 +212,7 @@ class TestGroups:
 class TestKeeperDies:
     async def test_next_keeper_finds_what_nothing_tells_apart_by_its_group(self, runner, spool):
         start, pids = await started(runner, spool, NAMELESS, processes=2)
-        await kill_keeper(spool)
+        await kill_keeper(spool.folder)
         assert await runner.cancel(start.token)
         end = await end_of(runner, start)
         assert (end.lost, end.cancelled) == (True, True)
@@ -223,9 +225,8 @@ class TestKeeperDies:
         pid = started_pid(start)
         await until(lambda: Path(f"/proc/{pid}/environ").read_bytes() == b"")
         await runner.close()
-        await kill_keeper(spool)
-        record = json.loads((start.folder / "started.json").read_text())
-        (start.folder / "started.json").write_text(json.dumps({**record, "pid": 0, "start_ticks": 0}))
+        await kill_keeper(spool.folder)
+        amend_ledger(start, pid=0, start_ticks=0)
         successor = runner_of(spool.folder)
         await successor.open()
         assert await successor.running() == {start.token}
@@ -250,9 +251,3 @@ class TestKeeperDies:
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout)
         assert told == {"same_pid": True, "lost": True, "bystander_runs": True}
-
-
-async def kill_keeper(spool):
-    pid = keeper_pid(spool.folder)
-    os.kill(pid, signal.SIGKILL)
-    await until(lambda: not alive(pid))
