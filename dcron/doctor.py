@@ -10,7 +10,7 @@ from pathlib import Path
 from dcron import __version__
 from dcron.adapters.grpc_probe import ask_health
 from dcron.adapters.host_probe import can_listen, find_programs, is_spool_in_use, limits, probe_spool
-from dcron.adapters.keeper_probe import probe_keeper
+from dcron.adapters.keeper_probe import KeeperFacts, probe_keeper
 from dcron.adapters.system_clock import SystemClock
 from dcron.adapters.upload_probe import put_by_url
 from dcron.config import Settings, load_settings
@@ -38,7 +38,7 @@ from dcron.ports import Clock, StoreInspector
 from dcron.services.checkup import ClusterFacts, check_clock, check_objects, look_at_cluster
 from dcron.services.spool import read_spool_id
 
-__all__ = ["examine"]
+__all__ = ["examine", "judge_keeper"]
 
 USUAL_INTERPRETERS = ("sh", "bash", "python3")
 WATCH_MARGIN_SECONDS = 0.5
@@ -68,13 +68,23 @@ async def _machine(settings: Settings, clock: Clock) -> list[Finding]:
     if spool.trouble:
         return findings
     near = settings.spool if spool.exists else next(p for p in settings.spool.parents if p.exists())
-    trouble = await probe_keeper(near, clock)
-    if trouble:
+    return [*findings, judge_keeper(await probe_keeper(near, clock))]
+
+
+def judge_keeper(facts: KeeperFacts) -> Finding:
+    """Whether scripts can be run here, and stopped with all that they leave behind."""
+    if facts.trouble:
         remedy = (
             "scripts are started by a keeper process, from the spool's disk; the message says what it lacks"
         )
-        return [*findings, Finding("keeper", Level.FAILED, trouble, remedy)]
-    return [*findings, Finding("keeper", Level.OK, "a keeper was started, ran a script and saw how it ended")]
+        return Finding("keeper", Level.FAILED, facts.trouble, remedy)
+    if not facts.has_control_groups:
+        message = (
+            "scripts run, but without control groups: what hides from its script may outlive a stop of it"
+        )
+        remedy = "run the node as root or, under systemd, with Delegate=yes, on a host with cgroup v2"
+        return Finding("keeper", Level.WARNING, message, remedy)
+    return Finding("keeper", Level.OK, "a keeper was started, ran a script and saw how it ended")
 
 
 async def _stores(settings: Settings, clock: Clock) -> list[Finding]:

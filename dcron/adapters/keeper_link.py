@@ -74,6 +74,7 @@ class KeeperLink:
         """Tokens of the scripts that ran when the connection was made."""
         pid = hello.get("pid")
         self.pid = pid if isinstance(pid, int) else None
+        self.has_control_groups = hello.get("control_groups") is True
 
     async def ask(self, request: dict[str, object]) -> dict[str, object]:
         """The keeper's answer; raises LinkLost, or KeeperUnreachable where none comes."""

@@ -9,13 +9,14 @@ import shutil
 import signal
 import tempfile
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from dcron.adapters.keeper_runner import KeeperRunner
 from dcron.domain.errors import DcronError
 from dcron.ports import Clock, ProcessStart, StartResult
 
-__all__ = ["probe_keeper"]
+__all__ = ["KeeperFacts", "probe_keeper"]
 
 EXIT_CODE = 7
 """Something that nothing ends with by chance."""
@@ -23,21 +24,29 @@ SCRIPT_SECONDS = 15.0
 LOG_BYTES_MAX = 1024
 
 
-async def probe_keeper(near: Path, clock: Clock) -> str:
-    """Why no script can be run by a keeper whose spool is in folder `near`, in words; empty when one can."""
+@dataclass(frozen=True, slots=True)
+class KeeperFacts:
+    """What a keeper could do: `trouble` says in words why no script could be run, empty when one could."""
+
+    trouble: str
+    has_control_groups: bool = False
+
+
+async def probe_keeper(near: Path, clock: Clock) -> KeeperFacts:
+    """Have a keeper whose spool is in folder `near` run a script."""
     try:
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=near, prefix=".doctor-"))
     except OSError as error:
-        return f"{near}: {error.strerror}"
+        return KeeperFacts(f"{near}: {error.strerror}")
     runner = KeeperRunner(folder, clock)
     try:
         async with asyncio.timeout(SCRIPT_SECONDS):
             await runner.open()
-            return await _run_a_script(runner, folder, clock)
+            return KeeperFacts(await _run_a_script(runner, folder, clock), runner.has_control_groups)
     except TimeoutError:
-        return f"a script that ends at once did not end within {SCRIPT_SECONDS:g} s"
+        return KeeperFacts(f"a script that ends at once did not end within {SCRIPT_SECONDS:g} s")
     except (DcronError, OSError) as error:
-        return str(error)
+        return KeeperFacts(str(error))
     finally:
         pid = runner.keeper_pid
         await runner.close()

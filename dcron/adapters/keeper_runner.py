@@ -103,6 +103,11 @@ class KeeperRunner:
         """Process id of the keeper that was connected to last, as it tells it."""
         return self._link.pid if self._link else None
 
+    @property
+    def has_control_groups(self) -> bool:
+        """Whether that keeper holds each script in a control group, from which nothing of it can hide."""
+        return self._link is not None and self._link.has_control_groups
+
     async def close(self) -> None:
         """Hang up; scripts run on, and their ends wait in the spool."""
         if self._listener is not None:

@@ -1,10 +1,10 @@
 """What daemon and keeper say to each other: JSON objects in frames, over `<spool>/keeper.sock`.
 
-The keeper speaks first: `{"hello": {"version": …, "pid": …, "running": [token, …]}}`. Then come requests,
-`{"id": n, "do": "start" | "cancel" | "list", …}`, each answered by `{"id": n, …}`, and in between the
-keeper's events `{"event": "exited", "token": …}` and `{"event": "replaced"}`, after which it hangs up
-because another daemon has connected. Fields that a reader does not know are ignored, so that VERSION
-changes only when an old reader would do something wrong. A daemon that meets another VERSION (the
+The keeper speaks first: `{"hello": {"version": …, "pid": …, "control_groups": …, "running": [token, …]}}`.
+Then come requests, `{"id": n, "do": "start" | "cancel" | "list", …}`, each answered by `{"id": n, …}`, and
+in between the keeper's events `{"event": "exited", "token": …}` and `{"event": "replaced"}`, after which
+it hangs up because another daemon has connected. Fields that a reader does not know are ignored, so that
+VERSION changes only when an old reader would do something wrong. A daemon that meets another VERSION (the
 keeper of before an upgrade still has scripts) must refuse to work with it.
 """
 

@@ -139,7 +139,15 @@ class Keeper:
         self._hang_up("replaced")
         self._connection = Connection(peer)
         self._selector.register(peer, selectors.EVENT_READ)
-        self._send({"hello": {"version": VERSION, "pid": os.getpid(), "running": self._table.tokens()}})
+        self._send({"hello": self._hello()})
+
+    def _hello(self) -> dict[str, object]:
+        return {
+            "version": VERSION,
+            "pid": os.getpid(),
+            "control_groups": self._table.has_control_groups,
+            "running": self._table.tokens(),
+        }
 
     def _talk(self, connection: Connection, events: int) -> None:
         try:

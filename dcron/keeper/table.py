@@ -55,6 +55,11 @@ class Table:
         if self._cgroups is not None:
             self._cgroups.close()
 
+    @property
+    def has_control_groups(self) -> bool:
+        """Whether scripts get control groups of their own."""
+        return self._cgroups is not None
+
     def tokens(self) -> list[str]:
         """Scripts that run, or whose end could not be written to the disk yet."""
         return list(self._scripts)

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from dcron.adapters.host_probe import is_spool_in_use, probe_spool
-from dcron.adapters.keeper_probe import probe_keeper
+from dcron.adapters.keeper_probe import KeeperFacts, probe_keeper
 from dcron.adapters.system_clock import SystemClock
-from dcron.doctor import examine
+from dcron.doctor import examine, judge_keeper
 from dcron.domain.checkup import Level
 from dcron.services.spool import Spool
 from tests.couchdb_server import CouchServer, CouchUnavailable
@@ -290,7 +290,15 @@ def test_the_file_system_of_a_folder_is_told(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_keeper_without_control_groups_is_warned_of():
+    finding = judge_keeper(KeeperFacts("", has_control_groups=False))
+    assert finding.level is Level.WARNING
+    assert "Delegate=yes" in finding.remedy
+
+
 async def test_a_keeper_that_cannot_start_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    assert "did not start" in await probe_keeper(tmp_path, SystemClock())
+    facts = await probe_keeper(tmp_path, SystemClock())
+    assert "did not start" in facts.trouble
+    assert judge_keeper(facts).level is Level.FAILED
     assert not list(tmp_path.iterdir())
