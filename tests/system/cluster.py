@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -10,22 +11,27 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
+from google.protobuf import json_format
 
+from dcron.rpc import dcron_pb2 as pb
 from dcron.rpc.dcron_pb2_grpc import PublicStub
 
 Answer = TypeVar("Answer")
 
 START_SECONDS = 30.0
+WELL_SECONDS = 30.0
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.1
+MAX_RECORDS = 1000
+"""Executions that one answer tells of at most."""
 KEEPER_SECONDS = 20.0
-"""A keeper ends by itself this long after its node, at the latest."""
+"""What a keeper that was told to end has for it, with all its scripts."""
 
 
 def wait_for(what: str, ask: Callable[[], Answer | None], seconds: float = 20.0) -> Answer:
@@ -62,11 +68,14 @@ def started(path: Path) -> list[str]:
 
 
 class NodeProcess:
-    """One `dcron serve`, its spool and its log file."""
+    """One `dcron serve`, its spool and its log file.
+
+    `command` and `environment` may be changed before it starts; `address` is where clients reach it."""
 
     def __init__(self, node_id: str, port: int, folder: Path, environment: Mapping[str, str]) -> None:
         self.id = node_id
         self.address = f"127.0.0.1:{port}"
+        self.command = [sys.executable, "-m", "dcron", "serve"]
         self.spool = folder / node_id
         self.log = folder / f"{node_id}.log"
         self.environment = {
@@ -77,13 +86,16 @@ class NodeProcess:
             "DCRON_SPOOL": str(self.spool),
             "DCRON_LABELS": f"host={node_id}",
         }
+        self.away = True
+        """Whether it is not known to answer: it starts, or a test keeps it from that."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the daemon; it is not ready yet."""
+        """Start the daemon; it is not ready yet (`Cluster.wait_ready`)."""
+        self.away = True
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "dcron", "serve"],
+                self.command,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -102,10 +114,30 @@ class NodeProcess:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
+    def pause(self) -> None:
+        """SIGSTOP of the daemon: it is there, and does nothing."""
+        self.away = True
+        self.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused daemon go on."""
+        self.signal(signal.SIGCONT)
+        self.away = False
+
     def kill(self) -> None:
         """SIGKILL of the daemon alone; its keeper and scripts go on."""
         self.process.kill()
         self.process.wait(STOP_SECONDS)
+
+    def keeper_pid(self) -> int | None:
+        """The process that runs its scripts; None where there is none (any more)."""
+        tail = f"\0-m\0dcron.keeper\0{self.spool}\0".encode()
+        for folder in Path("/proc").iterdir():
+            # Processes end meanwhile.
+            with contextlib.suppress(OSError):
+                if folder.name.isdecimal() and (folder / "cmdline").read_bytes().endswith(tail):
+                    return int(folder.name)
+        return None
 
     def stop(self) -> int:
         """A clean stop; the daemon's exit code."""
@@ -148,10 +180,7 @@ class Cluster:
     def start(self) -> None:
         for node in self.nodes:
             node.start()
-        for node in self.nodes:
-            self.wait_ready(node)
-        wait_for("a leader", self.leader_id)
-        wait_for("all nodes alive", lambda: len(self.alive()) == len(self.nodes))
+        self.wait_well()
 
     def wait_ready(self, node: NodeProcess) -> None:
         def ready() -> bool:
@@ -159,12 +188,20 @@ class Cluster:
             return self.cli("cluster", "status", via=[node]).returncode == 0
 
         wait_for(f"{node.id} answers", ready, START_SECONDS)
+        node.away = False
+
+    def wait_well(self) -> None:
+        """Wait until all nodes serve, know of each other, and one leads."""
+        for node in self.nodes:
+            self.wait_ready(node)
+        wait_for("a leader", self.leader_id, WELL_SECONDS)
+        wait_for("all nodes alive", lambda: len(self.alive()) == len(self.nodes), WELL_SECONDS)
 
     def stop(self) -> None:
-        """Stop all nodes, and wait for their keepers to end by themselves."""
+        """Stop all nodes, then their keepers, which wait for their scripts."""
         for node in self.nodes:
             if node.is_running():
-                node.signal(signal.SIGCONT)
+                node.resume()
                 node.process.terminate()
         for node in self.nodes:
             if node.is_running():
@@ -172,6 +209,19 @@ class Cluster:
                     node.process.wait(STOP_SECONDS)
                 except subprocess.TimeoutExpired:
                     node.kill()
+        keepers = {node.id: pid for node in self.nodes if (pid := node.keeper_pid())}
+        for pid in keepers.values():
+            os.kill(pid, signal.SIGTERM)
+        wait_for(
+            f"the keepers of {', '.join(keepers)} end",
+            lambda: not any(node.keeper_pid() for node in self.nodes),
+            KEEPER_SECONDS,
+        )
+
+    def answering(self) -> list[NodeProcess]:
+        """The nodes that are known to answer; if there are none, those that should."""
+        running = [node for node in self.nodes if node.is_running()]
+        return [node for node in running if not node.away] or running
 
     def node(self, node_id: str) -> NodeProcess:
         return next(node for node in self.nodes if node.id == node_id)
@@ -179,8 +229,8 @@ class Cluster:
     def cli(
         self, *words: str, via: Sequence[NodeProcess] | None = None, stdin: bytes = b""
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run the command line against some nodes (default: all that run)."""
-        nodes = via if via is not None else [node for node in self.nodes if node.is_running()]
+        """Run the command line against some nodes (default: all that answer)."""
+        nodes = via if via is not None else self.answering()
         environment = {
             **os.environ,
             "DCRON_SERVER": ",".join(node.address for node in nodes),
@@ -195,9 +245,8 @@ class Cluster:
         )
 
     def stub(self) -> PublicStub:
-        """The API of a node that runs, for what would take too many commands."""
-        node = next(node for node in self.nodes if node.is_running())
-        return PublicStub(grpc.insecure_channel(node.address))
+        """The API of a node that answers, for what would take too many commands."""
+        return PublicStub(grpc.insecure_channel(self.answering()[0].address))
 
     def ask(self, *words: str, via: Sequence[NodeProcess] | None = None) -> Any:
         """A reading command's JSON; the command must succeed."""
@@ -217,6 +266,15 @@ class Cluster:
         path.write_text(script)
         self.do("job", "create", name, "--interpreter", "sh", *options, str(path), via=via)
 
+    def create_many(self, names: Sequence[str], script: str, *options: str) -> None:
+        """Register jobs that differ by their names only."""
+        first, *others = names
+        self.create(first, script, *options)
+        public = self.stub()
+        specification = public.GetJob(pb.GetJobRequest(name=first)).specification
+        for name in others:
+            public.CreateJob(pb.CreateJobRequest(name=name, specification=specification))
+
     def status(self, via: Sequence[NodeProcess] | None = None) -> Any:
         return self.ask("cluster", "status", via=via)
 
@@ -232,6 +290,15 @@ class Cluster:
         words += ["--state", state] if state else []
         return list(self.ask(*words)["executions"])
 
+    def records(self, job: str) -> list[Any]:
+        """All executions and skip records of a job, in the form of the command line's JSON."""
+        request = pb.ListExecutionsRequest(job=job, limit=MAX_RECORDS)
+        records = self.stub().ListExecutions(request).executions
+        assert len(records) < MAX_RECORDS, f"{job} has more than one answer can tell"
+        return [
+            json_format.MessageToDict(each, always_print_fields_with_no_presence=True) for each in records
+        ]
+
     def settled(self, job: str, count: int = 1, seconds: float = 30.0) -> list[Any]:
         """At least `count` executions of a job that have an outcome."""
 
@@ -240,3 +307,16 @@ class Cluster:
             return found if len(found) >= count else None
 
         return wait_for(f"{count} outcomes of {job}", ended, seconds)
+
+
+@contextlib.contextmanager
+def serving(cluster: Cluster) -> Iterator[Cluster]:
+    """A cluster while it runs; pytest shows the ends of its logs when a test fails."""
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+        for node in cluster.nodes:
+            if node.log.exists():
+                print(f"--- {node.id}\n{node.tail()}")

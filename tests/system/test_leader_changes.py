@@ -1,63 +1,56 @@
-"""Leaders that die: nothing due is lost, nothing starts twice."""
+"""Leaders that die or sleep: nothing due is lost, nothing starts twice."""
 
 from __future__ import annotations
 
-from collections import Counter
-from datetime import timedelta
-
 import pytest
 
-from dcron.rpc import dcron_pb2 as pb
-from tests.system.cluster import Cluster, at, started, wait_for
+from tests.system.accounting import Ledger, assert_no_older_term_was_taken
+from tests.system.cluster import Cluster, NodeProcess, wait_for
+
+KILLED_AFTER_SECONDS = (0.0, 0.1, 0.25, 1.0)
+"""How long after the instant at which all jobs fall due the leader is killed, round by round."""
 
 
 @pytest.mark.timeout(240)
-def test_200_occurrences_start_once_each_though_the_leader_is_killed_twice(cluster, tmp_path):
-    marks = tmp_path / "starts"
-    cluster.create(
-        "job00", f'echo "$DCRON_EXECUTION_ID" >> {marks}', "--schedule", "*/10 * * * * *", "--paused"
-    )
-    public = cluster.stub()
-    first = public.GetJob(pb.GetJobRequest(name="job00"))
+def test_what_falls_due_in_the_second_in_which_the_leader_is_killed_starts_once(cluster, tmp_path):
+    # Given 50 jobs that all fall due at the top of each minute, and every ten seconds after it,
     jobs = [f"job{number:02}" for number in range(1, 51)]
-    for job in jobs:
-        public.CreateJob(pb.CreateJobRequest(name=job, specification=first.specification))
+    ledger = Ledger.open(cluster, tmp_path / "starts", jobs, period_seconds=10)
 
-    for count in (50, 100):
-        wait_for(f"{count} starts", lambda count=count: len(started(marks)) >= count, 60)
-        replace_the_leader(cluster)
-    wait_for("200 starts", lambda: len(started(marks)) >= 200, 90)
-    public = cluster.stub()
-    for job in jobs:
-        public.PauseJob(pb.PauseJobRequest(name=job))
-    wait_for("nothing active", lambda: cluster.status()["activeCount"] == 0, 30)
+    # when in one round after the other the leader is killed just then,
+    for delay_seconds in KILLED_AFTER_SECONDS:
+        leader = cluster.node(cluster.leader_id())
+        ledger.sleep_until_due(delay_seconds)
+        leader.kill()
+        wait_for_another_leader(cluster, leader)
+        leader.start()
+        cluster.wait_ready(leader)
 
-    starts = Counter(started(marks))
-    assert [each for each, count in starts.items() if count > 1] == []
-    for job in jobs:
-        assert_calendar_is_accounted_for(cluster, job, set(starts))
+    # then each occurrence is accounted for, and none started twice.
+    ledger.close()
 
 
-def replace_the_leader(cluster: Cluster) -> None:
-    """SIGKILL the leader, wait for another one, start the killed node again."""
-    leader = cluster.node(cluster.leader_id())
-    leader.kill()
-    survivors = [node for node in cluster.nodes if node is not leader]
-    wait_for("another leader", lambda: cluster.leader_id(via=survivors) not in {"", leader.id}, 15)
-    leader.start()
-    cluster.wait_ready(leader)
+@pytest.mark.timeout(180)
+def test_a_leader_that_slept_past_its_lease_starts_nothing_when_it_wakes(cluster, tmp_path):
+    # Given jobs that fall due each second,
+    ledger = Ledger.open(cluster, tmp_path / "starts", ["a", "b", "c", "d"], period_seconds=1)
+    ledger.goes_on()
+    term = int(cluster.status()["term"])
+
+    # when the leader is stopped (SIGSTOP) until another one has taken over, and wakes amidst its work,
+    sleeper = cluster.node(cluster.leader_id())
+    sleeper.pause()
+    wait_for_another_leader(cluster, sleeper)
+    ledger.goes_on()
+    sleeper.resume()
+
+    # then it follows, no worker takes what it may have offered, and nothing starts twice.
+    wait_for("it follows", lambda: cluster.leader_id(via=[sleeper]) not in {"", sleeper.id})
+    assert int(cluster.status()["term"]) > term
+    ledger.close()
+    assert_no_older_term_was_taken([each for job in ledger.jobs for each in cluster.records(job)])
 
 
-def assert_calendar_is_accounted_for(cluster: Cluster, job: str, starts: set[str]) -> None:
-    """Every tenth second from the first record to the last has an execution that started, or is skipped."""
-    records = cluster.executions(job)
-    executed = {at(each["scheduledAt"]): each for each in records if each["state"] != "SKIPPED"}
-    skipped = [each for each in records if each["state"] == "SKIPPED"]
-    instant, last = min(executed), max(executed)
-    while instant <= last:
-        covered = any(at(each["scheduledAt"]) <= instant <= at(each["occurrencesUntil"]) for each in skipped)
-        assert (instant in executed) != covered, f"{job} at {instant}: {records}"
-        instant += timedelta(seconds=10)
-    for each in executed.values():
-        assert each["state"] == "SUCCEEDED", each
-        assert each["id"] in starts
+def wait_for_another_leader(cluster: Cluster, gone: NodeProcess) -> None:
+    others = [node for node in cluster.nodes if node is not gone]
+    wait_for("another leader", lambda: cluster.leader_id(via=others) not in {"", gone.id}, 15)

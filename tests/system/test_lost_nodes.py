@@ -4,28 +4,10 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
+from tests.system.accounting import Ledger
 from tests.system.cluster import started, wait_for
-
-
-def test_a_script_outlives_its_killed_node_and_its_true_exit_code_is_recorded(cluster, tmp_path):
-    gate = tmp_path / "gate"
-    worker = cluster.nodes[1]
-    cluster.create(
-        "long", f"echo began; until [ -e {gate} ]; do sleep 0.1; done; echo ended; exit 7",
-        "--schedule", "0 0 1 1 *", "--label", f"host={worker.id}",
-    )  # fmt: skip
-    cluster.do("job", "run", "long")
-    execution = wait_for("it runs", lambda: cluster.executions("long", state="running"))[0]
-
-    worker.kill()
-    gate.touch()
-    worker.start()
-    [ended] = cluster.settled("long")
-
-    assert (ended["id"], ended["state"], ended["exitCode"]) == (execution["id"], "FAILED", 7)
-    log = cluster.cli("execution", "log", ended["id"])
-    assert log.stdout == b"began\nended\n"
-    assert log.returncode == 7
 
 
 def test_after_a_timeout_passed_in_silence_the_next_attempt_runs_on_another_node(cluster, tmp_path):
@@ -38,7 +20,7 @@ def test_after_a_timeout_passed_in_silence_the_next_attempt_runs_on_another_node
     claimant = cluster.node(
         wait_for("it runs", lambda: cluster.executions("stuck", state="running"))[0]["nodeId"]
     )
-    claimant.signal(signal.SIGSTOP)
+    claimant.pause()
     try:
         others = [node for node in cluster.nodes if node is not claimant]
         wait_for("a second start", lambda: len(started(marks)) == 4, 60)
@@ -46,7 +28,7 @@ def test_after_a_timeout_passed_in_silence_the_next_attempt_runs_on_another_node
         assert lines[0] == f"{claimant.id} 1"
         assert lines[1] in {f"{node.id} 2" for node in others}
     finally:
-        claimant.signal(signal.SIGCONT)
+        claimant.resume()
 
     # The late true outcome of the first attempt is kept beside that of the second.
     found = wait_for(
@@ -75,3 +57,31 @@ def test_a_timeout_stops_all_that_the_script_left_and_retries_elsewhere(cluster,
     nodes = marks.read_text().split()
     assert len(set(nodes)) == 2, "the second attempt goes to another node"
     assert cluster.ask("job", "show", "slow")["last"]["state"] == "TIMED_OUT"
+
+
+@pytest.mark.timeout(180)
+def test_all_nodes_are_killed_at_once_and_nothing_due_is_lost_or_doubled(cluster, tmp_path):
+    # Given many short jobs, and some whose scripts run longer than the nodes will,
+    short = Ledger.open(cluster, tmp_path / "short", [f"short{number:02}" for number in range(1, 21)])
+    long = Ledger.open(
+        cluster, tmp_path / "long", ["long1", "long2", "long3"],
+        period_seconds=5, then="sleep 4; echo whole; exit 3", end="FAILED",
+    )  # fmt: skip
+    wait_for("the long scripts run", lambda: len(long.starts()) >= 3)
+
+    # when all nodes are killed in the second in which the short ones fall due, are away for a while,
+    short.sleep_until_due(0.1)
+    for node in cluster.nodes:
+        node.signal(signal.SIGKILL)
+    long.sleep_until_due()
+    long.sleep_until_due()
+    for node in cluster.nodes:
+        node.process.wait()
+        node.start()
+
+    # then all is made up for, once, and the scripts that went on are recorded with what they did.
+    running = list(long.starts())
+    short.close()
+    long.close()
+    for execution_id in running:
+        assert cluster.cli("execution", "log", execution_id).stdout == b"whole\n"
