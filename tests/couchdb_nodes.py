@@ -24,6 +24,8 @@ END_SECONDS = 10.0
 ANSWER_SECONDS = 5.0
 POLL_SECONDS = 0.05
 OUTPUTS = (1, 2)
+UP = (http.client.OK, http.client.NOT_FOUND)
+"""What a node answers that is asked for its health: 404 says that it is in maintenance."""
 
 
 class NodesUnavailable(Exception):
@@ -187,7 +189,7 @@ def _is_up(port: int) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
     try:
         connection.request("GET", "/_up")
-        return connection.getresponse().status == http.client.OK
+        return connection.getresponse().status in UP
     except (OSError, http.client.HTTPException):
         return False
     finally:
