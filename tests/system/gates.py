@@ -20,7 +20,17 @@ from dcron.adapters.couchdb_http import parse_couchdb_url
 from dcron.adapters.s3_url import parse_s3_url
 from tests.system.cluster import Cluster, NodeProcess
 
-__all__ = ["Gate", "GatedCluster", "Hold", "Request", "Step", "a_claim", "a_log_upload", "an_outcome"]
+__all__ = [
+    "Gate",
+    "GatedCluster",
+    "Hold",
+    "Request",
+    "Step",
+    "a_claim",
+    "a_log_upload",
+    "an_intent",
+    "an_outcome",
+]
 
 READ_BYTES = 65_536
 HOLD_SECONDS = 60.0
@@ -55,6 +65,11 @@ class Request:
     def documents(self) -> list[dict[str, Any]]:
         """What it writes, if it is a bulk write of the document store."""
         return list(json.loads(self.body)["docs"]) if self.path.endswith("/_bulk_docs") else []
+
+
+def an_intent(request: Request) -> bool:
+    """The request by which a leader writes that it is about to offer an attempt."""
+    return any(document.get("place", {}).get("active") for document in request.documents)
 
 
 def a_claim(request: Request) -> bool:

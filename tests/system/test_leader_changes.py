@@ -6,6 +6,7 @@ import pytest
 
 from tests.system.accounting import Ledger, assert_no_older_term_was_taken
 from tests.system.cluster import Cluster, NodeProcess, wait_for
+from tests.system.gates import Step, an_intent
 
 KILLED_AFTER_SECONDS = (0.0, 0.1, 0.25, 1.0)
 """How long after the instant at which all jobs fall due the leader is killed, round by round."""
@@ -31,20 +32,24 @@ def test_what_falls_due_in_the_second_in_which_the_leader_is_killed_starts_once(
 
 
 @pytest.mark.timeout(180)
-def test_a_leader_that_slept_past_its_lease_starts_nothing_when_it_wakes(cluster, tmp_path):
-    # Given jobs that fall due each second,
+def test_a_leader_that_slept_past_its_lease_starts_nothing_when_it_wakes(gated, tmp_path):
+    # Given jobs that fall due each second, and a leader that has written what it is about to offer,
+    cluster = gated.cluster
     ledger = Ledger.open(cluster, tmp_path / "starts", ["a", "b", "c", "d"], period_seconds=1)
     ledger.goes_on()
-    term = int(cluster.status()["term"])
-
-    # when the leader is stopped (SIGSTOP) until another one has taken over, and wakes amidst its work,
     sleeper = cluster.node(cluster.leader_id())
+    term = int(cluster.status()["term"])
+    hold = gated.store[sleeper.id].hold(an_intent, Step.NOT_ANSWERED)
+    hold.wait()
+
+    # when it is stopped (SIGSTOP) just then, and wakes after another one has taken over,
     sleeper.pause()
+    hold.let_go()
     wait_for_another_leader(cluster, sleeper)
     ledger.goes_on()
     sleeper.resume()
 
-    # then it follows, no worker takes what it may have offered, and nothing starts twice.
+    # then it follows, no worker takes what it may still offer, and nothing starts twice.
     wait_for("it follows", lambda: cluster.leader_id(via=[sleeper]) not in {"", sleeper.id})
     assert int(cluster.status()["term"]) > term
     ledger.close()
