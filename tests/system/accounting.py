@@ -14,7 +14,14 @@ from typing import Any
 from dcron.rpc import dcron_pb2 as pb
 from tests.system.cluster import Cluster, at, started, wait_for
 
-__all__ = ["Ledger", "assert_no_older_term_was_taken", "now"]
+__all__ = [
+    "Ledger",
+    "assert_attempts",
+    "assert_calendar",
+    "assert_no_older_term_was_taken",
+    "attempts_at",
+    "now",
+]
 
 GO_ON_SECONDS = 60.0
 """Within this time of the end of a fault, everything has to be as before."""
@@ -26,6 +33,13 @@ MAY_HAVE_STARTED = frozenset({"TIMED_OUT", "LOST"})
 def now() -> datetime:
     """This machine's clock, which all nodes share."""
     return datetime.now(UTC)
+
+
+def attempts_at(records: Sequence[Any], execution_id: str) -> list[Any]:
+    """All attempts at the occurrence of an execution, in order."""
+    occurrence = execution_id.rpartition(":")[0]
+    found = [each for each in records if each["id"].rpartition(":")[0] == occurrence and each["attempt"]]
+    return sorted(found, key=lambda each: each["attempt"])
 
 
 @dataclass

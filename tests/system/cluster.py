@@ -211,7 +211,8 @@ class Cluster:
                     node.kill()
         keepers = {node.id: pid for node in self.nodes if (pid := node.keeper_pid())}
         for pid in keepers.values():
-            os.kill(pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
         wait_for(
             f"the keepers of {', '.join(keepers)} end",
             lambda: not any(node.keeper_pid() for node in self.nodes),

@@ -25,7 +25,7 @@ UNDER_WAY = timedelta(seconds=1)
 @pytest.fixture
 def apart(
     tmp_path: Path, couch_url: str, s3: S3Access, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[Cluster, Network]]:
+) -> Iterator[tuple[GatedCluster, Network]]:
     """Three nodes, each in a network namespace of its own."""
     for name in PROXIES:
         for variable in (name, name.upper()):
@@ -41,7 +41,7 @@ def apart(
             network.settle(node)
         try:
             with serving(cluster):
-                yield cluster, network
+                yield gates, network
         finally:
             gates.close()
     finally:
@@ -50,9 +50,10 @@ def apart(
 
 def test_a_worker_cut_off_from_the_other_nodes_gets_nothing_and_they_do_its_share(apart, tmp_path):
     # Given jobs that run everywhere,
-    cluster, network = apart
+    gates, network = apart
+    cluster = gates.cluster
     ledger = Ledger.open(cluster, tmp_path / "starts", ["a", "b", "c", "d"])
-    worker = a_worker(cluster)
+    worker = gates.worker()
     wait_for("the worker has its share", lambda: runs_of(ledger, worker))
 
     # when a worker loses its link to the other nodes, and keeps that to the stores,
@@ -77,7 +78,8 @@ def test_a_worker_cut_off_from_the_other_nodes_gets_nothing_and_they_do_its_shar
 
 def test_a_leader_cut_off_from_the_store_steps_down_and_another_one_goes_on(apart, tmp_path):
     # Given jobs that run everywhere,
-    cluster, network = apart
+    gates, network = apart
+    cluster = gates.cluster
     ledger = Ledger.open(cluster, tmp_path / "starts", ["a", "b", "c", "d"], period_seconds=3)
     ledger.goes_on()
     leader = cluster.node(cluster.leader_id())
@@ -103,7 +105,8 @@ def test_what_a_worker_cut_off_from_everything_ran_is_repeated_elsewhere_and_its
     apart, tmp_path
 ):
     # Given a script that runs on some node and has a timeout,
-    cluster, network = apart
+    gates, network = apart
+    cluster = gates.cluster
     gate = tmp_path / "gate"
     first_only = f"until [ -e {gate} ]; do sleep 0.1; done; echo late; exit 5"
     cluster.create(
@@ -130,11 +133,6 @@ def test_what_a_worker_cut_off_from_everything_ran_is_repeated_elsewhere_and_its
     assert (first["state"], first["exitCode"], first["nodeId"]) == ("FAILED", 5, claimant.id)
     wait_for("its log", lambda: cluster.cli("execution", "log", first["id"]).stdout == b"late\n")
     assert cluster.ask("job", "show", "job")["last"]["state"] == "SUCCEEDED"
-
-
-def a_worker(cluster: Cluster) -> NodeProcess:
-    leader_id = cluster.leader_id()
-    return next(node for node in cluster.nodes if node.id != leader_id)
 
 
 def runs_of(ledger: Ledger, node: NodeProcess) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dcron.services.executor import CLAIM_TO_START_SECONDS
-from tests.system.accounting import Ledger
+from tests.system.accounting import Ledger, attempts_at
 from tests.system.cluster import NodeProcess, wait_for
 from tests.system.gates import GatedCluster, Step, a_claim
 
@@ -82,9 +82,7 @@ def assert_repeated_elsewhere(gated: GatedCluster, execution_id: str, worker: No
     """The attempt was not started, and the next one ran on another node; the first one."""
 
     def both() -> list[Any] | None:
-        occurrence = execution_id.rpartition(":")[0]
-        found = [each for each in gated.cluster.records("job") if each["id"].startswith(f"{occurrence}:")]
-        found.sort(key=lambda each: each["attempt"])
+        found = attempts_at(gated.cluster.records("job"), execution_id)
         return found if found[-1]["state"] == "SUCCEEDED" else None
 
     first, second = wait_for("the next attempt has run", both, 60)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.system.accounting import Ledger
+from tests.system.accounting import Ledger, attempts_at
 from tests.system.cluster import NodeProcess, wait_for
 from tests.system.gates import Gate, GatedCluster, Request, Step, a_claim, a_log_upload, an_outcome
 
@@ -127,11 +127,9 @@ def execution_of_log(request: Request) -> str:
 
 
 def attempts_of(gated: GatedCluster, execution_id: str, end: str) -> list[Any]:
-    """All attempts at the occurrence of an execution, in order, once the last one has ended like that."""
-    occurrence = execution_id.rpartition(":")[0]
-    found = [each for each in gated.cluster.records("job") if each["id"].rpartition(":")[0] == occurrence]
-    found.sort(key=lambda each: each["attempt"])
-    return found if found and found[-1]["state"] == end else []
+    """All attempts at the occurrence of an execution, once the last one has ended like that."""
+    attempts = attempts_at(gated.cluster.records("job"), execution_id)
+    return attempts if attempts and attempts[-1]["state"] == end else []
 
 
 def assert_arrives(gated: GatedCluster, execution_id: str) -> None:
