@@ -421,12 +421,13 @@ class Elector:
             self._scheduler = self._make_scheduler(leadership)
             await self._scheduler.run()
         except* Deposed:
-            log.info("stops leading", action="lead", term=term)
+            pass  # the last line says so, as it does when the elector is the first to find out
         except* Exception:
             log.exception("the scheduler failed; another one follows", action="lead", term=term)
             await asyncio.sleep(RESTART_SECONDS)
         finally:
             self._scheduler = None
+            log.info("stops leading", action="lead", term=term)
 
     async def _stop_leading(self) -> None:
         self._lead_until = float("-inf")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from dcron.domain.documents import INITIAL_SETTINGS, SETTINGS_ID, node_key, settings_body, term_key
 from dcron.domain.errors import SetupError, StoreUnreachable
@@ -221,6 +222,15 @@ async def test_a_store_outage_ends_leading_before_the_lease_and_the_same_term_go
     assert leader.elector.store_trouble.since is None
     assert leader.elector.summary() == "a leads term 1"
     assert await scene.terms() == [1]
+
+
+async def test_a_leader_whose_lease_ends_says_that_it_stops_leading(scene):
+    leader = await scene.leader()
+    scene.store.unreachable = True
+    with capture_logs() as logs:
+        await leader.rounds(4.0)
+    assert not leader.leads()
+    assert {"event": "stops leading", "action": "lead", "term": 1, "log_level": "info"} in logs
 
 
 async def test_a_renewal_whose_answer_was_lost_costs_no_leadership(scene):
