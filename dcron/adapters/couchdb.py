@@ -17,13 +17,11 @@ from http import HTTPStatus
 from typing import Final
 
 from dcron.adapters.couchdb_documents import (
-    MAX_DOCUMENTS_PER_REQUEST,
     Outgoing,
     batches,
     change_batch,
     document_of,
     encoded,
-    leaves_of,
     live_leaves,
     position_of,
     to_json,
@@ -37,6 +35,7 @@ from dcron.adapters.couchdb_http import (
     Reply,
     parse_couchdb_url,
 )
+from dcron.adapters.couchdb_reading import DatabaseMissing, LeafReader, require_database
 from dcron.adapters.couchdb_setup import CouchSetup, design_name
 from dcron.adapters.documents import (
     index_fields,
@@ -60,10 +59,6 @@ LONGPOLL_GRACE_SECONDS: Final = 0.5
 _BEGINNING = "0"
 
 
-class _DatabaseMissing(StoreUnreachable):
-    """CouchDB answered 404: nothing was read or written."""
-
-
 class CouchDocumentStore:
     """`DocumentStore` on CouchDB 3. `call_seconds` is the deadline of each call, for all its requests."""
 
@@ -78,6 +73,7 @@ class CouchDocumentStore:
         self._call_seconds = call_seconds
         self._http = CouchHttp(settings, tls_context=tls_context)
         self._setup = CouchSetup(self._http)
+        self._reader = LeafReader(self._http)
 
     async def prepare(self) -> None:
         """Make the databases and indexes that are missing; a user without rights may find them made."""
@@ -104,7 +100,7 @@ class CouchDocumentStore:
             await self._ensure(database)
         try:
             await self._write(name, outgoing, results)
-        except _DatabaseMissing:
+        except DatabaseMissing:
             if not monthly:
                 raise
             # Another node has dropped it. A 404 wrote nothing, so this repeats nothing.
@@ -115,12 +111,12 @@ class CouchDocumentStore:
 
     async def read(self, database: str, ids: Sequence[str]) -> list[tuple[Document, ...]]:
         """See `DocumentStore.read`. With a majority of CouchDB's nodes known to be down, it answers
-        from the copies that are left; with one that hangs, StoreUnreachable comes instead."""
+        from the copies that are left; with a majority that hangs, StoreUnreachable comes instead."""
         name = self._name(database)
         leaves: dict[str, list[Document]] = {}
-        with suppress(_DatabaseMissing):
+        with suppress(DatabaseMissing):
             async with self._http.deadline(self._call_seconds):
-                leaves = await self._leaves(name, list(dict.fromkeys(ids)))
+                leaves = await self._reader.leaves(name, list(dict.fromkeys(ids)))
         return [live_leaves(leaves.get(document_id, [])) for document_id in ids]
 
     async def range(
@@ -257,15 +253,15 @@ class CouchDocumentStore:
         if not revisions:
             return set()
         reply = await self._http.request("POST", f"{name}/_revs_diff", body=to_json(revisions))
-        unknown = list(_found(reply).require(HTTPStatus.OK).payload)
-        leaves = await self._leaves(name, unknown) if unknown else {}
+        unknown = list(require_database(reply).require(HTTPStatus.OK).payload)
+        leaves = await self._reader.leaves(name, unknown) if unknown else {}
         return {document_id for document_id in unknown if not leaves.get(document_id)}
 
     async def _store(self, name: str, batch: Sequence[Outgoing]) -> list[WriteResult]:
         if not batch:
             return []
         body = b'{"docs":[' + b",".join(item.text for item in batch) + b"]}"
-        reply = _found(await self._http.request("POST", f"{name}/_bulk_docs", body=body))
+        reply = require_database(await self._http.request("POST", f"{name}/_bulk_docs", body=body))
         if reply.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}:
             # One bad document fails the whole request before anything is stored.
             if len(batch) == 1:
@@ -278,16 +274,6 @@ class CouchDocumentStore:
         # A 202 that does not say which of them lack a quorum speaks of all.
         vague = reply.status == HTTPStatus.ACCEPTED and not any(answer.get("accepted") for answer in answers)
         return [write_result(reply.host, answer, quorum=not vague) for answer in answers]
-
-    async def _leaves(self, name: str, ids: Sequence[str]) -> dict[str, list[Document]]:
-        """All leaves of each document, deleted ones too; CouchDB asks a quorum of its own accord."""
-        leaves: dict[str, list[Document]] = {}
-        for first in range(0, len(ids), MAX_DOCUMENTS_PER_REQUEST):
-            wanted = [{"id": document_id} for document_id in ids[first : first + MAX_DOCUMENTS_PER_REQUEST]]
-            reply = await self._http.request("POST", f"{name}/_bulk_get", body=to_json({"docs": wanted}))
-            for result in _found(reply).require(HTTPStatus.OK).payload["results"]:
-                leaves[result["id"]] = list(leaves_of(reply.host, result["docs"]))
-        return leaves
 
     async def _span(self, name: str, low: str, high: str, limit: int, *, descending: bool) -> list[Document]:
         params = {"include_docs": "true", "limit": str(limit)}
@@ -325,9 +311,3 @@ class CouchDocumentStore:
         except DeadlinePassed:
             # Nothing came, or the host is dead; if so, the deadline has made us leave it.
             return None
-
-
-def _found(reply: Reply) -> Reply:
-    if reply.status == HTTPStatus.NOT_FOUND:
-        raise _DatabaseMissing(f"CouchDB at {reply.host} has no such database: {reply.reason}")
-    return reply

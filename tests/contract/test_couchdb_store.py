@@ -5,6 +5,7 @@ import secrets
 import socket
 from collections import deque
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from aiohttp import web
@@ -13,7 +14,7 @@ from dcron.adapters.couchdb import CouchDocumentStore, CouchSettings, parse_couc
 from dcron.adapters.couchdb_documents import position_of
 from dcron.adapters.couchdb_setup import REVISIONS_KEPT
 from dcron.domain.errors import SetupError, StoreUnreachable
-from dcron.ports import CLUSTER, JOBS, Document, WriteKind
+from dcron.ports import CLUSTER, JOBS, Document, WriteKind, executions_database
 
 MARKS = ("967a00dff5e02add41819138abb3284d", "d4823bba83191814dda20e5ffd00a769")
 
@@ -169,6 +170,19 @@ class TestServer:
         couch_server.resume()
         assert await store.read(JOBS, ["a"]) == [()]
 
+    async def test_read_one_by_one_documents_have_the_same_leaves(self, couch, stores):
+        store = stores(couch.settings)
+        await store.prepare()
+        await store.write(JOBS, [Document("job", {"a": 1}), Document("~uid:1", {"a": 2})])
+        [gone] = await store.write(JOBS, [Document("gone", {})])
+        await store.write(JOBS, [Document("gone", {}, gone.revision, deleted=True)])
+        ids = ["job", "~uid:1", "gone", "missing"]
+        in_bulk = await store.read(JOBS, ids)
+        store._reader._one_by_one_until = float("inf")
+        assert await store.read(JOBS, ids) == in_bulk
+        assert [len(leaves) for leaves in in_bulk] == [1, 1, 0, 0]
+        assert await store.read(executions_database(datetime(2031, 1, 1, tzinfo=UTC)), ["missing"]) == [()]
+
 
 class Script:
     """Answers as a CouchDB in a bad state does; keeps what it was asked."""
@@ -183,6 +197,10 @@ class Script:
         answer = self.answers.popleft()
         if answer == "break":
             request.transport.abort()
+            return web.Response()
+        if answer == "hang":
+            while request.transport is not None:
+                await asyncio.sleep(0.01)
             return web.Response()
         status, payload = answer(body) if callable(answer) else answer
         return web.json_response(payload, status=status)
@@ -225,6 +243,14 @@ class TestAnswers:
         results = await scripted.write(CLUSTER, [Document("a", {}), Document("b", {})])
         assert [result.kind for result in results] == [WriteKind.DONE, WriteKind.UNSURE]
         assert [result.revision for result in results] == ["1-a", "1-a"]
+
+    async def test_a_bulk_read_that_a_hanging_node_holds_up_is_done_one_by_one(self, script, scripted):
+        missing = (404, {"error": "not_found", "reason": "missing"})
+        script.answers += ["hang", (200, [{"ok": {"_id": "a:1", "_rev": "1-a", "b": 2}}]), missing]
+        assert await scripted.read(CLUSTER, ["a:1"]) == [(Document("a:1", {"b": 2}, "1-a"),)]
+        assert await scripted.read(CLUSTER, ["term:2"]) == [()]
+        methods = [(method, path.rpartition("/")[2]) for method, path, _, _ in script.requests]
+        assert methods == [("POST", "_bulk_get"), ("GET", "a:1"), ("GET", "term:2")]
 
     async def test_a_202_that_does_not_tell_its_documents_apart_makes_all_unsure(self, script, scripted):
         conflict = {"id": "b", "error": "conflict", "reason": "Document update conflict."}
