@@ -98,15 +98,13 @@ class Ledger:
         `causes` are the states after which a next attempt is allowed here."""
         self.cluster.wait_well()
         over_at = self.goes_on()
-        public = self.cluster.stub()
         for job in self.jobs:
-            public.PauseJob(pb.PauseJobRequest(name=job))
+            self.cluster.told(lambda public, job=job: public.PauseJob(pb.PauseJobRequest(name=job)))
         wait_for("all settled and delivered", self._is_quiet, GO_ON_SECONDS)
         starts = self.starts()
         known: set[str] = set()
         for job in self.jobs:
-            created_at = public.GetJob(pb.GetJobRequest(name=job)).created_at.ToDatetime(tzinfo=UTC)
-            calendar = set(self._calendar(created_at, over_at))
+            calendar = set(self._calendar(self._job(job).created_at.ToDatetime(tzinfo=UTC), over_at))
             wait_for(f"all of {job} is recorded", lambda job=job, c=calendar: self._covers(job, c))
             records = self.cluster.records(job)
             assert_calendar(job, records, calendar, self.period_seconds)
@@ -115,10 +113,12 @@ class Ledger:
         assert set(starts) <= known, f"started but not recorded: {set(starts) - known}"
 
     def _is_quiet(self) -> bool:
-        public = self.cluster.stub()
-        jobs = [public.GetJob(pb.GetJobRequest(name=job)) for job in self.jobs]
-        nodes = public.ListNodes(pb.ListNodesRequest()).nodes
-        return not any(job.HasField("active") for job in jobs) and not any(node.spooled for node in nodes)
+        nodes = self.cluster.told(lambda public: public.ListNodes(pb.ListNodesRequest())).nodes
+        busy = any(self._job(job).HasField("active") for job in self.jobs)
+        return not busy and not any(node.spooled for node in nodes)
+
+    def _job(self, job: str) -> pb.Job:
+        return self.cluster.told(lambda public: public.GetJob(pb.GetJobRequest(name=job)))
 
     def _covers(self, job: str, calendar: Collection[datetime]) -> bool:
         """Skip records are copied after the decision: what is not there yet may come."""

@@ -291,10 +291,23 @@ class Cluster:
         words += ["--state", state] if state else []
         return list(self.ask(*words)["executions"])
 
+    def told(self, ask: Callable[[PublicStub], Answer]) -> Answer:
+        """What a node answers to what may be asked twice: not all of them can at any moment."""
+
+        def answer() -> tuple[Answer] | None:
+            try:
+                return (ask(self.stub()),)
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+                return None
+
+        return wait_for("an answer", answer)[0]
+
     def records(self, job: str) -> list[Any]:
         """All executions and skip records of a job, in the form of the command line's JSON."""
         request = pb.ListExecutionsRequest(job=job, limit=MAX_RECORDS)
-        records = self.stub().ListExecutions(request).executions
+        records = self.told(lambda public: public.ListExecutions(request)).executions
         assert len(records) < MAX_RECORDS, f"{job} has more than one answer can tell"
         return [
             json_format.MessageToDict(each, always_print_fields_with_no_presence=True) for each in records
