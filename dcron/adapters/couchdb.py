@@ -10,7 +10,6 @@ import asyncio
 import json
 import ssl
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -114,9 +113,14 @@ class CouchDocumentStore:
         from the copies that are left; with a majority that hangs, StoreUnreachable comes instead."""
         name = self._name(database)
         leaves: dict[str, list[Document]] = {}
-        with suppress(DatabaseMissing):
+        try:
             async with self._http.deadline(self._call_seconds):
                 leaves = await self._reader.leaves(name, list(dict.fromkeys(ids)))
+        except DatabaseMissing:
+            # Jobs and leadership are always there: whoever says otherwise (a blank CouchDB node, a wrong
+            # address) does not know, and must not be believed.
+            if not is_executions_database(database):
+                raise
         return [live_leaves(leaves.get(document_id, [])) for document_id in ids]
 
     async def range(

@@ -244,6 +244,12 @@ class TestAnswers:
         assert [result.kind for result in results] == [WriteKind.DONE, WriteKind.UNSURE]
         assert [result.revision for result in results] == ["1-a", "1-a"]
 
+    async def test_that_jobs_and_leadership_are_missing_altogether_is_not_believed(self, script, scripted):
+        for database in (JOBS, CLUSTER):
+            script.answers.append((404, {"error": "not_found", "reason": "Database does not exist."}))
+            with pytest.raises(StoreUnreachable, match="no such database"):
+                await scripted.read(database, ["a"])
+
     async def test_a_bulk_read_that_a_hanging_node_holds_up_is_done_one_by_one(self, script, scripted):
         missing = (404, {"error": "not_found", "reason": "missing"})
         script.answers += ["hang", (200, [{"ok": {"_id": "a:1", "_rev": "1-a", "b": 2}}]), missing]
