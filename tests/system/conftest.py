@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.couchdb_server import CouchServer, CouchUnavailable
 from tests.object_stores import S3_KINDS, S3Access, S3Servers
 from tests.system.cluster import Cluster, serving
 from tests.system.gates import GatedCluster
@@ -48,3 +49,16 @@ def shared_cluster(
     folder = tmp_path_factory.mktemp("shared")
     with serving(Cluster(folder, couch_url, s3.url, s3.environment)) as made:
         yield made
+
+
+@pytest.fixture
+def outage_cluster(tmp_path: Path, s3: S3Access) -> Iterator[tuple[Cluster, CouchServer]]:
+    """Three nodes on a document store of their own, which the test may take away."""
+    try:
+        with (
+            CouchServer(tmp_path / "couchdb") as server,
+            serving(Cluster(tmp_path, server.url, s3.url, s3.environment)) as made,
+        ):
+            yield made, server
+    except CouchUnavailable as reason:
+        pytest.skip(str(reason))

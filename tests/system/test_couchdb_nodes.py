@@ -152,7 +152,11 @@ def test_a_blank_node_that_takes_the_place_of_another_loses_nothing(ledger, couc
 
     # when it joins blank, asked for nothing until it has its copies, and then works again,
     couch.nodes.start(2)
-    wait_for("it has a copy of everything", lambda: has_copies(couch, 2), SYNC_SECONDS)
+    wait_for(
+        "it has a copy of everything",
+        lambda: has_copies(couch, 2, ledger.cluster.store_url.rpartition("/")[2]),
+        SYNC_SECONDS,
+    )
     ledger.goes_on()
     couch.set_maintenance(2, on=False)
 
@@ -160,11 +164,11 @@ def test_a_blank_node_that_takes_the_place_of_another_loses_nothing(ledger, couc
     ledger.close()
 
 
-def has_copies(couch: Couch, i: int) -> bool:
-    """Whether a node has a file for each of its shards, and nothing is on its way to it."""
-    have, wanted = (shard_files(couch.data_folder(each)) for each in (i, 0))
+def has_copies(couch: Couch, i: int, prefix: str) -> bool:
+    """Whether a node has a file for each shard of this cluster's databases, and nothing is on its way to it."""
+    have, wanted = (shard_files(couch.data_folder(each), prefix) for each in (i, 0))
     return bool(wanted) and wanted <= have and not any(couch.replicates() for _ in range(QUIET_LOOKS))
 
 
-def shard_files(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.glob("shards/*/*.couch")}
+def shard_files(folder: Path, prefix: str) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.glob(f"shards/*/{prefix}-*.couch")}
