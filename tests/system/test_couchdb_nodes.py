@@ -165,7 +165,7 @@ def test_a_blank_node_that_takes_the_place_of_another_loses_nothing(ledger, couc
 
 
 def has_copies(couch: Couch, i: int, prefix: str) -> bool:
-    """Whether a node has a file for each shard of this cluster's databases, and nothing is on its way to it."""
+    """Whether a node has each shard of this cluster's databases, and nothing is on its way to it."""
     have, wanted = (shard_files(couch.data_folder(each), prefix) for each in (i, 0))
     return bool(wanted) and wanted <= have and not any(couch.replicates() for _ in range(QUIET_LOOKS))
 
