@@ -48,8 +48,8 @@ test: test-servers ## Run all tests
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --ignore tests/system
 	$(BIN)/pytest tests/system
 
-sim: $(SETUP) ## Simulate the cluster under faults: SEEDS=40 of them, or one SEED=n
-	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),40))
+sim: $(SETUP) ## Simulate the cluster under faults: SEEDS=200 of them from FIRST=1 on, or one SEED=n
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200) --first $(or $(FIRST),1))
 
 sim-mutants: $(SETUP) ## Show that the simulation finds deliberate bugs
 	$(BIN)/python -m tests.simulation.mutants

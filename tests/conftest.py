@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling, Scheduling
 
 from tests.couchdb_server import CouchServer, CouchUnavailable
 
@@ -31,6 +33,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+class _FilesAndSeeds(LoadFileScheduling):
+    """The tests of a file in one process, but for the seeds of the simulation, which are independent."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if "[seeds " in nodeid else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
+    """How a parallel run shares out its tests."""
+    return _FilesAndSeeds(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")

@@ -1,29 +1,32 @@
-"""`python -m tests.simulation --seed N` or `--seeds N`: run seeds, and tell what breaks a promise.
-
-Sets have another order in each process unless PYTHONHASHSEED says otherwise; so this starts itself again
-with one, and a seed means the same everywhere.
-"""
+"""`python -m tests.simulation --seed N` or `--seeds N`: run seeds, and tell what breaks a promise."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
+from collections.abc import Iterable, Sequence
+from functools import partial
 
-HASH_SEED = "0"
-DEFAULT_SEEDS = 40
+from tests.simulation.parallel import add_jobs_option, in_processes, with_fixed_hashes
+
+DEFAULT_SEEDS = 200
 
 
 def main(arguments: list[str]) -> int:
     """The exit code: 0 when all seeds are clean."""
     options = _options(arguments)
-    last = options.first + options.seeds
-    seeds = range(options.first, last) if options.seed is None else [options.seed]
+    if options.seed is not None:
+        return _report([options.seed], [_run(options.seed, options)])
+    seeds = range(options.first, options.first + options.seeds)
+    return _report(seeds, in_processes(partial(_run, options=options), seeds, options.jobs))
+
+
+def _report(seeds: Sequence[int], results: Iterable[list[str]]) -> int:
+    """Tell of each seed that failed as soon as it is known."""
     began_at = time.monotonic()
     failed = 0
-    for seed in seeds:
-        wrong = _run(seed, options)
+    for seed, wrong in zip(seeds, results, strict=True):
         if wrong:
             failed += 1
             repeat = f"make sim SEED={seed}  (or: python -m tests.simulation --seed {seed} --verbose)"
@@ -55,13 +58,14 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="run this seed alone, and show the digest of its history")
     parser.add_argument("--seeds", type=int, default=DEFAULT_SEEDS, help="how many seeds to run")
     parser.add_argument("--first", type=int, default=1, help="the first of them")
-    parser.add_argument("--verbose", action="store_true", help="show the nodes' logs, with virtual times")
-    parser.add_argument("--history", action="store_true", help="print every event")
+    add_jobs_option(parser)
+    parser.add_argument(
+        "--verbose", action="store_true", help="with --seed: the nodes' logs, with virtual times"
+    )
+    parser.add_argument("--history", action="store_true", help="with --seed: every event")
     return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
-    if os.environ.get("PYTHONHASHSEED") != HASH_SEED:
-        os.environ["PYTHONHASHSEED"] = HASH_SEED
-        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])  # noqa: S606
+    with_fixed_hashes("tests.simulation")
     sys.exit(main(sys.argv[1:]))

@@ -1,7 +1,8 @@
 """An event loop without waiting: its time jumps to the next timer, and gates decide whose callbacks run.
 
 All callbacks of a node carry its `Gate` in their context. A paused gate holds callbacks back, as SIGSTOP
-does; a dead one never lets them go, so that not even a `finally:` block of a crashed node runs.
+does; a dead one never lets them go, so that not even a `finally:` block of a crashed node runs. What lies
+between two callbacks is an `await`, and a gate's fuse acts at any one of them.
 """
 
 from __future__ import annotations
@@ -9,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from asyncio import events
 from collections.abc import Callable, Coroutine
-from contextvars import Context, ContextVar
+from contextvars import Context, ContextVar, copy_context
 from typing import Any, Self
 
-__all__ = ["GATE", "Gate", "Stuck", "VirtualLoop"]
+__all__ = ["GATE", "Gate", "Handle", "Stuck", "VirtualLoop"]
 
 CLOCK_RESOLUTION = 1e-7
 """Timers this close together are due at once: finer than any wait, coarser than errors of rounding."""
@@ -31,7 +31,10 @@ class Gate:
         self.name = name
         self.is_open = True
         self.dead = False
-        self._held: list[events.Handle] = []
+        self.passed = 0
+        """How many callbacks have run."""
+        self._held: list[Handle] = []
+        self._fuse: tuple[int, Callable[[], None]] | None = None
 
     def pause(self) -> None:
         """Hold all callbacks back from now on."""
@@ -49,11 +52,24 @@ class Gate:
 
     def bury(self, loop: VirtualLoop) -> None:
         """After the run: let what is left of the node be cancelled. Its adapters must be shut by then."""
+        self._fuse = None
         self._open(loop)
 
-    def hold(self, handle: events.Handle) -> None:
-        """Keep a callback. Letting go of it would close its coroutine, which runs clean-up."""
+    def light(self, callbacks: int, then: Callable[[], None]) -> None:
+        """Call `then` once so many more callbacks have run, and before the next one does."""
+        self._fuse = (self.passed + callbacks, then)
+
+    def admits(self, handle: Handle) -> bool:
+        """Whether a callback may run now; if not, it is kept: letting go of it would close its coroutine,
+        which runs clean-up."""
+        if self.is_open and self._fuse is not None and self.passed >= self._fuse[0]:
+            then, self._fuse = self._fuse[1], None
+            then()
+        if self.is_open:
+            self.passed += 1
+            return True
         self._held.append(handle)
+        return False
 
     def _open(self, loop: VirtualLoop) -> None:
         self.is_open = True
@@ -64,22 +80,26 @@ class Gate:
 GATE: ContextVar[Gate | None] = ContextVar("gate", default=None)
 
 
-class _Handle(events.Handle):
-    def _run(self) -> None:
-        gate = self._context.get(GATE)
-        if gate is None or gate.is_open:
-            super()._run()
-        else:
-            gate.hold(self)
+class Handle:
+    """A callback that waits; what asyncio's own handles do, without what the simulation does not need."""
 
+    __slots__ = ("args", "callback", "context", "is_cancelled", "when")
 
-class _TimerHandle(events.TimerHandle):
-    def _run(self) -> None:
-        gate = self._context.get(GATE)
-        if gate is None or gate.is_open:
-            super()._run()
-        else:
-            gate.hold(self)
+    def __init__(self, callback: Callable[..., Any], args: Any, context: Context | None, when: float) -> None:
+        self.callback = callback
+        self.args = args
+        self.context = copy_context() if context is None else context
+        self.when = when
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        """Do not run it."""
+        self.is_cancelled = True
+        self.callback = self.args = None
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self.is_cancelled
 
 
 class _NumberedTask(asyncio.Task):
@@ -96,50 +116,78 @@ class _NumberedTask(asyncio.Task):
         return self.number
 
 
-class _JumpingSelector:
-    """Stands where the loop would wait for sockets: moves its time on instead."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def select(self, timeout: float | None) -> list[Any]:
-        if timeout is None:
-            raise Stuck
-        self.seconds += timeout
-        return []
-
-
 class VirtualLoop(asyncio.BaseEventLoop):
     """The loop of one simulation. What would run in a thread runs at once, in a later callback."""
 
     def __init__(self) -> None:
         super().__init__()
         _NumberedTask._numbers = itertools.count()
-        self._selector = _JumpingSelector()
-        self._clock_resolution = CLOCK_RESOLUTION
+        self._seconds = 0.0
+        self._timers: list[tuple[float, int, Handle]] = []
+        self._timer_numbers = itertools.count()
         self.set_task_factory(_new_task)
 
     def time(self) -> float:
         """Virtual seconds since the simulation began."""
-        return self._selector.seconds
+        return self._seconds
 
-    def run_again(self, handles: list[events.Handle]) -> None:
+    def run_again(self, handles: list[Handle]) -> None:
         """Make callbacks ready that a gate held back."""
         self._ready.extend(handles)
 
     def call_at(
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
-    ) -> events.TimerHandle:
-        """As in asyncio, through the gate of the context."""
-        timer = _TimerHandle(when, callback, args, self, context)
-        heapq.heappush(self._scheduled, timer)
-        timer._scheduled = True
-        return timer
+    ) -> Handle:
+        """As in asyncio, through the gate of the context. Timers of one instant run in their order."""
+        handle = Handle(callback, args, context, when)
+        heapq.heappush(self._timers, (when, next(self._timer_numbers), handle))
+        return handle
 
-    def _call_soon(self, callback: Callable[..., Any], args: Any, context: Context | None) -> events.Handle:
-        handle = _Handle(callback, args, self, context)
+    def call_later(
+        self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> Handle:
+        """As in asyncio."""
+        return self.call_at(self._seconds + delay, callback, *args, context=context)
+
+    def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Handle:
+        """As in asyncio, through the gate of the context."""
+        handle = Handle(callback, args, context, self._seconds)
         self._ready.append(handle)
         return handle
+
+    call_soon_threadsafe = call_soon
+
+    def _run_once(self) -> None:
+        """Move on to the next timer if nothing is ready, and run what is."""
+        ready, timers = self._ready, self._timers
+        if not ready and not self._stopping:
+            self._jump()
+        due_at = self._seconds + CLOCK_RESOLUTION
+        while timers and timers[0][0] < due_at:
+            ready.append(heapq.heappop(timers)[2])
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle.is_cancelled:
+                self._run_handle(handle)
+
+    def _jump(self) -> None:
+        timers = self._timers
+        while timers and timers[0][2].is_cancelled:
+            heapq.heappop(timers)
+        if not timers:
+            raise Stuck
+        self._seconds = max(self._seconds, timers[0][0])
+
+    def _run_handle(self, handle: Handle) -> None:
+        gate = handle.context.get(GATE)
+        if gate is not None and not gate.admits(handle):
+            return
+        try:
+            handle.context.run(handle.callback, *handle.args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - as asyncio does: it is reported, and the loop goes on
+            self.call_exception_handler({"message": f"in callback {handle.callback!r}", "exception": error})
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         """Call the function now; the caller goes on in a later callback, as it would with a thread."""
@@ -151,12 +199,6 @@ class VirtualLoop(asyncio.BaseEventLoop):
         else:
             self.call_soon(_unless_done, future.set_result, future, result)
         return future
-
-    def _process_events(self, event_list: list[Any]) -> None:
-        return
-
-    def _write_to_self(self) -> None:
-        return
 
 
 def _new_task(loop: VirtualLoop, coroutine: Coroutine[Any, Any, Any], **options: Any) -> _NumberedTask:

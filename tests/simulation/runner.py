@@ -13,7 +13,7 @@ from random import Random
 from dcron.ports import ProcessExit, ProcessStart, StartResult
 from tests.simulation.clocks import MachineClock
 from tests.simulation.history import Ended, History, Started
-from tests.simulation.loop import VirtualLoop
+from tests.simulation.loop import Handle, VirtualLoop
 
 __all__ = ["FAILS", "LONGEST_SECONDS", "Keeper", "Runner", "log_text"]
 
@@ -30,7 +30,7 @@ SIGKILL = 9
 class _Script:
     start: ProcessStart
     began_at: float
-    ends: asyncio.TimerHandle | None = None
+    ends: Handle | None = None
     stopping: bool = False
 
 
@@ -90,7 +90,7 @@ class Keeper:
         failed = random.random() < float(start.environment.get(FAILS, "0"))
         return 0.01 + longest * random.random() ** 3, int(failed)
 
-    def _call_later(self, seconds: float, script: _Script, end: ProcessExit) -> asyncio.TimerHandle:
+    def _call_later(self, seconds: float, script: _Script, end: ProcessExit) -> Handle:
         return self._loop.call_later(seconds, self._end, script, end, context=Context())
 
     def _time_out(self, script: _Script) -> None:

@@ -6,46 +6,67 @@ find it does so within the first MOST_SEEDS seeds.
 
 from __future__ import annotations
 
-import os
+import argparse
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from tests.simulation.__main__ import HASH_SEED
+from tests.simulation.parallel import add_jobs_option, in_processes, with_fixed_hashes
 
 MOST_SEEDS = 100
 
+Mutant = Callable[[], AbstractContextManager[Any]]
 
-def main(names: list[str]) -> int:
+
+def main(arguments: list[str]) -> int:
     """The exit code: 0 when every mutant is caught."""
-    from tests.simulation.mutants import claims, leader, recording, schedule
-
-    mutants = claims.MUTANTS | leader.MUTANTS | schedule.MUTANTS | recording.MUTANTS
-    chosen = {mutant: by for mutant, by in mutants.items() if not names or mutant.__name__ in names}
-    survived = [mutant.__name__ for mutant, by in chosen.items() if not _is_caught(mutant, by)]
+    mutants = _mutants()
+    options = _options(arguments)
+    unknown = set(options.names) - mutants.keys()
+    if unknown:
+        print(f"no such mutant: {', '.join(sorted(unknown))}; there are {', '.join(mutants)}")
+        return 2
+    survived = []
+    chosen = options.names or list(mutants)
+    for name, found in zip(chosen, in_processes(_first_finding, chosen, options.jobs), strict=True):
+        print(f"caught   {name} by {found}" if found else f"SURVIVED {name}: {MOST_SEEDS} seeds", flush=True)
+        if not found:
+            survived.append(name)
     print(f"{len(chosen)} mutants, {len(survived)} survived: {', '.join(survived) or 'none'}")
     return 1 if survived else 0
 
 
-def _is_caught(mutant: Callable[[], AbstractContextManager[Any]], by: str) -> bool:
-    """Whether one of the checkers named by their letters finds it."""
+def _mutants() -> dict[str, tuple[Mutant, str]]:
+    """Every mutant with the letters of the checkers that are to find it, by name."""
+    from tests.simulation.mutants import claims, leader, recording, schedule
+
+    mutants = claims.MUTANTS | leader.MUTANTS | schedule.MUTANTS | recording.MUTANTS
+    return {mutant.__name__: (mutant, by) for mutant, by in mutants.items()}
+
+
+def _first_finding(name: str) -> str:
+    """The first seed by which a mutant is caught, and how; empty when it is not."""
     from tests.simulation.judge import violations
     from tests.simulation.scenario import scenario_of
     from tests.simulation.world import simulate
 
+    mutant, by = _mutants()[name]
     for seed in range(1, MOST_SEEDS + 1):
         with mutant():
             wrong = [line for line in violations(simulate(scenario_of(seed))) if line[1] in by]
         if wrong:
-            print(f"caught   {mutant.__name__} by seed {seed}: {wrong[0]}", flush=True)
-            return True
-    print(f"SURVIVED {mutant.__name__}: {MOST_SEEDS} seeds", flush=True)
-    return False
+            return f"seed {seed}: {wrong[0]}"
+    return ""
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants", description=__doc__)
+    parser.add_argument("names", nargs="*", help="the mutants to try (default: all)")
+    add_jobs_option(parser)
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
-    if os.environ.get("PYTHONHASHSEED") != HASH_SEED:
-        os.environ["PYTHONHASHSEED"] = HASH_SEED
-        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation.mutants", *sys.argv[1:]])  # noqa: S606
+    with_fixed_hashes("tests.simulation.mutants")
     sys.exit(main(sys.argv[1:]))
