@@ -5,7 +5,8 @@ BIN := .venv/bin
 SETUP := .venv/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto proto-check lint format types test test-servers sim sim-mutants bench failover demo check clean
+.PHONY: help setup proto proto-check lint format types test test-servers sim sim-crashes sim-mutants
+.PHONY: bench failover demo check clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +51,9 @@ test: test-servers ## Run all tests
 
 sim: $(SETUP) ## Simulate the cluster under faults: SEEDS=200 of them from FIRST=1 on, or one SEED=n
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200) --first $(or $(FIRST),1))
+
+sim-crashes: $(SETUP) ## Kill a node at each await of an occurrence, or at one: CASE=worker:quick:timeout:30
+	$(BIN)/python -m tests.simulation.crashes $(if $(CASE),--case $(CASE) --verbose)
 
 sim-mutants: $(SETUP) ## Show that the simulation finds deliberate bugs
 	$(BIN)/python -m tests.simulation.mutants

@@ -35,11 +35,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
 
 
+SPREAD_FILE = "tests/simulation/test_simulation.py::"
+
+
 class _FilesAndSeeds(LoadFileScheduling):
-    """The tests of a file in one process, but for the seeds of the simulation, which are independent."""
+    """The tests of a file in one process, but for the simulation: a minute in many pieces."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return nodeid if "[seeds " in nodeid else super()._split_scope(nodeid)
+        return nodeid if nodeid.startswith(SPREAD_FILE) else super()._split_scope(nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)

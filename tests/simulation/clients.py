@@ -114,7 +114,8 @@ class Clients:
         return answer
 
     async def _create(self, served: Served, name: str) -> None:
-        await served.catalogue.create(name, random_specification(self._random), paused=False)
+        specification = self._world.scenario.specification or random_specification(self._random)
+        await served.catalogue.create(name, specification, paused=False)
 
     async def _create_again(self, name: str) -> None:
         specification, paused = random_specification(self._random), self._random.random() < 0.2

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.ambush import Ambushes, Step
 from tests.simulation.history import Fault
 from tests.simulation.machine import Machine
 
@@ -23,6 +24,10 @@ MAX_DRIFT = 1e-3
 LOOK_SECONDS = 0.1
 STUTTERS = 40
 SLOW_START_SECONDS = 20.0
+AMBUSH_SECONDS = 30.0
+CALLBACKS_MEAN = (3, 10, 50, 200)
+CALM_RESTARTS = 0.5
+"""The share of restarts that no other crash comes into."""
 
 
 class Faults:
@@ -31,6 +36,7 @@ class Faults:
     def __init__(self, world: World) -> None:
         self._world = world
         self._random: Random = world.stream("faults")
+        self._ambushes = Ambushes(world.history, world.machines)
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -62,6 +68,7 @@ class Faults:
     def _kinds(self) -> dict[Callable[[], Coroutine[Any, Any, None]], int]:
         return {
             self._crash: 6,
+            self._crash_at_an_await: 12,
             self._crash_leader: 4,
             self._crash_all: 1,
             self._power_cut: 2,
@@ -109,6 +116,34 @@ class Faults:
             await self._last(self._seconds(10), "crash", machine.node_id)
         finally:
             machine.boot()
+
+    async def _crash_at_an_await(self) -> None:
+        """At or soon after a step of an attempt, and often again while the node comes up."""
+        step = self._random.choice(list(Step))
+        machine = await self._is_caught(self._ambushes.lay(step, self._callbacks()))
+        while machine is not None:
+            try:
+                await self._last(self._seconds(6), "crash", machine.node_id)
+            finally:
+                machine.boot()
+            if self._random.random() < CALM_RESTARTS:
+                return
+            caught = asyncio.get_running_loop().create_future()
+            machine.crash_after(self._callbacks(), caught)
+            machine = await self._is_caught(caught)
+
+    def _callbacks(self) -> int:
+        """How many callbacks pass before a crash: mostly few, for what matters is close to the step."""
+        return int(self._random.expovariate(1 / self._random.choice(CALLBACKS_MEAN)))
+
+    @staticmethod
+    async def _is_caught(caught: asyncio.Future[Machine]) -> Machine | None:
+        """The machine whose node was killed; None when that takes too long."""
+        try:
+            async with asyncio.timeout(AMBUSH_SECONDS):
+                return await caught
+        except TimeoutError:
+            return None
 
     async def _crash_leader(self) -> None:
         """While offers are under way, some of which arrive only when there is another leader."""

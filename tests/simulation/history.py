@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ __all__ = [
     "Fault",
     "Final",
     "History",
+    "OfferReached",
     "Offered",
     "Started",
     "Stored",
@@ -98,6 +99,14 @@ class Offered(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class OfferReached(Event):
+    """An offer came to a worker, which has not looked at it yet."""
+
+    node: str
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
 class Asked(Event):
     """A client's request through a node. `answer` is "ok", the name of an error, or "" when none came;
     `offset_seconds` is how far the node's clock was off."""
@@ -144,16 +153,19 @@ _Kind = TypeVar("_Kind", bound=Event)
 
 
 class History:
-    """Events in order, and the final state once there is one."""
+    """Events in order, and the final state once there is one. `watchers` see each event as it happens."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.watchers: list[Callable[[Event], None]] = []
         self.final: Final | None = None
         self.faults_end = 0.0
 
     def add(self, event: Event) -> None:
         """Note an event."""
         self.events.append(event)
+        for watch in self.watchers:
+            watch(event)
 
     def of(self, kind: type[_Kind]) -> list[_Kind]:
         """The events of one kind, in order."""

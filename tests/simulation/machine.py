@@ -30,6 +30,7 @@ from tests.simulation.told import told
 
 __all__ = ["MACHINE", "Machine", "Served", "SimulatedServer", "SimulatedSpool"]
 
+LOOK_SECONDS = 0.05
 RESTART_SECONDS = 2.0
 """After which systemd would start a node again that ended by itself."""
 
@@ -84,6 +85,11 @@ class Machine:
         return self._gate is not None and not self._gate.is_open
 
     @property
+    def callbacks(self) -> int:
+        """How many callbacks the present node has run."""
+        return self._gate.passed if self._gate is not None else 0
+
+    @property
     def is_stopping(self) -> bool:
         """Whether the node here was told to stop, and has not yet."""
         return self._life is not None and self._life.cancelling() > 0
@@ -125,6 +131,21 @@ class Machine:
         self.served = self._gate = self._life = None
         self._spool.close()
 
+    def crash_after(self, callbacks: int, crashed: asyncio.Future[Machine]) -> None:
+        """SIGKILL once so many more callbacks of the node have run, at whatever await it is then.
+
+        `crashed` is done as soon as that has happened; cancelled before, it calls it off. Only the newest
+        such order to a node counts."""
+        gate = self._gate
+
+        def act() -> None:
+            if not crashed.done():
+                self.crash()
+                crashed.set_result(self)
+
+        if gate is not None:
+            gate.light(callbacks, act)
+
     def lose_power(self) -> None:
         """The machine goes down with its scripts."""
         self.crash()
@@ -141,11 +162,12 @@ class Machine:
             self._gate.resume(self._loop)
 
     async def stop(self) -> None:
-        """SIGTERM, and wait for the end."""
-        if self._life is not None:
-            life = self._life
+        """SIGTERM, and wait for the end, which may be a crash."""
+        life = self._life
+        if life is not None:
             life.cancel()
-            await asyncio.wait([life])
+        while life is not None and self._life is life:
+            await asyncio.sleep(LOOK_SECONDS)
 
     def bury(self) -> None:
         """After the run: cancel what crashed, so that nothing is left behind."""

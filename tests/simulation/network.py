@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dcron.domain.errors import DcronError, NodeUnreachable
 from dcron.domain.offers import ClaimReference, OfferAnswer, OfferedAttempt
-from tests.simulation.history import History, Offered
+from tests.simulation.history import History, Offered, OfferReached
 from tests.simulation.loop import VirtualLoop
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class NodeConnections:
         wanted = tuple(attempts)
 
         async def ask(served: Served) -> list[OfferAnswer]:
+            self._network.history.add(OfferReached(self._network.loop.time(), address, term))
             newest = served.newest_term
             served.newest_term = max(newest, term)
             answers = await served.worker.offer(node_id, term, leader_id, wanted)

@@ -28,9 +28,11 @@ class Scenario:
     nodes: int
     slots: int
     jobs: int
-    faults: bool = True
     clients: bool = True
     chaos_seconds: float = CHAOS_SECONDS
+    settle_seconds: float = SETTLE_SECONDS
+    specification: Specification | None = None
+    """Of every job that the run begins with; None for random ones."""
     fault_every_seconds: float = 12.0
     ask_every_seconds: float = 6.0
 

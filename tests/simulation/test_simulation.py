@@ -1,6 +1,8 @@
 """The simulation as a test: some seeds are clean, and a seed means the same in every process.
 
-Each run is a process of its own, for the order of sets depends on PYTHONHASHSEED."""
+Each run is a process of its own, for the order of sets depends on PYTHONHASHSEED; so where all tests run in
+parallel, this file is spread over the processes (tests/conftest.py).
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,8 @@ import pytest
 SEEDS = 200
 CHUNK = 10
 """Seeds in one test: some five seconds, so that the processes of a parallel run end together."""
+CRASH_STRIDE = 11
+"""Kills a node at each so many-th await of an occurrence: some 50 crashes."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -34,11 +38,16 @@ def _chunk_name(first: int) -> str:
     return f"seeds {first}-{first + CHUNK - 1}"
 
 
-# tests/conftest.py lets parallel runs spread these over their processes by their names.
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("first", range(1, SEEDS, CHUNK), ids=_chunk_name)
 def test_no_promise_is_broken(first):
     run = _run("tests.simulation", "--first", str(first), "--seeds", str(CHUNK), "--jobs", "1")
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.timeout(400)
+def test_a_crash_at_any_await_breaks_no_promise():
+    run = _run("tests.simulation.crashes", "--stride", str(CRASH_STRIDE), "--jobs", "1")
     assert run.returncode == 0, run.stdout + run.stderr
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import tempfile
+from collections.abc import Callable
 from contextvars import Context
 from pathlib import Path
 from random import Random
+from typing import Protocol
 
 from dcron.adapters.memory_objects import MemoryObjectStore
 from dcron.domain.job_documents import job_of
@@ -24,7 +26,7 @@ from tests.simulation.machine import Machine
 from tests.simulation.network import Network, NodeConnections
 from tests.simulation.objects import ObjectsClient
 from tests.simulation.runner import Keeper, Runner
-from tests.simulation.scenario import SCRIPT, SCRIPT_TEXT, SETTLE_SECONDS, Scenario
+from tests.simulation.scenario import SCRIPT, SCRIPT_TEXT, Scenario
 from tests.simulation.store import Cluster
 from tests.simulation.store_client import StoreClient, StoreWeather
 from tests.simulation.told import told
@@ -41,12 +43,23 @@ MEMORY_FOLDER = Path("/dev/shm")
 """Where spools are when it is there: nothing in the simulation cuts the power of this machine."""
 
 
+class PlanOfFaults(Protocol):
+    """What goes wrong in a run."""
+
+    async def run(self) -> None:
+        """Do harm until cancelled."""
+
+    async def end(self) -> None:
+        """Mend everything at once, and start every node that is down."""
+
+
 class World:
     """Everything that one run consists of. Streams of randomness are apart, so that a change of one
     part of the simulation leaves the plan of faults of a seed as it was."""
 
-    def __init__(self, scenario: Scenario, folder: Path) -> None:
+    def __init__(self, scenario: Scenario, folder: Path, faults: Callable[[World], PlanOfFaults]) -> None:
         self.scenario = scenario
+        self._make_faults = faults
         self.loop = VirtualLoop()
         self.history = History()
         self.weather = StoreWeather()
@@ -98,12 +111,12 @@ class World:
     async def run(self) -> None:
         """Come up, go wrong, calm down, and look at what is left."""
         clients = Clients(self)
-        faults = Faults(self)
+        faults = self._make_faults(self)
         for machine in self.machines:
             machine.boot()
         await asyncio.sleep(START_SECONDS)
         await clients.register_jobs()
-        doing = [asyncio.create_task(faults.run())] if self.scenario.faults else []
+        doing = [asyncio.create_task(faults.run())]
         if self.scenario.clients:
             doing.append(asyncio.create_task(clients.run()))
         await asyncio.sleep(self.scenario.chaos_seconds)
@@ -112,7 +125,7 @@ class World:
         await faults.end()
         await clients.make_whole()
         self.history.faults_end = self.loop.time()
-        await asyncio.sleep(SETTLE_SECONDS)
+        await asyncio.sleep(self.scenario.settle_seconds)
         await clients.calm()
         await self._until_calm()
         self.history.final = self._final()
@@ -188,14 +201,16 @@ def _spooled(machine: Machine) -> tuple[str, ...]:
     return tuple(sorted(path.name for path in attempts.iterdir())) if attempts.is_dir() else ()
 
 
-def simulate(scenario: Scenario, *, verbose: bool = False) -> History:
+def simulate(
+    scenario: Scenario, *, verbose: bool = False, faults: Callable[[World], PlanOfFaults] = Faults
+) -> History:
     """Run a scenario; the same one gives the same history."""
     gc.collect()
     gc.disable()
     try:
         in_memory = MEMORY_FOLDER if MEMORY_FOLDER.is_dir() else None
         with tempfile.TemporaryDirectory(prefix="dcron-simulation-", dir=in_memory) as folder:
-            world = World(scenario, Path(folder))
+            world = World(scenario, Path(folder), faults)
             history = world.history
             with (
                 composed(world.adapters(), world.stream("tokens")),
