@@ -23,6 +23,7 @@ CLOCK_STEPS = (-3600.0, -60.0, -4.0, 4.0, 60.0, 3600.0)
 MAX_DRIFT = 1e-3
 LOOK_SECONDS = 0.1
 STUTTERS = 40
+FLAPS = 8
 SLOW_START_SECONDS = 20.0
 AMBUSH_SECONDS = 30.0
 CALLBACKS_MEAN = (3, 10, 50, 200)
@@ -86,6 +87,7 @@ class Faults:
             self._copy_down: 4,
             self._copy_hung: 3,
             self._copy_isolated: 5,
+            self._unsure_claims: 4,
             self._two_copies_down: 1,
             self._clock_step: 3,
             self._disk_full: 2,
@@ -320,6 +322,21 @@ class Faults:
 
     async def _copy_down(self) -> None:
         await self._take_down(self._copy())
+
+    async def _unsure_claims(self) -> None:
+        """A copy loses the others and finds them again, many times, while offers are repeated: claims that
+        got 202 come to stand beside claims of the same attempt that were won."""
+        copy, network, isolated = self._copy(), self._world.network, self._world.cluster.isolated
+        network.repeated = 1.0
+        try:
+            for _ in range(FLAPS):
+                isolated.add(copy.name)
+                await self._last(self._random.uniform(0.2, 4.0), "copy isolated", copy.name)
+                isolated.discard(copy.name)
+                await self._last(self._random.uniform(0.1, 3.0), "copy isolated", copy.name)
+        finally:
+            network.repeated = 0.0
+            isolated.discard(copy.name)
 
     async def _two_copies_down(self) -> None:
         await self._take_down(*self._random.sample(self._world.cluster.copies, 2))

@@ -19,7 +19,8 @@ LATE_SECONDS = 60.0
 
 
 def check(timeline: Timeline) -> Iterator[str]:
-    """Occurrences without account, accounts without occurrence, and reasons that are not true."""
+    """Occurrences without account, accounts without occurrence or ahead of it, and untrue reasons."""
+    yield from _too_early(timeline)
     for uid, life, removed in timeline.lives():
         skips = {skip.id: skip for skip in timeline.skips.get(uid, [])}
         if removed:
@@ -69,6 +70,17 @@ def _uncalled_for(timeline: Timeline, uid: str) -> Iterator[str]:
             for job in states
         ):
             yield f"{uid}:{key} ran, and no schedule of the job ever named it"
+
+
+def _too_early(timeline: Timeline) -> Iterator[str]:
+    for run in timeline.runs:
+        claim = next(
+            claim
+            for _, claim in timeline.attempts[run.started.execution_id].claims
+            if claim.token == run.started.token
+        )
+        if timeline.true_time(run.started.at) < claim.scheduled_at - CLOCK_TOLERANCE:
+            yield f"{run.started.execution_id} began at {run.started.at:.3f}, before it was due"
 
 
 def _untrue(timeline: Timeline, states: list[Version], skip: Skip) -> Iterator[str]:

@@ -7,14 +7,18 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
 
+from dcron.domain import planning
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.model import Job
+from dcron.domain.planning import AttemptView
 from dcron.ports import Clock, DocumentStore
+from dcron.services import book, elector, tracker
 from dcron.services.book import JobBook
+from dcron.services.cycle import Cycle
 from dcron.services.elector import Elector
 from dcron.services.reconciler import Reconciler
 from dcron.services.tracker import Tracker
-from tests.simulation.mutants.proxies import GenerousStore, WallClock, giving, together
+from tests.simulation.mutants.proxies import GenerousStore, ListingStore, WallClock, giving, together
 
 __all__ = ["MUTANTS"]
 
@@ -56,10 +60,58 @@ def intents_are_not_taken_over() -> AbstractContextManager[Any]:
     return patch.object(Reconciler, "offer_unclaimed", lambda _: None)
 
 
+def verified_by_a_listing() -> AbstractContextManager[Any]:
+    """What became of an attempt is read from a listing."""
+    read_attempts = tracker.read_attempts
+
+    async def glance(store: Any, database: str, execution_ids: Sequence[str]) -> Any:
+        return await read_attempts(ListingStore(store), database, execution_ids)
+
+    return patch.object(tracker, "read_attempts", glance)
+
+
+def not_started_is_believed_at_once() -> AbstractContextManager[Any]:
+    """That nobody started an attempt counts while an offer of it can still become a claim."""
+    return patch.object(Cycle, "is_closed", lambda *_: True)
+
+
+def one_claimant_is_enough() -> AbstractContextManager[Any]:
+    """An attempt is settled once one of those who claimed it has an outcome."""
+
+    def any_has_spoken(view: AttemptView) -> bool:
+        return view.verified and any(claim.token in view.outcomes for claim in view.claims)
+
+    return patch.object(planning, "_all_have_spoken", any_has_spoken)
+
+
+def what_was_only_read_is_offered() -> AbstractContextManager[Any]:
+    """A new leader offers from job documents that it has read and not written."""
+    return patch.object(JobBook, "is_confirmed", lambda *_: True)
+
+
+def winning_branch_is_all() -> AbstractContextManager[Any]:
+    """Of a job document's branches the winner is taken, and what the others know is dropped."""
+    return patch.object(book, "merge", lambda leaves: leaves[0])
+
+
+def any_clock_may_lead() -> AbstractContextManager[Any]:
+    """A node leads however far its clock is off."""
+    return together(
+        patch.object(elector, "MAX_CLOCK_OFFSET_SECONDS", float("inf")),
+        patch.object(Elector, "_clock_is_steady", lambda _: True),
+    )
+
+
 MUTANTS = {
     unsure_intent_is_extended: "bcd",
     offer_without_intent: "bcdhi",
     silence_by_the_wall_clock: "cdj",
     intents_are_not_taken_over: "h",
+    verified_by_a_listing: "cd",
+    not_started_is_believed_at_once: "cd",
+    one_claimant_is_enough: "cd",
+    what_was_only_read_is_offered: "bcdhi",
+    winning_branch_is_all: "bcdhi",
+    any_clock_may_lead: "bi",
 }
 """Each with the checkers that are to find it."""

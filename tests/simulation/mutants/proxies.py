@@ -14,11 +14,15 @@ from dcron.ports import Clock, Document, DocumentStore, WriteKind, WriteResult
 __all__ = [
     "ExtendingStore",
     "GenerousStore",
+    "ListingStore",
     "OptimisticStore",
     "WallClock",
     "giving",
     "together",
 ]
+
+
+MOST_LISTED = 10_000
 
 
 class _Proxy:
@@ -63,6 +67,15 @@ class ExtendingStore(_Proxy):
         if again:
             await self._real.write(database, again)
         return results
+
+
+class ListingStore(_Proxy):
+    """Reads documents as a listing shows them: from one copy, its winner only, perhaps from seconds ago."""
+
+    async def read(self, database: str, ids: Sequence[str]) -> list[tuple[Document, ...]]:
+        rows = await self._real.range(database, min(ids), f"{max(ids)}\0", limit=MOST_LISTED)
+        found = {document.id: document for document in rows}
+        return [(found[each],) if each in found else () for each in ids]
 
 
 class WallClock(_Proxy):

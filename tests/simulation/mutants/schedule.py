@@ -10,9 +10,9 @@ from unittest.mock import patch
 
 from dcron.domain import changes, planning
 from dcron.domain.model import Active, Job, State
-from dcron.services import tracker
+from dcron.services import cycle, tracker
 from dcron.services.reconciler import Reconciler
-from tests.simulation.mutants.proxies import together
+from tests.simulation.mutants.proxies import ListingStore, together
 
 __all__ = ["MUTANTS"]
 
@@ -65,10 +65,23 @@ def impatient_retry() -> AbstractContextManager[Any]:
     )
 
 
+def skip_decided_from_a_listing() -> AbstractContextManager[Any]:
+    """Whether the cluster is frozen, and so an occurrence is to be skipped, is read from a listing."""
+    read_settings = cycle.read_settings
+    return patch.object(cycle, "read_settings", lambda store: read_settings(ListingStore(store)))
+
+
+def revocation_is_forgotten() -> AbstractContextManager[Any]:
+    """An intent that a pause or a change came before stays good."""
+    return patch.object(changes, "_is_revoked", lambda *_: False)
+
+
 MUTANTS = {
     resume_fires_for_the_past: "i",
     coalesced_without_a_record: "b",
     overlap: "d",
     impatient_retry: "cdj",
+    skip_decided_from_a_listing: "b",
+    revocation_is_forgotten: "i",
 }
 """Each with the checkers that are to find it."""
