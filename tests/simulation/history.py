@@ -145,6 +145,8 @@ class Final:
     leaves: Mapping[tuple[str, str], tuple[tuple[str, Mapping[str, Any]], ...]]
     objects: Mapping[str, bytes]
     leaders: tuple[str, ...]
+    leaders_settled: tuple[str, ...]
+    """Who led once the cluster had had its time, before the jobs were paused."""
     spooled: Mapping[str, tuple[str, ...]]
     running: frozenset[str]
 

@@ -9,7 +9,8 @@ from random import Random
 import pytest
 
 from dcron.ports import JOBS, Document, WriteKind
-from tests.simulation.history import History
+from tests.simulation.ambush import Ambushes, Step
+from tests.simulation.history import Ended, History, Started
 from tests.simulation.loop import GATE, Gate, Stuck, VirtualLoop
 from tests.simulation.store import Cluster
 
@@ -94,6 +95,57 @@ def test_a_crash_runs_no_clean_up(loop):
     assert cleaned == [] and not task.done()
     gate.bury(loop)
     loop.run_until_complete(asyncio.wait([task]))
+
+
+def test_timers_of_one_instant_run_in_their_order(loop):
+    seen = []
+    for number in range(5):
+        loop.call_at(3.0, seen.append, number)
+    loop.call_at(3.0, seen.append, "cancelled").cancel()
+    wait(loop, 3.0)
+    assert seen == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("callbacks", range(4))
+def test_a_fuse_ends_a_node_after_exactly_so_many_callbacks_even_of_one_instant(loop, callbacks):
+    gate, seen = Gate("node"), []
+
+    async def work():
+        for step in range(10):
+            seen.append(step)
+            await asyncio.sleep(0)
+
+    gate.light(callbacks, gate.kill)
+    gated(loop, gate, work())
+    wait(loop, 1.0)
+    assert seen == list(range(callbacks))
+    gate.bury(loop)
+    wait(loop, 1.0)
+    assert len(seen) == 10
+
+
+def test_an_ambush_kills_whichever_node_takes_the_step_next_and_only_that_one(loop):
+    history, killed = History(), []
+
+    class Machine:
+        def __init__(self, node_id):
+            self.node_id = node_id
+
+        def crash_after(self, callbacks, crashed):
+            killed.append((self.node_id, callbacks))
+            crashed.set_result(self)
+
+    ambushes = Ambushes(history, [Machine("node1"), Machine("node2")])
+
+    async def lie_in_wait():
+        caught = ambushes.lay(Step.ENDED, 7)
+        history.add(Started(1.0, "node1", "execution", "token", 0.0, 0.0))
+        history.add(Ended(2.0, "node2", "execution", "token", "succeeded", seen=True))
+        history.add(Ended(3.0, "node1", "execution", "token", "succeeded", seen=True))
+        return (await caught).node_id
+
+    assert loop.run_until_complete(lie_in_wait()) == "node2"
+    assert killed == [("node2", 7)]
 
 
 def race(loop, seed, *, writers, down=()):

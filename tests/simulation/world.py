@@ -126,9 +126,10 @@ class World:
         await clients.make_whole()
         self.history.faults_end = self.loop.time()
         await asyncio.sleep(self.scenario.settle_seconds)
+        leaders_settled = self._leaders()
         await clients.calm()
         await self._until_calm()
-        self.history.final = self._final()
+        self.history.final = self._final(leaders_settled)
 
     async def _until_calm(self) -> None:
         deadline = self.loop.time() + CALM_SECONDS
@@ -157,18 +158,21 @@ class World:
                 leaves[database, document_id] = tuple((leaf.id, dict(leaf.body)) for leaf in found)
         return leaves
 
-    def _final(self) -> Final:
-        leaves = self._leaves()
-        nodes = [
-            (key[1], node_of(key[1], found[0][1]))
-            for key, found in leaves.items()
-            if key[0] == CLUSTER and key[1].startswith("node:")
-        ]
+    def _leaders(self) -> tuple[str, ...]:
+        """The nodes that lead by their documents."""
+        return tuple(
+            key[1]
+            for key, found in self._leaves().items()
+            if key[0] == CLUSTER and key[1].startswith("node:") and node_of(key[1], found[0][1]).leading
+        )
+
+    def _final(self, leaders_settled: tuple[str, ...]) -> Final:
         return Final(
             self.loop.time(),
-            leaves,
+            self._leaves(),
             dict(self.objects._objects),
-            tuple(name for name, record in nodes if record.leading),
+            self._leaders(),
+            leaders_settled,
             {machine.node_id: _spooled(machine) for machine in self.machines},
             frozenset(token for machine in self.machines for token in machine.keeper.scripts),
         )

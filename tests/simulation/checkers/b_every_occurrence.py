@@ -14,6 +14,8 @@ __all__ = ["check"]
 
 CLOCK_TOLERANCE = timedelta(seconds=6)
 """A leader's clock may be off by 5 s."""
+HARMLESS_TO_LAUNCHES = {"objects cut", "slow keeper", "disk full", "cut", "lossy network"}
+"""Faults that can hold up an attempt, but not a leader and its intents."""
 LATE_SECONDS = 60.0
 """How long before a late launch a fault may lie that is to blame for it."""
 
@@ -137,6 +139,7 @@ def _had_to_wait(timeline: Timeline, states: list[Version], decision: Version, s
     if any(
         fault.at <= decision.at and fault.until >= decision.at - LATE_SECONDS
         for fault in timeline.history.of(Fault)
+        if fault.what not in HARMLESS_TO_LAUNCHES
     ):
         return True
     since = (skip.scheduled_at - timeline.true_time(0.0)).total_seconds()

@@ -22,8 +22,9 @@ def check(timeline: Timeline) -> Iterator[str]:
     for defect in timeline.history.of(Defect):
         yield f"{defect.node} at {defect.at:.3f}: {defect.what}"
     final = timeline.final
-    if len(final.leaders) != 1:
-        yield f"leading in the end: {', '.join(final.leaders) or 'nobody'}"
+    for when, leaders in (("in time", final.leaders_settled), ("in the end", final.leaders)):
+        if len(leaders) != 1:
+            yield f"leading {when}: {', '.join(leaders) or 'nobody'}"
     for node, spooled in final.spooled.items():
         if spooled:
             yield f"the spool of {node} still holds {', '.join(spooled)}"
