@@ -19,7 +19,7 @@ from dcron.ports import JOBS
 from tests.contract.three_copies import COMES_BACK, LAST, TRIALS, Trial, simulated_outcomes
 from tests.couchdb_nodes import LocalCouchNodes, NodesUnavailable
 
-SIMULATED_ROUNDS = 100
+SIMULATED_ROUNDS = 300
 REAL_ROUNDS = {"well": 60, "away": 40, "hung": 8}
 """Each round with a copy that hangs may cost some deadlines."""
 COMING_BACK_ROUNDS = 3
@@ -28,7 +28,80 @@ HUNG_SECONDS = 1.0
 SURE_SECONDS = 15.0
 """The deadline where nothing hangs: a slow machine is not what is tried."""
 
-OBSERVED: dict[str, set[str]] = {}
+OBSERVED: dict[str, set[str]] = {
+    "creations_at_once well": {
+        "done lost lost; reads the winner",
+        "done lost unsure; reads a loser; with branches",
+        "done lost unsure; reads the winner",
+        "done lost unsure; reads the winner; with branches",
+    },
+    "creations_at_once hung": {
+        "done unreachable; reads the winner",
+    },
+    "updates_at_once well": {
+        "done lost lost; reads the winner",
+        "done lost unsure; reads a loser; with branches",
+        "done lost unsure; reads the winner",
+        "done lost unsure; reads the winner; with branches",
+    },
+    "updates_at_once hung": {
+        "done unreachable; reads the winner",
+    },
+    "creations_over_a_deletion well": {
+        "done lost lost; reads the winner",
+        "done lost unsure; reads a loser; with branches",
+        "done lost unsure; reads the winner",
+        "done lost unsure; reads the winner; with branches",
+        "lost unsure unsure; reads somebody; with branches",
+    },
+    "creations_over_a_deletion hung": {
+        "done unreachable; reads the winner",
+        "unreachable unreachable; cannot be read",
+    },
+    "writes_onto_what_is_not_there well": {
+        "lost lost lost lost",
+    },
+    "writes_onto_what_is_not_there away": {
+        "lost lost lost lost",
+    },
+    "a_listing_at_once well": {
+        "range lacks it, index shows it",
+        "range shows it, index lacks it",
+        "range shows it, index shows it",
+    },
+    "a_copy_that_comes_back well": {
+        "a listing lacks some, a read finds all",
+        "a listing shows all, a read finds all",
+    },
+    "creations_at_once away": {
+        "done lost; reads the winner",
+        "unsure unsure; reads somebody; with branches",
+    },
+    "updates_at_once away": {
+        "done lost; reads the winner",
+        "unsure unsure; reads somebody; with branches",
+    },
+    "creations_over_a_deletion away": {
+        "done lost; reads the winner",
+        "unsure unsure; reads somebody; with branches",
+    },
+    "updates_of_branches away": {
+        "no branches",
+        "unsure unsure",
+    },
+    "updates_of_branches hung": {
+        "no branches",
+    },
+    "a_listing_at_once away": {
+        "range shows it, index shows it",
+    },
+    "a_feed_through_all well": {
+        "tells all, out of order, each once",
+    },
+    "a_feed_through_all away": {
+        "tells all, out of order, each once",
+    },
+}
 
 
 class RealCopies:

@@ -106,7 +106,7 @@ class Copy:
         if tree is None:
             pass
         elif parent is not None:
-            if parent not in tree.leaves:
+            if parent not in tree.leaves or tree.leaves[parent].deleted:
                 return None
         elif tree.winner.deleted:
             parent = tree.winner.id

@@ -1,8 +1,9 @@
 """The document store as a cluster of three copies: quorums, 202, branches, replication between the copies.
 
-A write goes to every copy that its coordinator can reach, and each decides for itself; two equal answers
-are the answer. What that leads to (a loser's body on one copy, nobody's win, an update of either branch)
-is not scripted here: it follows, as it does in CouchDB.
+A write goes to every copy that its coordinator can reach, and each decides for itself; stored by two is
+stored, and stored by one is a 202, whatever the others say. What that leads to (a loser's body on one copy,
+nobody's win, an update of either branch) is not scripted here: it follows, as it does in CouchDB, and
+tests/contract/test_simulated_store.py finds out whether it does so.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ __all__ = ["Cluster"]
 COPIES = ("couch1", "couch2", "couch3")
 QUORUM = 2
 COPY_SECONDS = (0.0005, 0.004)
-"""How long a copy takes for a request when all is well."""
+"""How long a copy takes for a request when all is well,"""
+SLOWER = 10
+"""or so many times as long, now and then:"""
+SLOWER_SHARE = 0.1
 SYNC_SECONDS = (0.2, 8.0)
 """When replication between copies gets to a document that they do not all have."""
 
@@ -43,6 +47,7 @@ class Cluster:
         """What each copy may take beyond the usual."""
         self._changed: dict[tuple[str, str], asyncio.Future[None]] = {}
         self._seen: set[tuple[str, str, str]] = set()
+        self._never = asyncio.Event()
 
     # What copies are there.
 
@@ -97,6 +102,8 @@ class Cluster:
 
     def _copy_seconds(self) -> float:
         seconds = self._random.uniform(*COPY_SECONDS)
+        if self._random.random() < SLOWER_SHARE:
+            seconds *= SLOWER
         return seconds + (self._random.uniform(0, self.slow_seconds) if self.slow_seconds else 0.0)
 
     def _apply(self, copy: Copy, request: _Write) -> None:
@@ -134,25 +141,26 @@ class Cluster:
             )
 
     async def read(self, coordinator: Copy, database: str, ids: Sequence[str]) -> list[tuple[Document, ...]]:
-        """All live leaves that two copies know together, or one where no more are known to be up."""
+        """All live leaves that two copies know together, once the last one asked knows all of them; if none
+        does, that all copies know which are not known to be down."""
         copies = self.reachable_from(coordinator)
         asked = self._random.sample(copies, len(copies))
-        trees: list[list[Tree | None]] = []
-        seconds = sorted(self._copy_seconds() for _ in asked)
-        answering = [copy for copy in asked if not copy.hung][:QUORUM]
-        if len(answering) < min(QUORUM, len(copies)):
-            # One that hangs is waited for until the caller gives up.
-            await self._loop.create_future()
+        answering = [copy for copy in asked if not copy.hung]
+        found: dict[str, tuple[Document, ...]] = {}
+        trees: dict[str, list[Tree | None]] = {each: [] for each in ids}
         waited = 0.0
-        for copy, at in zip(answering, seconds, strict=False):
+        for copy, at in zip(answering, sorted(self._copy_seconds() for _ in answering), strict=True):
             await asyncio.sleep(at - waited)
             waited = at
-            trees.append([copy.tree(database, each) for each in ids])
-        found = []
-        for position, each in enumerate(ids):
-            known = [tree for answer in trees if (tree := answer[position]) is not None]
-            found.append(tuple(document(each, leaf) for leaf in winner_first(known)) if known else ())
-        return found
+            for each in trees.keys() - found.keys():
+                trees[each].append(copy.tree(database, each))
+                if _is_answered(trees[each], len(copies)):
+                    found[each] = _leaves(each, trees[each])
+            if len(found) == len(trees):
+                return [found[each] for each in ids]
+        # One that hangs is waited for until the caller gives up.
+        await self._never.wait()
+        raise StoreUnreachable("a copy hung for ever")
 
     # Between the copies.
 
@@ -201,6 +209,20 @@ class Cluster:
         return waiting
 
 
+def _is_answered(trees: list[Tree | None], copies: int) -> bool:
+    """Whether what some copies know is the answer, when that of the last one has just come."""
+    if len(trees) == copies:
+        return True
+    last = trees[-1].leaves.keys() if trees[-1] is not None else set()
+    together = {leaf for tree in trees if tree is not None for leaf in tree.leaves}
+    return len(trees) >= QUORUM and last == together
+
+
+def _leaves(document_id: str, trees: list[Tree | None]) -> tuple[Document, ...]:
+    known = [tree for tree in trees if tree is not None]
+    return tuple(document(document_id, leaf) for leaf in winner_first(known)) if known else ()
+
+
 class _Write:
     """One write request on its way through the copies."""
 
@@ -216,7 +238,7 @@ class _Write:
         self.open -= 1
         if replies is not None:
             self.replies[copy] = replies
-        if not self.answered.done() and (self.open == 0 or all(map(self._agreed, self.wanted))):
+        if not self.answered.done() and (self.open == 0 or all(map(self._stored, self.wanted))):
             self.answered.set_result(None)
 
     def _said(self, position: int) -> list[str | None]:
@@ -225,9 +247,10 @@ class _Write:
             for revision in (replies[position] for replies in self.replies.values())
         ]
 
-    def _agreed(self, position: int) -> bool:
-        counted = Counter(self._said(position)).most_common(1)
-        return bool(counted) and counted[0][1] >= QUORUM
+    def _stored(self, position: int) -> str | None:
+        """The revision that a quorum has stored. Refusals make no quorum: they have to come from all."""
+        counted = Counter(answer for answer in self._said(position) if answer is not None)
+        return next((revision for revision, count in counted.items() if count >= QUORUM), None)
 
     def is_unanimous(self) -> bool:
         """Whether all copies that answered stored the same, or all refused."""
@@ -241,8 +264,9 @@ class _Write:
         said = self._said(position)
         if not said:
             raise StoreUnreachable("no copy answered")
-        for answer, count in Counter(said).most_common(1):
-            if count >= QUORUM:
-                return WriteResult(WriteKind.DONE, answer) if answer else WriteResult(WriteKind.LOST)
+        sure = self._stored(position)
+        if sure is not None:
+            return WriteResult(WriteKind.DONE, sure)
+        # One copy is enough for a 202, even where all others refuse.
         stored = [answer for answer in said if answer is not None]
         return WriteResult(WriteKind.UNSURE, stored[0]) if stored else WriteResult(WriteKind.LOST)

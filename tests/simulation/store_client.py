@@ -23,6 +23,10 @@ CALL_SECONDS = 1.5
 """The deadline of a call, as the CouchDB adapter has it."""
 LONGPOLL_GRACE_SECONDS = 0.5
 NETWORK_SECONDS = (0.0002, 0.002)
+SHUFFLED = 0.5
+"""The share of a feed's batches that are out of order."""
+LISTING_SECONDS = 0.005
+"""How old a listing may be in good weather: its index follows the documents."""
 REWIND = 5
 """Changes that a feed repeats at most when it repeats some."""
 
@@ -156,7 +160,7 @@ class StoreClient:
         """Nothing is held open."""
 
     def _listing_time(self) -> float:
-        return self._loop.time() - self._random.uniform(0, self._weather.stale_seconds)
+        return self._loop.time() - self._random.uniform(0, max(LISTING_SECONDS, self._weather.stale_seconds))
 
     async def _glance(self, copy: Copy, look: Callable[[Copy], _Answer]) -> _Answer:
         """Ask some copy that the coordinator can reach, and that one alone."""
@@ -209,7 +213,8 @@ class StoreClient:
             await asyncio.sleep(0.1)
         log = copy.logs.get(database, [])[start : start + limit]
         ids = list(dict.fromkeys(document_id for _, document_id in log))
-        self._random.shuffle(ids)
+        if self._random.random() < SHUFFLED:
+            self._random.shuffle(ids)
         trees = [(each, copy.tree(database, each)) for each in ids]
         documents = tuple(document(each, tree.winner) for each, tree in trees if tree is not None)
         return ChangeBatch(documents, f"{copy.name}:{start + len(log)}")

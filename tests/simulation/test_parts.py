@@ -167,7 +167,7 @@ def race(loop, seed, *, writers, down=()):
 
 def test_of_creations_at_the_same_time_one_is_a_plain_success_or_none(loop):
     outcomes = {race(loop, seed, writers=3) for seed in range(40)}
-    assert outcomes == {("done", "lost", "lost"), ("lost", "lost", "lost")}
+    assert outcomes == {("done", "lost", "lost"), ("done", "lost", "unsure"), ("unsure", "unsure", "unsure")}
 
 
 def test_with_a_copy_down_all_creations_may_get_202(loop):
