@@ -229,9 +229,16 @@ class NodeClient(Protocol):
     then the other may or may not have acted."""
 
     async def offer(
-        self, address: str, node_id: str, term: int, leader_id: str, attempts: Sequence[OfferedAttempt]
+        self,
+        address: str,
+        node_id: str,
+        term: int,
+        number: int,
+        leader_id: str,
+        attempts: Sequence[OfferedAttempt],
     ) -> list[OfferAnswer]:
-        """Offer at most MAX_OFFER attempts to a worker; one answer each, in order."""
+        """Offer at most MAX_OFFER attempts to a worker; one answer each, in order. `number` grows with each
+        offer of a term, so that a worker tells one that comes late or twice."""
 
     async def cancel(self, address: str, execution_id: str) -> bool:
         """Ask a worker to stop an execution; False when it does not run there."""

@@ -123,7 +123,13 @@ class FakeNodes:
         return [node_id for node_id, attempts in self.requests if execution_id in attempts]
 
     async def offer(
-        self, address: str, node_id: str, term: int, leader_id: str, attempts: Sequence[OfferedAttempt]
+        self,
+        address: str,
+        node_id: str,
+        term: int,
+        number: int,
+        leader_id: str,
+        attempts: Sequence[OfferedAttempt],
     ) -> list[OfferAnswer]:
         self.requests.append((node_id, tuple(attempt.execution_id for attempt in attempts)))
         self._in_flight[node_id] = self._in_flight.get(node_id, 0) + 1

@@ -287,11 +287,17 @@ class DirectNodes:
         self.offers: list[tuple[str, int, tuple[str, ...]]] = []
 
     async def offer(
-        self, address: str, node_id: str, term: int, leader_id: str, attempts: Sequence[OfferedAttempt]
+        self,
+        address: str,
+        node_id: str,
+        term: int,
+        number: int,
+        leader_id: str,
+        attempts: Sequence[OfferedAttempt],
     ) -> list[OfferAnswer]:
         self._reach(address)
         self.offers.append((address, term, tuple(each.execution_id for each in attempts)))
-        answers = await self.workers[address].offer(node_id, term, leader_id, attempts)
+        answers = await self.workers[address].offer(node_id, term, number, leader_id, attempts)
         if address in self.deaf:
             raise NodeUnreachable("the answer was lost")
         return answers

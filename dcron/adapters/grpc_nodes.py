@@ -52,11 +52,18 @@ class GrpcNodeClient:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def offer(
-        self, address: str, node_id: str, term: int, leader_id: str, attempts: Sequence[OfferedAttempt]
+        self,
+        address: str,
+        node_id: str,
+        term: int,
+        number: int,
+        leader_id: str,
+        attempts: Sequence[OfferedAttempt],
     ) -> list[OfferAnswer]:
         """See `NodeClient.offer`."""
         request = pb.OfferRequest(
             term=term,
+            number=number,
             leader_id=leader_id,
             node_id=node_id,
             attempts=[attempt_message(attempt) for attempt in attempts],

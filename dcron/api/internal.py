@@ -25,7 +25,7 @@ class Worker(Protocol):
     """This node in its script-running role."""
 
     async def offer(
-        self, node_id: str, term: int, leader_id: str, attempts: Sequence[OfferedAttempt]
+        self, node_id: str, term: int, number: int, leader_id: str, attempts: Sequence[OfferedAttempt]
     ) -> list[OfferAnswer]:
         """One answer for each attempt, in order."""
 
@@ -60,7 +60,9 @@ class Internal(dcron_pb2_grpc.InternalServicer):
                 "attempts", f"there are {len(request.attempts)}, at most {MAX_OFFER} are taken"
             )
         attempts = [attempt_from(attempt) for attempt in request.attempts]
-        answers = await self._worker.offer(request.node_id, request.term, request.leader_id, attempts)
+        answers = await self._worker.offer(
+            request.node_id, request.term, request.number, request.leader_id, attempts
+        )
         return pb.OfferResponse(answers=[answer_message(answer) for answer in answers])
 
     async def Cancel(self, request: pb.InternalCancelRequest, context: _Context) -> pb.InternalCancelResponse:

@@ -1785,12 +1785,15 @@ class OfferRequest(_message.Message):
     LEADER_ID_FIELD_NUMBER: _builtins.int
     NODE_ID_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
     term: _builtins.int
     """The leader's term."""
     leader_id: _builtins.str
     """The leader's node id."""
     node_id: _builtins.str
     """The worker that is meant; another node at the same address refuses."""
+    number: _builtins.int
+    """Grows with each request of a term: a worker takes none that is not newer than the last it has seen."""
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
         """The attempts, at most 500."""
@@ -1802,10 +1805,11 @@ class OfferRequest(_message.Message):
         leader_id: _builtins.str = ...,
         node_id: _builtins.str = ...,
         attempts: _abc.Iterable[Global___Attempt] | None = ...,
+        number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "leader_id", b"leader_id", "node_id", b"node_id", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "leader_id", b"leader_id", "node_id", b"node_id", "number", b"number", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 import structlog
 
@@ -22,9 +22,10 @@ from dcron.services.trouble import Trouble
 
 __all__ = ["CLAIM_SETTLE_SECONDS", "Dispatcher"]
 
-CLAIM_SETTLE_SECONDS = 10.0
-"""An offer whose answer was lost can become a claim for at most this long: longer than the deadline of
-the offer, that of the claim's write and the pause that a worker allows itself, together."""
+CLAIM_SETTLE_SECONDS = 17.0
+"""An offer whose answer was lost can become a claim for at most this long after its deadline: it can come as
+late as a silent connection is given up (15 s after it was sent), and then there are the pause that a worker
+allows itself and the deadline of the claim's write. One that was answered cannot: see `Worker.offer`."""
 SWEEP_SECONDS = 1.0
 """After this long, workers that refused are asked again."""
 MAX_SAID = 20
@@ -40,6 +41,9 @@ NO_LABEL = (
 )
 BUSY = "all slots are taken; it starts when one is free"
 NO_ANSWER = "no answer to the offer; the log of the leader says why"
+
+_numbers = itertools.count(1)
+"""Of offers; one for the process, for a term may see several dispatchers in it, but no other process."""
 
 log = structlog.get_logger()
 
@@ -151,7 +155,7 @@ class Dispatcher:
         """Execution id to job and reason of what is not claimed, at most `limit` of them."""
         return {
             execution_id: (pending.attempt.job, pending.why)
-            for execution_id, pending in islice(self._pending.items(), limit)
+            for execution_id, pending in itertools.islice(self._pending.items(), limit)
         }
 
     def waiting_count(self) -> int:
@@ -267,7 +271,7 @@ class Dispatcher:
             self._log_first_offer(worker)
         try:
             answers = await self._nodes.offer(
-                worker.address, worker.node_id, self._term, self._leader_id, attempts
+                worker.address, worker.node_id, self._term, next(_numbers), self._leader_id, attempts
             )
         except NodeUnreachable as error:
             peer.trouble.met(str(error))

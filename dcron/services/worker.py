@@ -61,18 +61,26 @@ class Worker:
         self._clock = clock
         self._deciding: dict[str, asyncio.Future[OfferAnswer]] = {}
         self._begun: set[asyncio.Task[None]] = set()
+        self._newest_offer = (0, 0)
+        """Term and number of the newest offer that came."""
         self._writing_off: set[str] = set()
         self._stopping = False
         self.ready = False
 
     async def offer(
-        self, node_id: str, term: int, leader_id: str, attempts: Sequence[OfferedAttempt]
+        self, node_id: str, term: int, number: int, leader_id: str, attempts: Sequence[OfferedAttempt]
     ) -> list[OfferAnswer]:
-        """One answer for each attempt, in order."""
-        if node_id == self._node_id:
-            # Even where nothing is taken: whoever has seen a term takes no offer of an older one.
-            self._local.saw_term(term)
-        refusal = self._refusal(node_id, term)
+        """One answer for each attempt, in order.
+
+        `number` grows with each offer of a term. One that is not newer than the last comes late or once more:
+        the leader has gone on, and may believe by now that no claim can come of it."""
+        if node_id != self._node_id:
+            refused = OfferAnswer(OfferResult.UNABLE, f"this is node {self._node_id}, not {node_id}")
+            return [refused] * len(attempts)
+        # Even where nothing is taken: whoever has seen a term takes no offer of an older one.
+        self._local.saw_term(term)
+        refusal = self._refusal(term, number)
+        self._newest_offer = max(self._newest_offer, (term, number))
         if refusal is not None:
             return [refusal] * len(attempts)
         log.debug("offered", action="offer", leader=leader_id, term=term, attempts=len(attempts))
@@ -99,16 +107,16 @@ class Worker:
         self._begun.add(task)
         task.add_done_callback(self._begun.discard)
 
-    def _refusal(self, node_id: str, term: int) -> OfferAnswer | None:
+    def _refusal(self, term: int, number: int) -> OfferAnswer | None:
         """Why nothing at all is taken now."""
-        if node_id != self._node_id:
-            return OfferAnswer(OfferResult.UNABLE, f"this is node {self._node_id}, not {node_id}")
         if self._stopping:
             return _STOPPING
         if not self.ready:
             return OfferAnswer(OfferResult.UNABLE, "the node is starting")
         if term < self._local.newest_term:
             return OfferAnswer(OfferResult.OLDER_TERM, f"term {self._local.newest_term} has been seen")
+        if (term, number) <= self._newest_offer:
+            return OfferAnswer(OfferResult.UNABLE, "a later offer of this leader has been seen")
         if self._local.draining:
             return OfferAnswer(OfferResult.DRAINING, "the node is draining")
         return None

@@ -102,9 +102,9 @@ class FakeWorker:
         return self.holds
 
     async def offer(
-        self, node_id: str, term: int, leader_id: str, attempts: Sequence[OfferedAttempt]
+        self, node_id: str, term: int, number: int, leader_id: str, attempts: Sequence[OfferedAttempt]
     ) -> list[OfferAnswer]:
-        assert (node_id, term, leader_id) == ("n1", 4, "n9")
+        assert (node_id, term, number, leader_id) == ("n1", 4, 7, "n9")
         if self.slow:
             await asyncio.Event().wait()
         self.offered += attempts
@@ -523,7 +523,7 @@ class TestInternal:
             replace(self.ATTEMPT, coalesced=Coalesced(NOW, 4)),
             replace(self.ATTEMPT, coalesced=None),
         ]
-        answers = await node.client.offer(node.address, "n1", 4, "n9", attempts)
+        answers = await node.client.offer(node.address, "n1", 4, 7, "n9", attempts)
         assert node.worker.offered == attempts
         assert [answer.result for answer in answers] == [
             OfferResult.ACCEPTED,
@@ -535,9 +535,9 @@ class TestInternal:
     async def test_the_largest_offer_fits_into_a_message(self, node: Node) -> None:
         large = replace(self.ATTEMPT.specification, arguments=("x" * 65_000,))
         attempts = [replace(self.ATTEMPT, specification=large)] * MAX_OFFER
-        assert len(await node.client.offer(node.address, "n1", 4, "n9", attempts)) == MAX_OFFER
+        assert len(await node.client.offer(node.address, "n1", 4, 7, "n9", attempts)) == MAX_OFFER
         with pytest.raises(NodeUnreachable, match="at most 500"):
-            await node.client.offer(node.address, "n1", 4, "n9", [self.ATTEMPT] * (MAX_OFFER + 1))
+            await node.client.offer(node.address, "n1", 4, 7, "n9", [self.ATTEMPT] * (MAX_OFFER + 1))
 
     async def test_a_worker_is_asked_to_cancel_and_what_it_holds(self, node: Node) -> None:
         node.worker.running.add("e1")
@@ -572,7 +572,7 @@ class TestInternal:
         monkeypatch.setattr("dcron.adapters.grpc_nodes.OFFER_SECONDS", 0.2)
         node.worker.slow = True
         with pytest.raises(NodeUnreachable, match="no answer in time"):
-            await node.client.offer(node.address, "n1", 4, "n9", [self.ATTEMPT])
+            await node.client.offer(node.address, "n1", 4, 7, "n9", [self.ATTEMPT])
 
     async def test_a_node_that_is_silent_in_mid_log_is_unreachable_in_time(
         self, node: Node, monkeypatch: pytest.MonkeyPatch

@@ -74,7 +74,13 @@ class NodeConnections:
         self._node_id = node_id
 
     async def offer(
-        self, address: str, node_id: str, term: int, leader_id: str, attempts: Sequence[OfferedAttempt]
+        self,
+        address: str,
+        node_id: str,
+        term: int,
+        number: int,
+        leader_id: str,
+        attempts: Sequence[OfferedAttempt],
     ) -> list[OfferAnswer]:
         """See `NodeClient.offer`."""
         wanted = tuple(attempts)
@@ -83,7 +89,7 @@ class NodeConnections:
             self._network.history.add(OfferReached(self._network.loop.time(), address, term))
             newest = served.newest_term
             served.newest_term = max(newest, term)
-            answers = await served.worker.offer(node_id, term, leader_id, wanted)
+            answers = await served.worker.offer(node_id, term, number, leader_id, wanted)
             said = tuple(
                 (each.execution_id, answer.result.value) for each, answer in zip(wanted, answers, strict=True)
             )
@@ -137,9 +143,12 @@ class NodeConnections:
     async def _repeat(
         self, address: str, ask: Callable[[Served], Awaitable[_Answer]], answer: asyncio.Future[_Answer]
     ) -> None:
-        """Deliver a request once more, perhaps when another leader has taken over."""
+        """Deliver a request once more, perhaps when another leader has taken over; but a connection, and what
+        is on its way in it, ends with the process at its other end."""
+        reached = self._network.machines[address].served
         await asyncio.sleep(self._network.lateness())
-        await self._deliver(address, ask, answer)
+        if self._network.machines[address].served is reached:
+            await self._deliver(address, ask, answer)
 
     async def _deliver(
         self, address: str, ask: Callable[[Served], Awaitable[_Answer]], answer: asyncio.Future[_Answer]

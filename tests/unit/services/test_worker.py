@@ -31,6 +31,7 @@ class Scene:
         self.machine = Machine()
         self._folder = folder
         self.node = self.new_node()
+        self.offers = 0
 
     def new_node(self) -> WorkerNode:
         return WorkerNode(self.world, self._folder, self.machine, slots=2)
@@ -45,8 +46,11 @@ class Scene:
         self.world.clock.pass_seconds(executor.CLAIM_TO_START_SECONDS + 1)
         await recovering
 
-    async def offer(self, *attempts: OfferedAttempt, term: int = 1) -> list[OfferResult]:
-        answers = await self.node.worker.offer("a", term, "leader", attempts)
+    async def offer(
+        self, *attempts: OfferedAttempt, term: int = 1, number: int | None = None
+    ) -> list[OfferResult]:
+        self.offers += 1
+        answers = await self.node.worker.offer("a", term, number or self.offers, "leader", attempts)
         return [answer.result for answer in answers]
 
     def is_idle(self) -> bool:
@@ -181,7 +185,7 @@ async def test_each_claim_of_a_batch_counts_for_itself(scene):
     mine, theirs = an_attempt(1), an_attempt(2)
     other = WorkerNode(scene.world, scene.node.spool.folder / "other", Machine())
     other.worker.ready = True
-    await other.worker.offer("a", 1, "leader", [theirs])
+    await other.worker.offer("a", 1, 1, "leader", [theirs])
     assert await scene.offer(mine, theirs) == [OfferResult.ACCEPTED, OfferResult.NOT_CLAIMED]
     assert len(scene.machine.started) == 1
     await other.crash()
@@ -235,8 +239,18 @@ async def test_a_term_counts_as_seen_even_where_its_offer_was_refused(scene, sta
     assert await scene.offer(ATTEMPT, term=4) == [OfferResult.OLDER_TERM]
 
 
+async def test_an_offer_that_comes_late_or_once_more_is_refused(scene):
+    """Its claim got 202, so the attempt is free again: but the leader goes by the answer that it had."""
+    scene.world.store.faults[ATTEMPT.execution_id] = [WriteKind.UNSURE]
+    assert await scene.offer(ATTEMPT, number=5) == [OfferResult.NOT_CLAIMED]
+    for number in (5, 4):
+        assert await scene.offer(ATTEMPT, number=number) == [OfferResult.UNABLE]
+    assert await scene.offer(an_attempt(1), number=6) == [OfferResult.ACCEPTED]
+    assert await scene.offer(an_attempt(2), number=1, term=2) == [OfferResult.ACCEPTED]
+
+
 async def test_an_offer_for_another_node_is_refused(scene):
-    [answer] = await scene.node.worker.offer("b", 1, "leader", [ATTEMPT])
+    [answer] = await scene.node.worker.offer("b", 1, 1, "leader", [ATTEMPT])
     assert answer.result is OfferResult.UNABLE
 
 
@@ -354,7 +368,7 @@ async def claimed_by_a_lost_spool(scene: Scene) -> ClaimReference:
     """A claim of this very node that its spool knows nothing of."""
     other = WorkerNode(scene.world, scene.node.spool.folder / "lost", Machine())
     other.worker.ready = True
-    await other.worker.offer("a", 1, "leader", [ATTEMPT])
+    await other.worker.offer("a", 1, 1, "leader", [ATTEMPT])
     await other.crash()
     [claim] = await scene.world.store.claims()
     return ClaimReference(claim.execution_id, claim.token)
