@@ -24,6 +24,8 @@ MAX_DRIFT = 1e-3
 LOOK_SECONDS = 0.1
 STUTTERS = 40
 FLAPS = 8
+STOPPED = 0.4
+"""The share of workers that are stopped, not only unheard."""
 SLOW_START_SECONDS = 20.0
 AMBUSH_SECONDS = 30.0
 CALLBACKS_MEAN = (3, 10, 50, 200)
@@ -88,6 +90,7 @@ class Faults:
             self._copy_hung: 3,
             self._copy_isolated: 5,
             self._unsure_claims: 4,
+            self._contested_claims: 6,
             self._two_copies_down: 1,
             self._clock_step: 3,
             self._disk_full: 2,
@@ -337,6 +340,28 @@ class Faults:
         finally:
             network.repeated = 0.0
             isolated.discard(copy.name)
+
+    async def _contested_claims(self) -> None:
+        """A worker is not heard, so that another gets its attempt, while a copy is apart from the others:
+        where the second claim is made, the first may be unknown. The copy is back before the worker."""
+        worker, copy = self._machine(), self._copy()
+        stopped = self._random.random() < STOPPED
+        cuts = {(worker.node_id, each.node_id) for each in self._world.machines if each is not worker}
+        seconds = self._random.uniform(4.0, 16.0)
+        self._world.cluster.isolated.add(copy.name)
+        if stopped:
+            worker.pause()
+        else:
+            self._world.network.cuts |= cuts
+        try:
+            await self._last(seconds, "copy isolated", copy.name, worker.node_id)
+            self._world.cluster.isolated.discard(copy.name)
+            await self._last(self._random.uniform(0.0, 4.0), "cut", worker.node_id)
+        finally:
+            self._world.cluster.isolated.discard(copy.name)
+            self._world.network.cuts -= cuts
+            if stopped:
+                worker.resume()
 
     async def _two_copies_down(self) -> None:
         await self._take_down(*self._random.sample(self._world.cluster.copies, 2))

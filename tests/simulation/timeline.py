@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +24,12 @@ PERIODS = {
     "*/30 * * * * *": 30,
     "* * * * *": 60,
 }
+
+
+CLOCK_OFF = timedelta(seconds=6)
+"""A leader's clock may be off by 5 s,"""
+CLOCK_RIGHT = timedelta(milliseconds=1)
+"""and is right where nobody has set it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +191,11 @@ class Timeline:
     def faults(self, *kinds: str) -> list[Fault]:
         """The faults of some kinds."""
         return [event for event in self.history.of(Fault) if event.what in kinds]
+
+    def clock_tolerance(self, since: float, until: float) -> timedelta:
+        """How far off a leader's clock may have been at some time between two virtual seconds."""
+        off = any(fault.at <= until and fault.until >= since for fault in self.faults("clock"))
+        return CLOCK_OFF if off else CLOCK_RIGHT
 
     def true_time(self, at: float) -> datetime:
         """The instant of a virtual second."""

@@ -12,8 +12,6 @@ from tests.simulation.timeline import Timeline, Version, occurrences
 
 __all__ = ["check"]
 
-CLOCK_TOLERANCE = timedelta(seconds=6)
-"""A leader's clock may be off by 5 s."""
 HARMLESS_TO_LAUNCHES = {"objects cut", "slow keeper", "disk full", "cut", "lossy network"}
 """Faults that can hold up an attempt, but not a leader and its intents."""
 LATE_SECONDS = 60.0
@@ -81,7 +79,8 @@ def _too_early(timeline: Timeline) -> Iterator[str]:
             for _, claim in timeline.attempts[run.started.execution_id].claims
             if claim.token == run.started.token
         )
-        if timeline.true_time(run.started.at) < claim.scheduled_at - CLOCK_TOLERANCE:
+        at = run.started.at
+        if timeline.true_time(at) < claim.scheduled_at - timeline.clock_tolerance(at, at):
             yield f"{run.started.execution_id} began at {run.started.at:.3f}, before it was due"
 
 
@@ -91,7 +90,7 @@ def _untrue(timeline: Timeline, states: list[Version], skip: Skip) -> Iterator[s
     if decision is None:
         yield f"{told}, and no job document ever decided it"
         return
-    if timeline.true_time(decision.at) < skip.until - CLOCK_TOLERANCE:
+    if timeline.true_time(decision.at) < skip.until - timeline.clock_tolerance(decision.at, decision.at):
         yield f"{told} until {skip.until:%H:%M:%S}, decided at {timeline.true_time(decision.at):%H:%M:%S}"
     if skip.reason is SkipReason.PAUSED:
         if not any(state.job.paused and state.job.place.paused_from == skip.scheduled_at for state in states):
@@ -117,9 +116,10 @@ def _was_frozen(timeline: Timeline, due_at: datetime, decided_at: datetime) -> b
             if later.body["sequence"] > event.body["sequence"]
             and (later.database, later.id, later.revision) in timeline.acknowledged
         ]
-        until = timeline.true_time(newer[0].at if newer else timeline.final.at)
+        ended_at = newer[0].at if newer else timeline.final.at
+        until = timeline.true_time(ended_at) + timeline.clock_tolerance(event.at, ended_at)
         since = timeline.true_time(event.at)
-        if event.body["frozen"] and since <= decided_at and due_at <= until + CLOCK_TOLERANCE:
+        if event.body["frozen"] and since <= decided_at and due_at <= until:
             return True
     return False
 

@@ -12,7 +12,7 @@ from tests.simulation.timeline import Timeline
 
 __all__ = ["check"]
 
-BEHIND = timedelta(seconds=120)
+BEHIND = timedelta(seconds=180)
 """How far the schedule of a job may be behind when it is paused at last: the longest period, script
 and timeout together."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 from itertools import pairwise
 
 from dcron.domain.ids import is_ulid
@@ -13,8 +12,6 @@ from tests.simulation.timeline import Timeline, Version, parts_of
 
 __all__ = ["check"]
 
-CLOCK_TOLERANCE = timedelta(seconds=6)
-"""A leader's clock may be off by 5 s."""
 UNPAUSING = {"resume", "create", "delete"}
 
 
@@ -48,8 +45,9 @@ def _after_a_pause(timeline: Timeline, launches: dict[str, Version]) -> Iterator
             active = version.job.place.active
             if version.job.name != pause.job or not pause.at < version.at < until:
                 continue
+            tolerance = timeline.clock_tolerance(pause.at, version.at)
             # An intent alone is none: one that got no plain success may be stored on a copy that was behind.
-            if active.occurrence.scheduled_at > paused_at + CLOCK_TOLERANCE and execution_id in started:
+            if active.occurrence.scheduled_at > paused_at + tolerance and execution_id in started:
                 yield f"{execution_id} was launched at {version.at:.3f}, paused since {pause.at:.3f}"
 
 
