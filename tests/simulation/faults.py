@@ -24,7 +24,7 @@ MAX_DRIFT = 1e-3
 LOOK_SECONDS = 0.1
 STUTTERS = 40
 FLAPS = 8
-STOPPED = 0.4
+STOPPED = 0.6
 """The share of workers that are stopped, not only unheard."""
 SLOW_START_SECONDS = 20.0
 AMBUSH_SECONDS = 30.0
@@ -344,10 +344,11 @@ class Faults:
     async def _contested_claims(self) -> None:
         """A worker is not heard, so that another gets its attempt, while a copy is apart from the others:
         where the second claim is made, the first may be unknown. The copy is back before the worker."""
-        worker, copy = self._machine(), self._copy()
+        worker = self._machine()
+        copy = self._copy_beside(worker)
         stopped = self._random.random() < STOPPED
         cuts = {(worker.node_id, each.node_id) for each in self._world.machines if each is not worker}
-        seconds = self._random.uniform(4.0, 16.0)
+        seconds = self._random.uniform(5.0, 14.0)
         self._world.cluster.isolated.add(copy.name)
         if stopped:
             worker.pause()
@@ -362,6 +363,13 @@ class Faults:
             self._world.network.cuts -= cuts
             if stopped:
                 worker.resume()
+
+    def _copy_beside(self, worker: Machine) -> Copy:
+        """A copy that neither a worker nor the leader asks first."""
+        copies = self._world.cluster.copies
+        asked = {each.number % len(copies) for each in self._world.machines if each is worker or each.leads}
+        beside = [copy for number, copy in enumerate(copies) if number not in asked]
+        return self._random.choice(beside or copies)
 
     async def _two_copies_down(self) -> None:
         await self._take_down(*self._random.sample(self._world.cluster.copies, 2))

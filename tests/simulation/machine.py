@@ -26,6 +26,7 @@ from tests.simulation.history import Defect, History
 from tests.simulation.links import Link
 from tests.simulation.loop import GATE, Gate, VirtualLoop
 from tests.simulation.runner import Keeper
+from tests.simulation.scenario import ZONES
 from tests.simulation.told import told
 
 __all__ = ["MACHINE", "Machine", "Served", "SimulatedServer", "SimulatedSpool"]
@@ -67,7 +68,7 @@ class Machine:
             listen=node_id,
             advertise=node_id,
             slots=slots,
-            labels={},
+            labels={"zone": ZONES[number % len(ZONES)]},
             lease_seconds=6.0,
             log_format="text",
             log_level="info",

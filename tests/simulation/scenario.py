@@ -9,12 +9,14 @@ from random import Random
 from dcron.domain.model import Script, Specification
 from tests.simulation.runner import FAILS, LONGEST_SECONDS
 
-__all__ = ["SCRIPT", "SCRIPT_TEXT", "Scenario", "random_specification", "scenario_of"]
+__all__ = ["SCRIPT", "SCRIPT_TEXT", "ZONES", "Scenario", "random_specification", "scenario_of"]
 
 SCRIPT_TEXT = b"#!/bin/sh\nexit 0\n"
 SCRIPT = Script(hashlib.sha256(SCRIPT_TEXT).hexdigest(), len(SCRIPT_TEXT), "script.sh")
 SCHEDULES = ("*/5 * * * * *", "*/10 * * * * *", "*/15 * * * * *", "*/30 * * * * *", "* * * * *")
 """All of them plain steps, so that checkers can compute the calendar by themselves."""
+ZONES = ("odd", "even")
+"""Labels of the machines by turns; some jobs ask for one of them."""
 CHAOS_SECONDS = 240.0
 SETTLE_SECONDS = 90.0
 """How long the cluster goes on after the last fault before its jobs are paused."""
@@ -63,6 +65,7 @@ def random_specification(random: Random) -> Specification:
         },
         timeout_seconds=timeout_seconds,
         grace_seconds=random.choice((0.5, 3.0)),
+        labels=random.choice(({}, {}, *({"zone": zone} for zone in ZONES))),
         max_attempts=random.choice((1, 2, 3)),
         failure_retries=random.choice((0, 0, 2)),
     )

@@ -12,7 +12,6 @@ from unittest.mock import patch
 from dcron.domain.model import State
 from dcron.domain.offers import ClaimReference
 from dcron.ports import DocumentStore, ProcessStart
-from dcron.services import worker
 from dcron.services.executor import Executor
 from dcron.services.worker import Worker
 from tests.simulation.mutants.proxies import GenerousStore, OptimisticStore, giving
@@ -75,11 +74,6 @@ def living_claims_are_written_off() -> AbstractContextManager[Any]:
     return patch.object(Worker, "known_tokens", forget)
 
 
-def old_offers_are_claimed() -> AbstractContextManager[Any]:
-    """A worker claims what it was offered before it was paused, however long ago."""
-    return patch.object(worker, "OFFER_AGE_SECONDS", float("inf"))
-
-
 MUTANTS = {
     claim_after_start: "a",
     unsure_claim_is_a_win: "ac",
@@ -87,6 +81,5 @@ MUTANTS = {
     older_terms_are_obeyed: "g",
     late_start: "acdf",
     living_claims_are_written_off: "fj",
-    old_offers_are_claimed: "cd",
 }
 """Each with the checkers that are to find it."""
