@@ -119,6 +119,7 @@ class Node:
         self._spool = Spool(settings.spool)
         self._runner = KeeperRunner(settings.spool, clock)
         self._local = LocalState()
+        self._unsure_sequences: dict[str, int] = {}
         self._outbox = Outbox(self._store, self._objects, self._spool)
         self._executor = Executor(
             settings.node_id,
@@ -208,6 +209,7 @@ class Node:
             self._clock,
             watch,
             leadership,
+            unsure_sequences=self._unsure_sequences,
             renewal_seconds=self._lease.renewal_seconds,
         )
 

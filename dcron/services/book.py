@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -31,10 +32,14 @@ log = structlog.get_logger()
 
 
 class JobBook:
-    """Jobs by name with the revision they were read or written at."""
+    """Jobs by name with the revision they were read or written at.
 
-    def __init__(self, store: DocumentStore) -> None:
+    `unsure_sequences` outlives the book: by job, the sequence of this node's last write that had no plain
+    success. It may be on a branch, and that is not to outrank what is written after it."""
+
+    def __init__(self, store: DocumentStore, unsure_sequences: dict[str, int]) -> None:
         self._store = store
+        self._unsure_sequences = unsure_sequences
         self._held: dict[str, tuple[Job, str]] = {}
         self._heap: list[tuple[datetime, str]] = []
         self._noted: dict[str, str] = {}
@@ -94,6 +99,8 @@ class JobBook:
         held = self._held.get(job.name)
         if held is not None and held is not before and _generation(held[1]) >= _generation(revision):
             return
+        sequence = max(job.place.sequence, self._unsure_sequences.get(job.name, 0))
+        job = replace(job, place=replace(job.place, sequence=sequence))
         self._held[job.name] = (job, revision)
         noted = self._noted.pop(job.name, revision)
         if noted == revision or _generation(noted) < _generation(revision):
@@ -195,6 +202,7 @@ class JobBook:
         before = {job.name: self._held[job.name] for job in jobs}
         documents = [Document(job.name, job_body(job), before[job.name][1]) for job in jobs]
         self.stale.update(before)
+        self._unsure_sequences.update({job.name: job.place.sequence for job in jobs})
         try:
             results = await self._store.write(JOBS, documents)
         except StoreUnreachable:
@@ -204,6 +212,7 @@ class JobBook:
         for job, result in zip(jobs, results, strict=True):
             if result.done:
                 self._confirmed[job.name] = result.revision or ""
+                del self._unsure_sequences[job.name]
                 self._hold(job, result.revision or "", before[job.name])
             elif result.kind is WriteKind.REJECTED:
                 # Out of the book until the next poll: trying again at once would not end otherwise.

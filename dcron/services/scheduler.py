@@ -57,6 +57,7 @@ class Scheduler:
         watch: NodeWatch,
         leadership: Leadership,
         *,
+        unsure_sequences: dict[str, int],
         renewal_seconds: float,
     ) -> None:
         self._store = store
@@ -64,7 +65,7 @@ class Scheduler:
         self._watch = watch
         self._leadership = leadership
         self._renewal_seconds = renewal_seconds
-        self._book = JobBook(store)
+        self._book = JobBook(store, unsure_sequences)
         self._tracker = Tracker(store, clock)
         self._skips = SkipCopier(store)
         self._feeds = Feeds(store, self._learn)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dcron.domain.model import Outcome, State
+from dcron.ports import JOBS
 from tests.simulation.timeline import Attempt, Timeline, Version, parts_of
 
 __all__ = ["check", "intents", "was_silent"]
@@ -30,11 +31,14 @@ def check(timeline: Timeline) -> Iterator[str]:
             yield f"{execution_id} was intended at {intent.at:.3f}; {before_id} gave no cause"
 
 
-def intents(timeline: Timeline) -> dict[str, Version]:
-    """The first stored state of a job that intends each attempt, by execution id."""
+def intents(timeline: Timeline, *, sure: bool = False) -> dict[str, Version]:
+    """The first stored state of a job that intends each attempt, by execution id; with `sure`, the first
+    that got a plain success."""
     found: dict[str, Version] = {}
-    for versions in timeline.versions.values():
+    for name, versions in timeline.versions.items():
         for version in versions:
+            if sure and (JOBS, name, version.revision) not in timeline.acknowledged:
+                continue
             if version.job is not None and version.job.place.active is not None:
                 found.setdefault(version.job.place.active.execution_id, version)
     return found

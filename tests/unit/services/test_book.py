@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from dcron.domain.changes import pause, request_run
+from dcron.domain.changes import merge, pause, request_run
 from dcron.domain.documents import REVISIONS_START
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.job_documents import job_body, job_of
@@ -25,7 +25,7 @@ HORIZON = START + 2 * MINUTE
 class Scene:
     def __init__(self) -> None:
         self.store = DoubtfulStore()
-        self.book = JobBook(self.store)
+        self.book = JobBook(self.store, {})
 
     async def stored(self, *jobs: Job) -> None:
         """What somebody else writes."""
@@ -169,7 +169,27 @@ async def test_what_got_no_plain_success_is_not_planned_from_until_it_is_read_ag
     assert scene.book.get("a") is None
     assert scene.book.stale == {"a"}
     await scene.book.load(["a"])
-    assert scene.book.get("a") == due("a", START)
+    held = scene.book.get("a")
+    assert held is not None and held.place.next_at == START
+
+
+async def test_what_is_written_after_an_unsure_write_outranks_it_even_in_another_book(scene: Scene) -> None:
+    """The unsure write made a branch that nobody sees for a while; meanwhile things went on without it."""
+    await scene.stored(base := active(due("a", START)))
+    await scene.book.poll(HORIZON)
+    await scene.book.load(["a"])
+    scene.store.kinds["a"] = [WriteKind.UNSURE]
+    ahead = replace(base, place=replace(base.place, sequence=base.place.sequence + 5))
+    assert await scene.book.write([ahead]) == [False]
+    book = JobBook(scene.store, scene.book._unsure_sequences)
+    await book.load(["a"])
+    held = book.get("a")
+    assert held is not None
+    went_on = replace(held, place=replace(held.place, sequence=held.place.sequence + 1))
+    assert await book.write([went_on]) == [True]
+    assert merge([ahead, await scene.in_store("a")]).place.active == went_on.place.active
+    assert (await scene.in_store("a")).place.sequence > ahead.place.sequence
+    assert scene.book._unsure_sequences == {}
 
 
 async def test_a_read_from_before_a_write_was_lost_does_not_make_the_job_certain(scene: Scene) -> None:

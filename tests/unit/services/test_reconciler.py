@@ -39,7 +39,7 @@ class Scene:
         self.clock = ManualClock()
         self.nodes = FakeNodes()
         self.tracker = Tracker(self.store, self.clock)
-        self.book = JobBook(self.store)
+        self.book = JobBook(self.store, {})
         self.watch = NodeWatch(self.store, self.clock, lease_seconds=LEASE_SECONDS)
         self.dispatcher = Dispatcher(
             self.nodes,
