@@ -16,10 +16,11 @@ DEFAULT_SEEDS = 200
 def main(arguments: list[str]) -> int:
     """The exit code: 0 when all seeds are clean."""
     options = _options(arguments)
+    run = partial(_run, options=options)
     if options.seed is not None:
-        return _report([options.seed], [_run(options.seed, options)])
+        return _report([options.seed], map(run, [options.seed]))
     seeds = range(options.first, options.first + options.seeds)
-    return _report(seeds, in_processes(partial(_run, options=options), seeds, options.jobs))
+    return _report(seeds, in_processes(run, seeds, options.jobs))
 
 
 def _report(seeds: Sequence[int], results: Iterable[list[str]]) -> int:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from dcron.domain.model import Skip, SkipReason
 from tests.simulation.history import Fault, Stored
-from tests.simulation.timeline import Timeline, Version, occurrences
+from tests.simulation.timeline import Attempt, Timeline, Version, occurrences
 
 __all__ = ["check"]
 
@@ -74,14 +74,11 @@ def _uncalled_for(timeline: Timeline, uid: str) -> Iterator[str]:
 
 def _too_early(timeline: Timeline) -> Iterator[str]:
     for run in timeline.runs:
-        claim = next(
-            claim
-            for _, claim in timeline.attempts[run.started.execution_id].claims
-            if claim.token == run.started.token
-        )
         at = run.started.at
-        if timeline.true_time(at) < claim.scheduled_at - timeline.clock_tolerance(at, at):
-            yield f"{run.started.execution_id} began at {run.started.at:.3f}, before it was due"
+        latest = timeline.true_time(at) + timeline.clock_tolerance(at, at)
+        for _, claim in timeline.attempts.get(run.started.execution_id, Attempt()).claims:
+            if claim.token == run.started.token and claim.scheduled_at > latest:
+                yield f"{run.started.execution_id} began at {at:.3f}, before it was due"
 
 
 def _untrue(timeline: Timeline, states: list[Version], skip: Skip) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -17,6 +18,9 @@ from dcron.services.worker import Worker
 from tests.simulation.mutants.proxies import GenerousStore, OptimisticStore, giving
 
 __all__ = ["MUTANTS"]
+
+NEWEST = sys.maxsize
+"""Number of an offer that is newer than any other."""
 
 
 def claim_after_start() -> AbstractContextManager[Any]:
@@ -45,10 +49,16 @@ def older_terms_are_obeyed() -> AbstractContextManager[Any]:
     """Offers of older terms are taken."""
     refusal = Worker._refusal
 
-    def any_term(self: Worker, node_id: str, term: int) -> Any:
-        return refusal(self, node_id, max(term, self._local.newest_term))
+    def any_term(self: Worker, term: int, _: int) -> Any:
+        return refusal(self, max(term, self._local.newest_term), NEWEST)
 
     return patch.object(Worker, "_refusal", any_term)
+
+
+def late_offers_are_taken() -> AbstractContextManager[Any]:
+    """Offers that come once more, or after later ones, are taken."""
+    refusal = Worker._refusal
+    return patch.object(Worker, "_refusal", lambda self, term, _: refusal(self, term, NEWEST))
 
 
 def late_start() -> AbstractContextManager[Any]:
@@ -79,6 +89,7 @@ MUTANTS = {
     unsure_claim_is_a_win: "ac",
     unanswered_claim_is_a_win: "a",
     older_terms_are_obeyed: "g",
+    late_offers_are_taken: "cd",
     late_start: "acdf",
     living_claims_are_written_off: "fj",
 }
