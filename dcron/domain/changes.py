@@ -130,9 +130,17 @@ def _furthest(leaves: Sequence[Job]) -> Job:
     def progress(job: Job) -> tuple[int, datetime, bool, int]:
         place = job.place
         first_open = (_first_open(place) or _NEVER) if same_schedule else _NEVER
-        return place.term, first_open, place.active is not None, place.sequence
+        at_work = place.active is not None and not _is_settled(place.active, leaves)
+        return place.term, first_open, at_work, place.sequence
 
     return max(leaves, key=progress)
+
+
+def _is_settled(active: Active, leaves: Sequence[Job]) -> bool:
+    """Whether a leaf has settled an occurrence by this attempt or a later one."""
+    occurrence, _, attempt = active.execution_id.rpartition(":")
+    ends = [job.place.last.execution_id.rpartition(":") for job in leaves if job.place.last is not None]
+    return any(settled == occurrence and by_attempt >= attempt for settled, _, by_attempt in ends)
 
 
 def _unsettled_runs(leaves: Sequence[Job], ahead: Job) -> tuple[ManualRun, ...]:

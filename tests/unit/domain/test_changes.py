@@ -211,6 +211,20 @@ class TestMerging:
         for leaves in ([old, new], [new, old]):
             assert changes.merge(leaves).place.active is None
 
+    @pytest.mark.parametrize(("settled_by", "at_work"), [(1, False), (2, False), (0, True)])
+    def test_what_is_settled_on_one_branch_is_not_begun_again(self, settled_by: int, at_work: bool) -> None:
+        """An intent without a plain success comes back when all is over; a later attempt is waited for."""
+        intended = planned(job_at_start(), hour(13))
+        assert intended.place.active is not None
+        occurrence, _, _ = intended.place.active.execution_id.rpartition(":")
+        last = LastOutcome(f"{occurrence}:{settled_by:03d}", State.FAILED, hour(13))
+        settled = replace(
+            intended,
+            place=replace(intended.place, active=None, last=last, sequence=intended.place.sequence + 3),
+        )
+        for leaves in ([intended, settled], [settled, intended]):
+            assert (changes.merge(leaves).place.active is not None) is at_work
+
     def test_a_merge_is_ahead_of_all_its_branches(self) -> None:
         job = job_at_start()
         leaves = [job, planned(job, hour(13))]
