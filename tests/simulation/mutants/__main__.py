@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.simulation.parallel import add_jobs_option, in_processes, with_fixed_hashes
 
-MOST_SEEDS = 100
+MOST_SEEDS = 200
 
 Mutant = Callable[[], AbstractContextManager[Any]]
 

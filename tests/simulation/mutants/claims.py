@@ -55,12 +55,6 @@ def older_terms_are_obeyed() -> AbstractContextManager[Any]:
     return patch.object(Worker, "_refusal", any_term)
 
 
-def late_offers_are_taken() -> AbstractContextManager[Any]:
-    """Offers that come once more, or after later ones, are taken."""
-    refusal = Worker._refusal
-    return patch.object(Worker, "_refusal", lambda self, term, _: refusal(self, term, NEWEST))
-
-
 def late_start() -> AbstractContextManager[Any]:
     """A script starts however long ago it was claimed."""
     process = Executor._process
@@ -89,7 +83,6 @@ MUTANTS = {
     unsure_claim_is_a_win: "ac",
     unanswered_claim_is_a_win: "a",
     older_terms_are_obeyed: "g",
-    late_offers_are_taken: "cd",
     late_start: "acdf",
     living_claims_are_written_off: "fj",
 }

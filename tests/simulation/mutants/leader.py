@@ -57,7 +57,10 @@ async def _nobody_answers(*_: Any) -> set[str]:
 
 def intents_are_not_taken_over() -> AbstractContextManager[Any]:
     """A new leader leaves alone what the last one intended and nobody claimed."""
-    return patch.object(Reconciler, "offer_unclaimed", lambda _: None)
+    return together(
+        patch.object(Reconciler, "offer_unclaimed", lambda _: None),
+        patch.object(Cycle, "_waits_for_take_over", lambda *_: False),
+    )
 
 
 def verified_by_a_listing() -> AbstractContextManager[Any]:
@@ -105,7 +108,7 @@ def any_clock_may_lead() -> AbstractContextManager[Any]:
 MUTANTS = {
     unsure_intent_is_extended: "bcd",
     offer_without_intent: "bcdhi",
-    silence_by_the_wall_clock: "cdj",
+    silence_by_the_wall_clock: "bcdj",
     intents_are_not_taken_over: "h",
     verified_by_a_listing: "cd",
     not_started_is_believed_at_once: "cd",

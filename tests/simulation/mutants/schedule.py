@@ -71,17 +71,11 @@ def skip_decided_from_a_listing() -> AbstractContextManager[Any]:
     return patch.object(cycle, "read_settings", lambda store: read_settings(ListingStore(store)))
 
 
-def revocation_is_forgotten() -> AbstractContextManager[Any]:
-    """An intent that a pause or a change came before stays good."""
-    return patch.object(changes, "_is_revoked", lambda *_: False)
-
-
 MUTANTS = {
     resume_fires_for_the_past: "i",
     coalesced_without_a_record: "b",
     overlap: "d",
     impatient_retry: "cdj",
     skip_decided_from_a_listing: "b",
-    revocation_is_forgotten: "i",
 }
 """Each with the checkers that are to find it."""
