@@ -24,7 +24,7 @@ REAL_ROUNDS = {"well": 60, "away": 40, "hung": 8}
 """Each round with a copy that hangs may cost some deadlines."""
 COMING_BACK_ROUNDS = 3
 NODES = 3
-HUNG_SECONDS = 1.0
+HUNG_SECONDS = 3.0
 SURE_SECONDS = 15.0
 """The deadline where nothing hangs: a slow machine is not what is tried."""
 
