@@ -30,7 +30,9 @@ SLOWER = 10
 """or so many times as long, now and then:"""
 SLOWER_SHARE = 0.1
 SYNC_SECONDS = (0.2, 8.0)
-"""When replication between copies gets to a document that they do not all have."""
+"""When replication between copies gets to a document that they do not all have,"""
+PUSHED = 0.8
+"""and the share of copies that it gets to then; the others come later."""
 
 
 class Cluster:
@@ -108,6 +110,10 @@ class Cluster:
 
     def _apply(self, copy: Copy, request: _Write) -> None:
         if copy.hung:
+            if not request.hangs:
+                # The others do not wait for it to tell each other.
+                request.hangs = True
+                self._replicate_soon(request)
             self._loop.call_later(0.1, self._apply, copy, request)
             return
         if not copy.up:
@@ -168,6 +174,9 @@ class Cluster:
         """Once all have spoken, and unless all have the same, bring it to the others some time."""
         if request.open or (len(request.replies) == len(COPIES) and request.is_unanimous()):
             return
+        self._replicate_soon(request)
+
+    def _replicate_soon(self, request: _Write) -> None:
         for new in request.wanted.values():
             self._loop.call_later(
                 self._random.uniform(*SYNC_SECONDS), self._replicate, request.database, new.wanted.id
@@ -177,12 +186,17 @@ class Cluster:
         connected = [
             copy for copy in self.copies if copy.up and not copy.hung and copy.name not in self.isolated
         ]
+        left = len(connected) < len(COPIES)
         for source in connected:
             tree = source.tree(database, document_id)
             for target in connected:
-                if tree is not None and source is not target:
+                if tree is None or source is target:
+                    continue
+                if self._random.random() < PUSHED:
                     self._push(tree, target, database, document_id)
-        if len(connected) < len(COPIES):
+                else:
+                    left = True
+        if left:
             self._loop.call_later(self._random.uniform(*SYNC_SECONDS), self._replicate, database, document_id)
 
     def _push(self, tree: Tree, target: Copy, database: str, document_id: str) -> None:
@@ -231,6 +245,7 @@ class _Write:
         self.wanted: dict[int, NewRevision] = {}
         self.replies: dict[str, dict[int, Revision | None]] = {}
         self.open = 0
+        self.hangs = False
         self.answered: asyncio.Future[None] = loop.create_future()
 
     def take(self, copy: str, replies: dict[int, Revision | None] | None) -> None:

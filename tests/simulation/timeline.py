@@ -15,7 +15,7 @@ from dcron.domain.model import Claim, Job, Outcome, Skip
 from dcron.ports import JOBS
 from tests.simulation.history import Ended, Fault, History, Started, Stored, Written, instant
 
-__all__ = ["Attempt", "Run", "Timeline", "Version", "occurrences", "parts_of"]
+__all__ = ["CLOCK_OFF", "Attempt", "Run", "Timeline", "Version", "occurrences", "parts_of"]
 
 PERIODS = {
     "*/5 * * * * *": 5,
