@@ -44,6 +44,9 @@ class JobBook:
         self._heap: list[tuple[datetime, str]] = []
         self._noted: dict[str, str] = {}
         self._confirmed: dict[str, str] = {}
+        self._told_of: set[str] = set()
+        """Documents that the feed has shown and no reading has found yet: a feed follows one copy, and may be
+        ahead of a quorum."""
         self.stale: set[str] = set()
 
     def is_confirmed(self, name: str) -> bool:
@@ -102,6 +105,7 @@ class JobBook:
         sequence = max(job.place.sequence, self._unsure_sequences.get(job.name, 0))
         job = replace(job, place=replace(job.place, sequence=sequence))
         self._held[job.name] = (job, revision)
+        self._told_of.discard(job.name)
         noted = self._noted.pop(job.name, revision)
         if noted == revision or _generation(noted) < _generation(revision):
             self.stale.discard(job.name)
@@ -125,12 +129,16 @@ class JobBook:
         if document.id in self._held or (matters and not document.deleted):
             self.stale.add(document.id)
             self._noted[document.id] = _revision(document)
+            self._told_of.add(document.id)
+        if document.deleted:
+            self._told_of.discard(document.id)
 
     def forget(self, name: str) -> None:
         """Drop a job that is gone, or that is far from due."""
         self._held.pop(name, None)
         self._noted.pop(name, None)
         self._confirmed.pop(name, None)
+        self._told_of.discard(name)
         self.stale.discard(name)
 
     async def poll(self, horizon: datetime) -> bool:
@@ -174,6 +182,8 @@ class JobBook:
                     self._hold(jobs[0], _revision(leaves[0]), before[name])
                 elif jobs:
                     await self._resolve(name, jobs, leaves)
+                elif not leaves and name in self._told_of:
+                    self.stale.add(name)
                 elif self._held.get(name) is before[name]:
                     self.forget(name)
 

@@ -296,6 +296,23 @@ async def test_a_job_not_held_is_taken_in_when_it_matters_before_the_horizon(
     assert scene.book.stale == ({"a"} if matters else set())
 
 
+async def test_a_job_that_the_feed_shows_before_a_quorum_has_it_is_looked_for_again(scene: Scene) -> None:
+    job = due("new", START)
+    scene.book.note_change(Document("new", job_body(job), "0-a"), HORIZON)
+    await scene.book.load(["new"])
+    assert scene.book.stale == {"new"}
+    await scene.stored(job)
+    await scene.book.load(["new"])
+    assert scene.book.get("new") == job
+
+
+async def test_a_job_that_was_removed_before_a_quorum_had_it_is_not_looked_for_for_ever(scene: Scene) -> None:
+    scene.book.note_change(Document("other", job_body(due("other", START)), "1-a"), HORIZON)
+    scene.book.note_change(Document("other", {}, "2-a", deleted=True), HORIZON)
+    await scene.book.load(["other"])
+    assert scene.book.stale == set()
+
+
 async def test_a_change_heard_of_while_an_earlier_state_is_read_is_not_missed(scene: Scene) -> None:
     """A job that is created and run at once: the run must not wait for the next poll."""
     await scene.stored(due("a", None))
