@@ -140,28 +140,28 @@ class Executor:
 
     def _learn_end(self, entry: Entry) -> None:
         """Read how an attempt ended; one without any trace was never started."""
-        ended = self._runner.read_exit(entry.folder, entry.claim.token)
-        if ended is None:
+        outcome = self._seen_end(entry)
+        if outcome is None:
             self.refuse(entry, "the keeper did not start it")
         else:
-            self._end(entry, self._outcome(entry.claim, ended))
+            self._end(entry, outcome)
 
     def refuse(self, entry: Entry, why: str, state: State = State.NOT_STARTED) -> None:
         """Give an attempt that never ran its outcome."""
         outcome = Outcome(
             entry.claim.execution_id, entry.claim.token, self._node_id, state, self._clock.now(), message=why
         )
+        try:
+            self._spool.finish(entry, outcome)
+        except OSError as error:
+            # The outbox has it in memory; without a sign of a start, a restart comes to the same.
+            log.warning("cannot note outcome", action="end", error=str(error))
         self._end(entry, outcome)
 
     def _end(self, entry: Entry, outcome: Outcome) -> None:
         self._running.pop(entry.claim.token, None)
         if self._of_execution.get(entry.claim.execution_id) is entry:
             del self._of_execution[entry.claim.execution_id]
-        try:
-            self._spool.finish(entry, outcome)
-        except OSError as error:
-            # The keeper's exit.json tells the same after a restart, and the outbox has it in memory.
-            log.warning("cannot note outcome", action="end", error=str(error))
         self._outbox.add(entry, outcome)
 
     async def run(self) -> None:
@@ -208,20 +208,25 @@ class Executor:
             self.refuse(entry, why)
 
     def _take_up(self, entry: Entry) -> bool:
-        outcome = self._spool.outcome(entry)
+        outcome = self._spool.outcome(entry) or self._seen_end(entry)
         if outcome is None:
             return False
         self._outbox.add(entry, outcome)
         return True
+
+    def _seen_end(self, entry: Entry) -> Outcome | None:
+        """The outcome of a script whose end its keeper has written down."""
+        ended = self._runner.read_exit(entry.folder, entry.claim.token)
+        return self._outcome(entry.claim, ended) if ended is not None else None
 
     def _is_decided(self, entry: Entry, running: frozenset[str]) -> bool:
         token = entry.claim.token
         if token not in self._running:
             return True
         # Before the list, which is older: what is in it may have ended since.
-        ended = self._runner.read_exit(entry.folder, token)
-        if ended is not None:
-            self._end(entry, self._outcome(entry.claim, ended))
+        outcome = self._seen_end(entry)
+        if outcome is not None:
+            self._end(entry, outcome)
             return True
         if token in running:
             log.info("adopted", action="adopt", execution=entry.claim.execution_id)

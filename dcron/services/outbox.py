@@ -62,8 +62,10 @@ class Outbox:
         self._ready: deque[_Item] = deque()
         self._rejected: list[tuple[Outcome, str]] = []
         """Outcomes that the store will never take, and why."""
+        self._delivered: list[Entry] = []
         self._logs_wake = asyncio.Event()
         self._ready_wake = asyncio.Event()
+        self._delivered_wake = asyncio.Event()
         self.store_trouble = Trouble(
             "outbox", "outcomes wait in the spool for the document store", "outcomes are recorded again"
         )
@@ -73,11 +75,10 @@ class Outbox:
 
     def add(self, entry: Entry, outcome: Outcome) -> None:
         """Deliver an outcome and its log."""
-        stored = outcome.log is None or self._spool.is_log_stored(entry)
-        item = _Item(entry, outcome, stored)
+        item = _Item(entry, outcome, log_stored=outcome.log is None)
         self._items[outcome.token] = item
         self._of_execution.setdefault(outcome.execution_id, {})[outcome.token] = item
-        if stored:
+        if item.log_stored:
             self._make_ready(item)
             return
         self._logs.append(item)
@@ -132,6 +133,7 @@ class Outbox:
         """Deliver until cancelled; what is left is found in the spool at the next start."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._record_loop())
+            group.create_task(self._remove_loop())
             for _ in range(UPLOADS):
                 group.create_task(self._upload_loop())
 
@@ -218,7 +220,6 @@ class Outbox:
             failures = 0
             self.objects_trouble.over()
             item.log_stored = True
-            self._mark_log_stored(item)
             self._make_ready(item)
             self._finish(item)
 
@@ -255,13 +256,6 @@ class Outbox:
         item.outcome = replace(item.outcome, log=left)
         return left
 
-    def _mark_log_stored(self, item: _Item) -> None:
-        try:
-            self._spool.mark_log_stored(item.entry)
-        except OSError as error:
-            # A restart before the folder is gone uploads the log once more.
-            self._say_spool("cannot note that the log is stored", item, error)
-
     def _finish(self, item: _Item) -> None:
         if not (item.recorded and item.log_stored) or self._items.pop(item.outcome.token, None) is None:
             return
@@ -269,14 +263,28 @@ class Outbox:
         del of_execution[item.outcome.token]
         if not of_execution:
             del self._of_execution[item.outcome.execution_id]
-        try:
-            self._spool.remove(item.entry)
-        except OSError as error:
-            self._say_spool("cannot remove what was delivered; the next start tries again", item, error)
+        self._delivered.append(item.entry)
+        self._delivered_wake.set()
 
-    def _say_spool(self, what: str, item: _Item, error: OSError) -> None:
-        execution_id = item.outcome.execution_id
-        log.error(what, action="outbox", execution=execution_id, error=str(error))
+    async def _remove_loop(self) -> None:
+        """Clear the spool of what was delivered, beside everything else: it may wait for the disk."""
+        while True:
+            await self._delivered_wake.wait()
+            self._delivered_wake.clear()
+            delivered, self._delivered = self._delivered, []
+            await asyncio.to_thread(self._remove, delivered)
+
+    def _remove(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            try:
+                self._spool.remove(entry)
+            except OSError as error:
+                log.error(
+                    "cannot remove what was delivered; the next start tries again",
+                    action="outbox",
+                    execution=entry.claim.execution_id,
+                    error=str(error),
+                )
 
 
 def _rejection(outcome: Outcome, why: str) -> str:

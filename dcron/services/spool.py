@@ -6,10 +6,10 @@
     <spool>/attempts/<execution id>:<token>/
         attempt.json    the claim, before it is sent to the database; the keeper has it in its ledger too
         log, exit.json  by the keeper
-        outcome.json    what is to be recorded
-        log.stored      the object store has the log
+        outcome.json    what is to be recorded of an attempt that the keeper knows nothing of
 
-An attempt's folder goes when both stores have what they should.
+An attempt's folder goes when both stores have what they should. Until then a restart delivers both again:
+whatever had arrived is stored as it was.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ class Spool:
             for entry in entries:
                 entry.folder.mkdir(mode=0o700)
                 made.append(entry.folder)
-                _write_json(entry.folder / "attempt.json", claim_note(entry.claim))
+                # In place: a claim is sent only once this is whole, so half of it is no attempt.
+                (entry.folder / "attempt.json").write_text(json.dumps(claim_note(entry.claim)))
         except OSError as error:
             for folder in made:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -110,9 +111,7 @@ class Spool:
         return entries
 
     def finish(self, entry: Entry, outcome: Outcome) -> None:
-        """Note what is to be recorded. Not synced to the disk: what the keeper wrote is, and tells the same.
-
-        Raises OSError when the disk is full: try again later."""
+        """Note what is to be recorded where no exit of a script tells it. Raises OSError."""
         _write_json(entry.folder / "outcome.json", outcome_body(outcome))
 
     def outcome(self, entry: Entry) -> Outcome | None:
@@ -135,14 +134,6 @@ class Spool:
             except OSError as error:
                 log.warning("cannot remove", action="open_spool", folder=str(folder), error=str(error))
         return found
-
-    def mark_log_stored(self, entry: Entry) -> None:
-        """The object store has the log."""
-        (entry.folder / "log.stored").touch()
-
-    def is_log_stored(self, entry: Entry) -> bool:
-        """Whether the object store has the log."""
-        return (entry.folder / "log.stored").exists()
 
     def remove(self, entry: Entry) -> None:
         """Both stores have everything. Raises OSError."""

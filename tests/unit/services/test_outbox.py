@@ -13,7 +13,7 @@ from dcron.domain.model import LogObject, Outcome, State
 from dcron.ports import WriteKind
 from dcron.services import outbox
 from dcron.services.outbox import Outbox
-from dcron.services.spool import Entry, Spool
+from dcron.services.spool import Spool
 from tests.doubles import START, sample_claim, until
 from tests.service_doubles import FaultyObjects, FaultyStore, an_attempt
 
@@ -72,8 +72,8 @@ class Scene:
                 await asyncio.sleep(0.002)
         return await self.store.outcomes()
 
-    def entries(self) -> list[Entry]:
-        return self.spool.entries()
+    def folders(self) -> list[Path]:
+        return list((self.spool.folder / "attempts").iterdir())
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ async def scene(tmp_path) -> AsyncIterator[Scene]:
 
 async def test_the_folder_goes_when_both_stores_have_all(scene):
     scene.end()
-    await until(lambda: not scene.entries())
+    await until(lambda: not scene.folders())
     assert scene.objects.text("logs/0.log") == b"hello"
     assert "token0" in await scene.store.outcomes()
 
@@ -101,9 +101,9 @@ async def test_outages_of_both_stores_in_any_order_lose_nothing(scene, no_patien
     first, second = (scene.store, scene.objects) if back_first == "store" else (scene.objects, scene.store)
     first.unreachable = False
     await until(lambda: not (scene.outbox.store_trouble and scene.outbox.objects_trouble))
-    assert len(scene.entries()) == 3
+    assert len(scene.folders()) == 3
     second.unreachable = False
-    await until(lambda: not scene.entries())
+    await until(lambda: not scene.folders())
     assert set(await scene.store.outcomes()) == {outcome.token for outcome in outcomes}
     assert not scene.outbox.store_trouble and not scene.outbox.objects_trouble
 
@@ -112,9 +112,9 @@ async def test_an_outcome_goes_ahead_of_a_log_that_cannot_be_stored(scene, no_pa
     scene.objects.unreachable = True
     scene.end()
     await scene.recorded("token0")
-    assert len(scene.entries()) == 1
+    assert len(scene.folders()) == 1
     scene.objects.unreachable = False
-    await until(lambda: not scene.entries())
+    await until(lambda: not scene.folders())
     assert scene.objects.text("logs/0.log") == b"hello"
 
 
@@ -131,7 +131,7 @@ async def test_an_outcome_waits_for_its_log_within_the_patience(scene, long_pati
 async def test_an_outcome_without_a_plain_success_is_written_again_until_it_is_there(scene, fault):
     scene.store.faults["token0"] = [fault]
     scene.end()
-    await until(lambda: not scene.entries())
+    await until(lambda: not scene.folders())
     assert sum("token0" in ids[0] for _, ids in scene.store.requests) == 2
     assert "token0" in await scene.store.outcomes()
 
@@ -142,7 +142,7 @@ async def test_a_rejected_outcome_stays_in_the_spool_and_holds_up_no_other(scene
     await until(lambda: scene.objects.text("logs/0.log"))
     scene.end(1)
     await scene.recorded("token1")
-    await until(lambda: len(scene.entries()) == 1)
+    await until(lambda: len(scene.folders()) == 1)
     assert scene.outbox.holds("token0")
     [warning] = scene.outbox.warnings()
     assert "dcron execution resolve" in warning
@@ -174,31 +174,22 @@ async def test_a_log_that_fails_for_its_own_reason_holds_up_neither_its_outcome_
     scene.end(0)
     others = [scene.end(number) for number in range(1, 12)]
     await scene.recorded("token0", *(outcome.token for outcome in others))
-    await until(lambda: len(scene.entries()) == 1)
+    await until(lambda: len(scene.folders()) == 1)
     assert scene.objects.puts.count("logs/0.log") == 1
     scene.objects.faults.clear()
     await scene.restart()
-    await until(lambda: not scene.entries())
+    await until(lambda: not scene.folders())
     assert scene.objects.text("logs/0.log") == b"hello"
 
 
 @pytest.mark.parametrize(("printed", "kept"), [(b"", b""), (b"abc", b"abc")])
 async def test_a_log_that_a_script_removed_or_cut_is_stored_as_far_as_it_is_there(scene, printed, kept):
     scene.end(printed=printed, announced=10)
-    await until(lambda: not scene.entries())
+    await until(lambda: not scene.folders())
     log = (await scene.store.outcomes())["token0"].log
     assert (log.size_bytes, log.cut_bytes) == (len(kept), 10 - len(kept))
     stored = scene.objects.text("logs/0.log")
     assert stored.startswith(kept + b"\n[dcron: the log is cut here")
-
-
-async def test_a_full_disk_that_takes_no_mark_does_not_stop_deliveries(scene, monkeypatch):
-    def full(entry):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(scene.spool, "mark_log_stored", full)
-    scene.end()
-    await until(lambda: not scene.entries())
 
 
 async def test_a_folder_that_cannot_be_removed_stops_nothing_and_goes_at_the_next_start(scene, monkeypatch):
@@ -211,9 +202,9 @@ async def test_a_folder_that_cannot_be_removed_stops_nothing_and_goes_at_the_nex
         await until(lambda: not len(scene.outbox))
         scene.end(1)
         await until(lambda: not len(scene.outbox))
-    assert len(scene.entries()) == 2
+    assert len(scene.folders()) == 2
     await scene.restart()
-    await until(lambda: not scene.entries())
+    await until(lambda: not scene.folders())
 
 
 # A crash between any two steps.
@@ -225,30 +216,19 @@ async def test_a_crash_after_the_outcome_was_recorded_still_brings_the_log(scene
     await scene.recorded("token0")
     await scene.restart()
     scene.objects.unreachable = False
-    await until(lambda: not scene.entries())
+    await until(lambda: not scene.folders())
     assert scene.objects.text("logs/0.log") == b"hello"
 
 
-async def test_a_crash_after_the_log_was_stored_still_brings_the_outcome(scene):
+async def test_a_crash_after_the_log_was_stored_still_brings_the_outcome_and_the_same_log(scene):
     scene.store.unreachable = True
     scene.end()
-    await until((scene.entries()[0].folder / "log.stored").exists)
+    await until(lambda: scene.objects.puts == ["logs/0.log"])
     await scene.restart()
     scene.store.unreachable = False
     await scene.recorded("token0")
-    await until(lambda: not scene.entries())
-    assert scene.objects.puts == ["logs/0.log"]
-
-
-async def test_a_crash_before_the_mark_stores_the_log_again(scene):
-    scene.store.unreachable = True
-    scene.end()
-    await until((scene.entries()[0].folder / "log.stored").exists)
-    (scene.entries()[0].folder / "log.stored").unlink()
-    await scene.restart()
-    scene.store.unreachable = False
-    await until(lambda: not scene.entries())
-    assert scene.objects.puts == ["logs/0.log"] * 2
+    await until(lambda: not scene.folders())
+    assert scene.objects.text("logs/0.log") == b"hello"
 
 
 async def test_an_outcome_that_was_recorded_before_a_crash_is_not_written_twice(scene):
@@ -257,7 +237,7 @@ async def test_an_outcome_that_was_recorded_before_a_crash_is_not_written_twice(
     await until(lambda: len(scene.store.requests) > 1)
     scene.store.faults.clear()
     await scene.restart()
-    await until(lambda: not scene.entries())
+    await until(lambda: not scene.folders())
     assert list(await scene.store.outcomes()) == ["token0"]
 
 
@@ -275,6 +255,6 @@ async def test_the_attempt_that_was_started_is_found_before_one_that_was_not(sce
 async def test_what_is_written_at_once_shares_a_request(scene):
     for number in range(20):
         scene.end(number, printed=b"")
-    await until(lambda: not scene.entries())
+    await until(lambda: not scene.folders())
     assert len(scene.store.requests) == 1
     assert json.dumps(scene.store.requests[0][1]).count("token") == 20
