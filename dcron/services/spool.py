@@ -7,6 +7,7 @@
         attempt.json    the claim, before it is sent to the database; the keeper has it in its ledger too
         log, exit.json  by the keeper
         outcome.json    what is to be recorded of an attempt that the keeper knows nothing of
+    <spool>/delivered/                            what is about to be removed
 
 An attempt's folder goes when both stores have what they should. Until then a restart delivers both again:
 whatever had arrived is stored as it was.
@@ -57,6 +58,7 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._attempts = folder / "attempts"
+        self._delivered = folder / "delivered"
         self.scripts = folder / "scripts"
         self._lock: int | None = None
         self.id = ""
@@ -66,6 +68,7 @@ class Spool:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._attempts.mkdir(mode=0o700, exist_ok=True)
+            self._delivered.mkdir(mode=0o700, exist_ok=True)
             self.scripts.mkdir(mode=0o700, exist_ok=True)
             self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -120,26 +123,31 @@ class Spool:
         return outcome_of(body) if body is not None else None
 
     def entries(self) -> list[Entry]:
-        """All attempts that the folder holds.
-
-        Half-made ones, which nobody can have claimed, and half-removed ones are removed."""
+        """All attempts that the folder holds. Half-made ones, which nobody can have claimed, are removed, and
+        what a crash left of delivered ones."""
+        for folder in self._delivered.iterdir():
+            _remove(folder)
         found = []
         for folder in sorted(self._attempts.iterdir()):
             body = _read_json(folder / "attempt.json")
             if body is not None:
                 found.append(Entry(claim_of(body["execution"], body), folder))
                 continue
-            try:
-                shutil.rmtree(folder)
-            except OSError as error:
-                log.warning("cannot remove", action="open_spool", folder=str(folder), error=str(error))
+            _remove(folder)
         return found
 
     def remove(self, entry: Entry) -> None:
         """Both stores have everything. Raises OSError."""
-        # First what makes it an attempt: a crash must not leave one without its outcome or log.
-        (entry.folder / "attempt.json").unlink(missing_ok=True)
-        shutil.rmtree(entry.folder)
+        # At one stroke: neither a crash nor a reader must find an attempt without its end or its log.
+        delivered = entry.folder.rename(self._delivered / entry.folder.name)
+        shutil.rmtree(delivered)
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        log.warning("cannot remove", action="open_spool", folder=str(folder), error=str(error))
 
 
 def read_spool_id(folder: Path) -> str:

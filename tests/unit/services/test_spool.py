@@ -130,8 +130,10 @@ def test_a_crash_in_the_middle_of_a_removal_leaves_no_attempt_without_its_outcom
         patch.setattr(spool_module.shutil, "rmtree", crash)
         with pytest.raises(OSError, match="cut short"):
             spool.remove(entry)
-    assert spool.entries() == []
     assert not entry.folder.exists()
+    assert list((spool.folder / "delivered").iterdir())
+    assert spool.entries() == []
+    assert not list((spool.folder / "delivered").iterdir())
 
 
 def test_what_cannot_be_removed_does_not_keep_a_node_from_starting(spool):

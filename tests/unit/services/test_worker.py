@@ -489,7 +489,7 @@ async def test_a_log_that_went_before_it_was_seen_is_not_found(scene):
     [token] = scene.machine.started
     chunks = scene.node.worker.follow_log(ATTEMPT.execution_id, 0, follow=True)
     scene.node.runner.end(token, printed=b"quick")
-    await until(scene.is_idle)
+    await until(lambda: not scene.node.folders())
     with pytest.raises(NotFound):
         await anext(chunks)
     with pytest.raises(NotFound):
