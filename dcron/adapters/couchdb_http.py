@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-import json
 import os
 import re
 import ssl
@@ -16,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
+import orjson
 import structlog
 
 from dcron.domain.errors import SetupError, StoreUnreachable
@@ -200,7 +200,7 @@ class CouchHttp:
             async with self._opened().request(
                 method, f"{host}/{path}", params=params, data=data, headers=headers, allow_redirects=False
             ) as response:
-                payload = json.loads(await _read(response))
+                payload = orjson.loads(await _read(response))
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ClientError, OSError) as error:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
+
+import orjson
 
 from dcron.adapters.documents import UnstorableError, encode, is_executions_database
 from dcron.domain.errors import SetupError
@@ -141,4 +142,4 @@ def last_sequence(connection: sqlite3.Connection) -> int:
 def document_of(row: Sequence[Any]) -> Document:
     """A document from a row of COLUMNS."""
     document_id, revision, body, deleted = row
-    return Document(id=document_id, body=json.loads(body), revision=revision, deleted=bool(deleted))
+    return Document(id=document_id, body=orjson.loads(body), revision=revision, deleted=bool(deleted))

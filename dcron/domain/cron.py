@@ -9,6 +9,7 @@ repeated hour; schedules for every hour follow elapsed time.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
@@ -50,20 +51,15 @@ class Schedule:
 
     def __init__(self, expression: str, timezone: ZoneInfo) -> None:
         """Use `parse_schedule`, which checks both."""
-        self._expression = expression
         self._timezone = timezone
-        self._seconds_first = len(expression.split()) == len(_FIELDS)
-        fields, _ = croniter.expand(expression, second_at_beginning=self._seconds_first)
-        self._every_hour = fields[_HOUR] == ["*"]
+        # Parsed once: that takes longer than a step does.
+        self._steps = croniter(expression, 0.0, second_at_beginning=len(expression.split()) == len(_FIELDS))
+        self._every_hour = self._steps.expanded[_HOUR] == ["*"]
 
     def after(self, instant: datetime) -> Iterator[datetime]:
         """Occurrences strictly after an instant, ascending, in UTC; ends when the schedule has no more."""
-        steps = croniter(
-            self._expression,
-            instant.astimezone(self._timezone),
-            ret_type=datetime,
-            second_at_beginning=self._seconds_first,
-        )
+        steps = copy(self._steps)
+        steps.set_current(instant.astimezone(self._timezone))
         while True:
             try:
                 local: datetime = steps.get_next(datetime)

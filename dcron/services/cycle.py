@@ -252,7 +252,7 @@ class Cycle:
                 self._put_off(each.job.name)
                 continue
             self._put_off_until.pop(each.job.name, None)
-            log.info(each.why, action="plan", job=each.job.name)
+            _tell(each)
             self._follow(each.job.name, each.job)
             earlier = before[each.job.name]
             if earlier is not None:
@@ -263,6 +263,13 @@ class Cycle:
                     self._intended.add(active.execution_id)
                 self._tracker.doubtful.discard(active.execution_id)
                 self._dispatcher.add(offered(each.job, active), active.avoid)
+
+
+def _tell(done: Step) -> None:
+    """What goes as it should is told once for each execution, by its worker."""
+    active = done.job.place.active
+    is_retry = done.launch and active is not None and active.attempt > 1
+    (log.info if is_retry else log.debug)(done.why, action="plan", job=done.job.name)
 
 
 def _confirmation(job: Job, moment: Moment, *, launch: bool) -> Step:

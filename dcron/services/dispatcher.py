@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -284,6 +285,8 @@ class Dispatcher:
             self._unanswered(worker, share)
         else:
             peer.trouble.over()
+            counted = Counter(answer.result.value for answer in answers)
+            log.info("offered", action="offer", term=self._term, worker=worker.node_id, **counted)
             for pending, answer in zip(share, answers, strict=True):
                 self._take_answer(worker, pending, answer)
 
@@ -314,7 +317,7 @@ class Dispatcher:
         execution_id = pending.attempt.execution_id
         if answer.result in (OfferResult.ACCEPTED, OfferResult.NOT_CLAIMED):
             self.drop(execution_id)
-            log.info(answer.result.value, action="offer", execution=execution_id, worker=worker.node_id)
+            log.debug(answer.result.value, action="offer", execution=execution_id, worker=worker.node_id)
             if answer.result is OfferResult.NOT_CLAIMED:
                 self._on_doubtful(execution_id)
             return
