@@ -77,14 +77,23 @@ class Schedule:
 
         When there are more than MAX_STEPS, the list stops there and the second value is still the
         first beyond `until`."""
-        inside: list[datetime] = []
-        for occurrence in islice(self.after(after), MAX_STEPS + 1):
-            if occurrence > until:
-                return inside, occurrence
-            inside.append(occurrence)
-        if len(inside) <= MAX_STEPS:
-            return inside, None
-        return inside[:MAX_STEPS], self.next_after(until)
+        inside, following = _between(self, after, until)
+        return list(inside), following
+
+
+# Jobs that fall due together mostly have one schedule: whole fleets run something at midnight.
+@lru_cache(maxsize=1_000)
+def _between(
+    schedule: Schedule, after: datetime, until: datetime
+) -> tuple[tuple[datetime, ...], datetime | None]:
+    inside: list[datetime] = []
+    for occurrence in islice(schedule.after(after), MAX_STEPS + 1):
+        if occurrence > until:
+            return tuple(inside), occurrence
+        inside.append(occurrence)
+    if len(inside) <= MAX_STEPS:
+        return tuple(inside), None
+    return tuple(inside[:MAX_STEPS]), schedule.next_after(until)
 
 
 def _repeats_an_hour(local: datetime) -> bool:
