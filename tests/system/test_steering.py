@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from tests.system.cluster import Cluster, at, wait_for
+from tests.system.accounting import now
+from tests.system.cluster import Cluster, at, started, wait_for
 
 
 def test_a_draining_node_takes_nothing_and_what_waits_for_it_says_so(shared_cluster):
@@ -50,6 +51,39 @@ def test_a_busy_worker_refuses_and_the_occurrence_runs_once_a_slot_is_free(tmp_p
         assert cluster.settled("second")[0]["state"] == "SUCCEEDED"
     finally:
         cluster.stop()
+
+
+def test_once_a_pause_is_answered_nothing_due_later_starts_and_a_resume_never_fires_for_the_past(
+    shared_cluster, tmp_path
+):
+    marks = tmp_path / "starts"
+    shared_cluster.create(
+        "halting", f'echo "$DCRON_EXECUTION_ID" >> {marks}', "--schedule", "* * * * * *", "--timeout", "1m"
+    )
+    held_back: list[tuple[datetime, datetime]] = []
+    for node in shared_cluster.nodes:
+        before = len(started(marks))
+        wait_for("it runs", lambda before=before: len(started(marks)) > before)
+        shared_cluster.do("job", "pause", "halting", via=[node])
+        paused_at = now()
+        wait_for(
+            "two occurrences are held back", lambda since=paused_at: now() - since > timedelta(seconds=2.5)
+        )
+        held_back.append((paused_at, now()))
+        shared_cluster.do("job", "resume", "halting", via=[node])
+    wait_for("it runs again", lambda: any(scheduled_at(each) > held_back[-1][1] for each in started(marks)))
+    shared_cluster.do("job", "pause", "halting")
+
+    records = shared_cluster.executions("halting")
+    skipped = [each for each in records if each["skipReason"] == "paused"]
+    for paused_at, resumed_at in held_back:
+        assert [each for each in started(marks) if paused_at < scheduled_at(each) < resumed_at] == []
+        second = paused_at.replace(microsecond=0) + timedelta(seconds=1)
+        assert any(at(each["scheduledAt"]) <= second <= at(each["occurrencesUntil"]) for each in skipped)
+
+
+def scheduled_at(execution_id: str) -> datetime:
+    return datetime.strptime(execution_id.split(":")[1], "%Y%m%dT%H%M%S%z")
 
 
 def test_nothing_due_while_frozen_starts_and_it_is_accounted_for(shared_cluster):
