@@ -37,6 +37,7 @@ from dcron.domain.leadership import (
 from dcron.domain.model import Settings
 from dcron.domain.nodes import LeaderReport, NodeRecord, node_of
 from dcron.ports import CLUSTER, Clock, Document, DocumentStore, NodeClient, WriteKind
+from dcron.services.clock_check import ClockCheck
 from dcron.services.leading import Deposed, Leadership
 from dcron.services.local import LocalState
 from dcron.services.own_document import OwnDocument
@@ -48,11 +49,6 @@ from dcron.services.waiting import wait_for
 
 __all__ = ["Elector", "Workload"]
 
-MAX_CLOCK_OFFSET_SECONDS = 5.0
-"""A node whose wall clock is further than this from the store's does not lead."""
-CLOCK_CHECK_SECONDS = 60.0
-MAX_CLOCK_STEP_SECONDS = 1.0
-"""A wall clock that has gone on by this much more or less than the time that passed was set."""
 MAX_TERM_STEPS = 100
 """Terms looked at in one reading; the newest is found by stepping up from a listing's hint."""
 RESTART_SECONDS = 1.0
@@ -115,9 +111,7 @@ class Elector:
         self._lead_until = float("-inf")
         self._scheduler: Scheduler | None = None
         self._leading: asyncio.Task[None] | None = None
-        self._hindrance = ""
-        self._clock_was = clock.now()
-        self._clock_checked_at = float("-inf")
+        self._clock_check = ClockCheck(store, clock)
         self._unconfirmed = Trouble(
             "renew", "the store confirms none of this node's writes", "the store confirms writes again"
         )
@@ -164,9 +158,7 @@ class Elector:
 
     def clock_trouble(self) -> str:
         """Why this node's wall clock cannot be relied on, in words; empty when it can."""
-        if self._hindrance or self._clock_is_steady():
-            return self._hindrance
-        return "its clock was set a moment ago, and is being compared with the store's"
+        return self._clock_check.trouble()
 
     async def resignation(self, term: int) -> None:
         """A leader said that it stops: look at once."""
@@ -213,7 +205,7 @@ class Elector:
     async def _round(self) -> None:
         """One renewal and one look at who leads; the decision is logged when it changes."""
         try:
-            await self._check_clock()
+            await self._clock_check.compare()
             if self._term_held():
                 await self._renew_and_read()
                 decision = self._decide()
@@ -255,7 +247,11 @@ class Elector:
 
     def _decide(self) -> Decision:
         return decide(
-            self._view, self._record.token, self._lease, self._clock.monotonic(), hindrance=self._hindrance
+            self._view,
+            self._record.token,
+            self._lease,
+            self._clock.monotonic(),
+            hindrance=self._clock_check.hindrance,
         )
 
     def _may_lead(self) -> bool:
@@ -269,30 +265,9 @@ class Elector:
         term = self._view.reading.term
         return term if self._record.resigned < term else 0
 
-    async def _check_clock(self) -> None:
-        now = self._clock.boottime()
-        if now - self._clock_checked_at < CLOCK_CHECK_SECONDS and self._clock_is_steady():
-            return
-        before = self._clock.now()
-        theirs = await self._store.wall_clock()
-        self._clock_checked_at, self._clock_was = now, before
-        offset_seconds = (before - theirs).total_seconds()
-        hindrance = ""
-        if abs(offset_seconds) > MAX_CLOCK_OFFSET_SECONDS:
-            hindrance = f"its clock is {offset_seconds:+.0f} s off the store's; set it (chrony, ntp)"
-        if hindrance != self._hindrance:
-            log.warning(hindrance or "the clock agrees with the store's", action="check_clock")
-            self._hindrance = hindrance
-
-    def _clock_is_steady(self) -> bool:
-        """Whether nobody has set the wall clock since it was compared with the store's."""
-        by_wall_seconds = (self._clock.now() - self._clock_was).total_seconds()
-        passed_seconds = self._clock.boottime() - self._clock_checked_at
-        return abs(by_wall_seconds - passed_seconds) <= MAX_CLOCK_STEP_SECONDS
-
     async def _renew(self) -> float | None:
         """Write this node's document; the boot time from before a plain success."""
-        if self._hindrance and self._term_held():
+        if self._clock_check.hindrance and self._term_held():
             await self._resign()
         self._record = replace(
             self._told(self._record),
@@ -311,7 +286,7 @@ class Elector:
     def _told(self, record: NodeRecord) -> NodeRecord:
         """A record with the present workload and warnings."""
         workload = self._workload()
-        warnings = (*workload.warnings, self._hindrance, self._unconfirmed.reason)
+        warnings = (*workload.warnings, self._clock_check.hindrance, self._unconfirmed.reason)
         return replace(
             record,
             running=workload.running,
@@ -406,7 +381,7 @@ class Elector:
 
     async def _act(self) -> None:
         """Start or stop the scheduler, as the decision and the lease have it."""
-        leads = self._decision.action is Action.LEAD and self._may_lead() and not self._hindrance
+        leads = self._decision.action is Action.LEAD and self._may_lead() and not self._clock_check.hindrance
         if leads and (self._leading is None or self._leading.done()):
             self._leading = asyncio.create_task(self._lead(self._term_held()))
         elif not leads and self._leading is not None:
@@ -415,7 +390,12 @@ class Elector:
     async def _lead(self, term: int) -> None:
         """One scheduler's life. A defect in it is logged whole, and another one is made."""
         leadership = Leadership(
-            term, self._record.node_id, self._may_lead, self._look.set, self._clock_is_steady, self._silent
+            term,
+            self._record.node_id,
+            self._may_lead,
+            self._look.set,
+            self._clock_check.is_steady,
+            self._silent,
         )
         try:
             self._scheduler = self._make_scheduler(leadership)

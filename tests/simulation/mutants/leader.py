@@ -12,10 +12,10 @@ from dcron.domain.errors import StoreUnreachable
 from dcron.domain.model import Job
 from dcron.domain.planning import AttemptView
 from dcron.ports import Clock, DocumentStore
-from dcron.services import book, elector, tracker
+from dcron.services import book, clock_check, tracker
 from dcron.services.book import JobBook
+from dcron.services.clock_check import ClockCheck
 from dcron.services.cycle import Cycle
-from dcron.services.elector import Elector
 from dcron.services.reconciler import Reconciler
 from dcron.services.tracker import Tracker
 from tests.simulation.mutants.proxies import GenerousStore, ListingStore, WallClock, giving, together
@@ -46,7 +46,7 @@ def silence_by_the_wall_clock() -> AbstractContextManager[Any]:
     """How long an execution has been silent is measured by the wall clock, and nobody is asked."""
     return together(
         giving(Tracker, Clock, WallClock),
-        patch.object(Elector, "_clock_is_steady", lambda _: True),
+        patch.object(ClockCheck, "is_steady", lambda _: True),
         patch.object(Reconciler, "_ask", _nobody_answers),
     )
 
@@ -100,8 +100,8 @@ def winning_branch_is_all() -> AbstractContextManager[Any]:
 def any_clock_may_lead() -> AbstractContextManager[Any]:
     """A node leads however far its clock is off."""
     return together(
-        patch.object(elector, "MAX_CLOCK_OFFSET_SECONDS", float("inf")),
-        patch.object(Elector, "_clock_is_steady", lambda _: True),
+        patch.object(clock_check, "MAX_OFFSET_SECONDS", float("inf")),
+        patch.object(ClockCheck, "is_steady", lambda _: True),
     )
 
 

@@ -16,6 +16,7 @@ from dcron.domain.errors import SetupError, StoreUnreachable
 from dcron.domain.leadership import Lease
 from dcron.domain.nodes import LeaderReport, NodeRecord, node_body, node_of
 from dcron.ports import CLUSTER, Document, WriteKind
+from dcron.services import clock_check
 from dcron.services import elector as elector_module
 from dcron.services.elector import Elector, Workload
 from dcron.services.leading import Deposed, Leadership
@@ -321,12 +322,12 @@ async def test_a_leader_whose_machine_slept_may_not_act_when_it_wakes(scene, mon
 async def test_a_clock_that_goes_wrong_resigns_and_one_that_comes_right_leads_again(scene):
     leader = await scene.leader()
     scene.store.offset = timedelta(seconds=30)
-    await leader.rounds(elector_module.CLOCK_CHECK_SECONDS + 2)
+    await leader.rounds(clock_check.CHECK_SECONDS + 2)
     assert not leader.leads()
     assert (await scene.record("a")).resigned == 1
     assert "clock is -30 s off" in leader.elector.summary()
     scene.store.offset = timedelta()
-    await leader.rounds(elector_module.CLOCK_CHECK_SECONDS + 2)
+    await leader.rounds(clock_check.CHECK_SECONDS + 2)
     assert leader.leads()
     assert await scene.terms() == [1, 2]
 
@@ -336,9 +337,9 @@ async def test_a_resignation_is_taken_up_at_once(scene):
     follower = scene.node("b")
     await follower.round()
     scene.store.offset = timedelta(seconds=30)
-    scene.clock.pass_seconds(elector_module.CLOCK_CHECK_SECONDS)
-    follower.elector._clock_checked_at = scene.clock.boottime()
-    follower.elector._clock_was = scene.clock.now()
+    scene.clock.pass_seconds(clock_check.CHECK_SECONDS)
+    follower.elector._clock_check._compared_boottime = scene.clock.boottime()
+    follower.elector._clock_check._compared_wall = scene.clock.now()
     await scene.made[0].round()
     await follower.round()
     assert follower.leads()
@@ -347,7 +348,7 @@ async def test_a_resignation_is_taken_up_at_once(scene):
 
 async def test_a_wall_clock_that_is_set_is_distrusted_at_once_and_compared_with_the_stores(scene):
     leader = await scene.leader()
-    steady = leader.elector._clock_is_steady
+    steady = leader.elector._clock_check.is_steady
     assert steady()
     scene.clock.set_forward(timedelta(hours=1))
     scene.store.offset = -timedelta(hours=1)
