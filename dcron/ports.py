@@ -134,6 +134,12 @@ class DocumentStore(Protocol):
         """All live leaves of each document, the winner first, read from a quorum, in the order of
         `ids`; an empty tuple where there is none (or the database is missing)."""
 
+    async def confirm(self, database: str, documents: Sequence[Document]) -> list[bool]:
+        """Have documents that were created and never updated kept by a quorum, as they were read: True for
+        each that is. What a write found to be there (LOST), and what was read, may be on one copy alone.
+
+        Changes nothing. Raises StoreUnreachable."""
+
     async def range(
         self, database: str, start: str, end: str, *, limit: int, descending: bool = False
     ) -> list[Document]:

@@ -16,7 +16,9 @@ from http import HTTPStatus
 from typing import Final
 
 from dcron.adapters.couchdb_documents import (
+    MAX_DOCUMENTS_PER_REQUEST,
     Outgoing,
+    as_replicated,
     batches,
     change_batch,
     document_of,
@@ -56,6 +58,7 @@ LONGPOLL_GRACE_SECONDS: Final = 0.5
 """How long after `wait_seconds` CouchDB may still end a longpoll by itself."""
 
 _BEGINNING = "0"
+_STORED = (HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
 
 
 class CouchDocumentStore:
@@ -122,6 +125,21 @@ class CouchDocumentStore:
             if not is_executions_database(database):
                 raise
         return [live_leaves(leaves.get(document_id, [])) for document_id in ids]
+
+    async def confirm(self, database: str, documents: Sequence[Document]) -> list[bool]:
+        """See `DocumentStore.confirm`. Written as replication writes, a revision that a copy has counts as
+        stored there, so that 201 says that a quorum has it."""
+        name = self._name(database)
+        confirmed: list[bool] = []
+        async with self._http.deadline(self._call_seconds):
+            for first in range(0, len(documents), MAX_DOCUMENTS_PER_REQUEST):
+                batch = documents[first : first + MAX_DOCUMENTS_PER_REQUEST]
+                body = b'{"new_edits":false,"docs":[' + b",".join(map(as_replicated, batch)) + b"]}"
+                reply = require_database(await self._http.request("POST", f"{name}/_bulk_docs", body=body))
+                refused = {each.get("id") for each in reply.require(*_STORED).payload}
+                done = reply.status == HTTPStatus.CREATED
+                confirmed += [done and document.id not in refused for document in batch]
+        return confirmed
 
     async def range(
         self, database: str, start: str, end: str, *, limit: int, descending: bool = False
@@ -272,7 +290,7 @@ class CouchDocumentStore:
                 return [WriteResult(WriteKind.REJECTED, reason=reply.reason)]
             middle = len(batch) // 2
             return [*await self._store(name, batch[:middle]), *await self._store(name, batch[middle:])]
-        answers = reply.require(HTTPStatus.CREATED, HTTPStatus.ACCEPTED).payload
+        answers = reply.require(*_STORED).payload
         if [answer.get("id") for answer in answers] != [item.document.id for item in batch]:
             raise StoreUnreachable(f"CouchDB at {reply.host} did not answer for each document")
         # A 202 that does not say which of them lack a quorum speaks of all.

@@ -16,6 +16,7 @@ __all__ = [
     "MAX_DOCUMENTS_PER_REQUEST",
     "MAX_REQUEST_BYTES",
     "Outgoing",
+    "as_replicated",
     "batches",
     "change_batch",
     "document_of",
@@ -64,6 +65,15 @@ def encoded(documents: Sequence[Document], results: dict[int, WriteResult]) -> I
             yield Outgoing(position, document, encode(document, **special))
         except UnstorableError as error:
             results[position] = WriteResult(WriteKind.REJECTED, reason=str(error))
+
+
+def as_replicated(document: Document) -> bytes:
+    """A document that was never updated, with its revision, as one copy sends it to another."""
+    generation, _, mark = (document.revision or "").partition("-")
+    if generation != "1" or document.deleted:
+        raise ValueError(f"{document.id} at {document.revision} is not as it was created")
+    revisions = {"start": 1, "ids": [mark]}
+    return encode(document, _id=document.id, _rev=document.revision, _revisions=revisions)
 
 
 def batches(outgoing: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:

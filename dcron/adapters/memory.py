@@ -89,6 +89,11 @@ class MemoryDocumentStore:
             for document_id in ids
         ]
 
+    async def confirm(self, database: str, documents: Sequence[Document]) -> list[bool]:
+        """See `DocumentStore.confirm`: there is one copy."""
+        found = await self.read(database, [document.id for document in documents])
+        return [document in leaves for document, leaves in zip(documents, found, strict=True)]
+
     async def range(
         self, database: str, start: str, end: str, *, limit: int, descending: bool = False
     ) -> list[Document]:

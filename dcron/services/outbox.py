@@ -171,22 +171,48 @@ class Outbox:
                 left.extend(items)
                 continue
             self.store_trouble.over()
+            there: list[_Item] = []
             for item, result in zip(items, results, strict=True):
-                if result.kind is WriteKind.UNSURE:
-                    left.append(item)
-                elif result.kind is WriteKind.REJECTED:
-                    self._rejected.append((item.outcome, result.reason))
-                    log.error(
-                        "store rejects outcome; it stays in the spool, and needs a person",
-                        action="record",
-                        execution=item.outcome.execution_id,
-                        reason=result.reason,
-                    )
-                else:
-                    # Lost means that an earlier write of this very outcome arrived: nobody else has
-                    # its token.
+                if result.done:
                     self._recorded(item)
+                elif result.kind is WriteKind.LOST:
+                    there.append(item)
+                elif result.kind is WriteKind.UNSURE:
+                    left.append(item)
+                else:
+                    self._reject(item, result.reason)
+            left += await self._confirm(database, there)
         return left
+
+    async def _confirm(self, database: str, items: list[_Item]) -> list[_Item]:
+        """See to outcomes that are stored already; those that are to be tried again.
+
+        An earlier write of theirs arrived, for nobody else has their tokens. But it may have reached one copy
+        alone, and whoever reads from the others would believe that the attempt was lost."""
+        if not items:
+            return []
+        try:
+            found = await self._store.read(database, [item.outcome.id for item in items])
+            leaves = [leaf for each in found for leaf in each]
+            confirmed = await self._store.confirm(database, leaves)
+        except StoreUnreachable as error:
+            self.store_trouble.met(str(error))
+            return items
+        doubtful = {leaf.id for leaf, sure in zip(leaves, confirmed, strict=True) if not sure}
+        certain = {leaf.id for leaf in leaves} - doubtful
+        for item in items:
+            if item.outcome.id in certain:
+                self._recorded(item)
+        return [item for item in items if not item.recorded]
+
+    def _reject(self, item: _Item, reason: str) -> None:
+        self._rejected.append((item.outcome, reason))
+        log.error(
+            "store rejects outcome; it stays in the spool, and needs a person",
+            action="record",
+            execution=item.outcome.execution_id,
+            reason=reason,
+        )
 
     def _recorded(self, item: _Item) -> None:
         outcome = item.outcome

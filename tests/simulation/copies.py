@@ -9,7 +9,7 @@ from typing import Any
 
 from dcron.ports import Document
 
-__all__ = ["Copy", "NewRevision", "Revision", "Tree", "document", "winner_first"]
+__all__ = ["Copy", "NewRevision", "Revision", "Tree", "created", "document", "winner_first"]
 
 KEPT_WINNERS = 20
 """Earlier winners that a tree remembers for stale listings: more than are written within their lag."""
@@ -136,6 +136,11 @@ class Copy:
 def document(document_id: str, revision: Revision) -> Document:
     """A revision as the port gives it."""
     return Document(document_id, revision.body, revision.id, revision.deleted)
+
+
+def created(document: Document) -> Revision:
+    """The revision of a document that was read and never updated."""
+    return Revision(document.revision or "", None, document.deleted, document.body)
 
 
 def winner_first(trees: list[Tree]) -> list[Revision]:

@@ -16,7 +16,7 @@ from random import Random
 from dcron.adapters.documents import UnstorableError, encode
 from dcron.domain.errors import StoreUnreachable
 from dcron.ports import CLUSTER, JOBS, Document, WriteKind, WriteResult
-from tests.simulation.copies import Copy, NewRevision, Revision, Tree, document, winner_first
+from tests.simulation.copies import Copy, NewRevision, Revision, Tree, created, document, winner_first
 from tests.simulation.history import History, Stored
 from tests.simulation.loop import VirtualLoop
 
@@ -167,6 +167,21 @@ class Cluster:
         # One that hangs is waited for until the caller gives up.
         await self._never.wait()
         raise StoreUnreachable("a copy hung for ever")
+
+    async def confirm(self, coordinator: Copy, database: str, documents: Sequence[Document]) -> list[bool]:
+        """Whether a quorum has these revisions, once every copy that can be reached was sent them."""
+        copies = self.reachable_from(coordinator)
+        answering = [copy for copy in copies if not copy.hung]
+        if len(answering) < min(QUORUM, len(copies)):
+            # One that hangs is waited for until the caller gives up.
+            await self._loop.create_future()
+        await asyncio.sleep(max(self._copy_seconds() for _ in answering))
+        kept_by = [copy for copy in answering if copy.up]
+        for copy in kept_by:
+            for each in documents:
+                copy.take(database, each.id, created(each), self._loop.time())
+            self._wake(copy, database)
+        return [len(kept_by) >= QUORUM] * len(documents)
 
     # Between the copies.
 

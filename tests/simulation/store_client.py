@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from dcron.adapters.documents import index_fields, require_executions_database, require_index
 from dcron.domain.errors import StoreUnreachable
-from dcron.ports import ChangeBatch, Document, IndexRow, WriteResult
+from dcron.ports import ChangeBatch, Document, IndexRow, WriteKind, WriteResult
 from tests.simulation.copies import Copy, document
 from tests.simulation.history import History, Written, instant
 from tests.simulation.links import Link
@@ -81,16 +81,7 @@ class StoreClient:
         async def carry_out(copy: Copy) -> list[WriteResult]:
             results = await self._cluster.write(copy, database, wanted)
             for each, result in zip(wanted, results, strict=True):
-                self._history.add(
-                    Written(
-                        self._loop.time(),
-                        self._link.name,
-                        database,
-                        each.id,
-                        result.kind.value,
-                        result.revision,
-                    )
-                )
+                self._note(database, each.id, result)
             return results
 
         return await self._call(carry_out)
@@ -100,6 +91,25 @@ class StoreClient:
         index_fields(database)
         wanted = tuple(ids)
         return await self._call(lambda copy: self._cluster.read(copy, database, wanted))
+
+    async def confirm(self, database: str, documents: Sequence[Document]) -> list[bool]:
+        """See `DocumentStore.confirm`."""
+        wanted = tuple(documents)
+
+        async def carry_out(copy: Copy) -> list[bool]:
+            confirmed = await self._cluster.confirm(copy, database, wanted)
+            for each, done in zip(wanted, confirmed, strict=True):
+                kind = WriteKind.DONE if done else WriteKind.UNSURE
+                self._note(database, each.id, WriteResult(kind, each.revision))
+            return confirmed
+
+        return await self._call(carry_out)
+
+    def _note(self, database: str, document_id: str, result: WriteResult) -> None:
+        now = self._loop.time()
+        self._history.add(
+            Written(now, self._link.name, database, document_id, result.kind.value, result.revision)
+        )
 
     async def range(
         self, database: str, start: str, end: str, *, limit: int, descending: bool = False
