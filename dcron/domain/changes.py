@@ -86,10 +86,11 @@ def request_run(job: Job, request_id: str) -> Job:
     return replace(job, place=replace(_advance(job.place), waiting=waiting))
 
 
-def merge(leaves: Sequence[Job]) -> Job:
+def merge(leaves: Sequence[Job], confirmed: Job | None = None) -> Job:
     """One job out of the leaves that a split store left: the newest specification, the schedule that is
     furthest ahead, every skip record, and every manual run that was not settled on any leaf (running
-    one twice is impossible: its claim exists).
+    one twice is impossible: its claim exists). `confirmed` is the leaf that whoever merges has written last
+    with a plain success, if it is among them: what it intended on another one before came to nothing.
 
     A leaf of an earlier job of that name can only have come back from a copy that was away when that
     job was removed: it has no part in this one. The bounds on waiting runs and skip records may be
@@ -97,7 +98,7 @@ def merge(leaves: Sequence[Job]) -> Job:
     uid = max(job.uid for job in leaves)
     present = [job for job in leaves if job.uid == uid]
     newest = max(present, key=lambda job: job.revision)
-    ahead = _furthest(present)
+    ahead = _furthest(present, confirmed)
     skips = dict.fromkeys(skip for job in present for skip in job.place.skips)
     place = replace(
         ahead.place,
@@ -121,7 +122,7 @@ def _is_revoked(active: Active, ahead: Job, newest: Job) -> bool:
     return held and not active.occurrence.manual and active.occurrence.scheduled_at > newest.changed_at
 
 
-def _furthest(leaves: Sequence[Job]) -> Job:
+def _furthest(leaves: Sequence[Job], confirmed: Job | None) -> Job:
     """The leaf of the newest term that has accounted for most of the schedule.
 
     First occurrences of different schedules tell nothing about that: then the one that is active."""
@@ -130,7 +131,9 @@ def _furthest(leaves: Sequence[Job]) -> Job:
     def progress(job: Job) -> tuple[int, datetime, bool, int]:
         place = job.place
         first_open = (_first_open(place) or _NEVER) if same_schedule else _NEVER
-        at_work = place.active is not None and not _is_settled(place.active, leaves)
+        at_work = place.active is not None and not (
+            _is_settled(place.active, leaves) or _is_taken_back(place, confirmed)
+        )
         return place.term, first_open, at_work, place.sequence
 
     return max(leaves, key=progress)
@@ -141,6 +144,17 @@ def _is_settled(active: Active, leaves: Sequence[Job]) -> bool:
     occurrence, _, attempt = active.execution_id.rpartition(":")
     ends = [job.place.last.execution_id.rpartition(":") for job in leaves if job.place.last is not None]
     return any(settled == occurrence and by_attempt >= attempt for settled, _, by_attempt in ends)
+
+
+def _is_taken_back(place: Place, confirmed: Job | None) -> bool:
+    """Whether this leader has settled the occurrence otherwise since, though by an earlier attempt."""
+    if place.active is None or confirmed is None or confirmed.place.last is None:
+        return False
+    occurrence = place.active.execution_id.rpartition(":")[0]
+    same_occurrence = confirmed.place.last.execution_id.rpartition(":")[0] == occurrence
+    return (
+        same_occurrence and confirmed.place.term == place.term and confirmed.place.sequence > place.sequence
+    )
 
 
 def _unsettled_runs(leaves: Sequence[Job], ahead: Job) -> tuple[ManualRun, ...]:

@@ -190,7 +190,9 @@ class JobBook:
     async def _resolve(self, name: str, jobs: list[Job], leaves: Sequence[Document]) -> None:
         """Write one job over the branches and delete the losing ones; stale until that is certain."""
         self.stale.add(name)
-        merged = merge(jobs)
+        confirmed = self._confirmed.get(name)
+        mine = next((job for job, leaf in zip(jobs, leaves, strict=True) if leaf.revision == confirmed), None)
+        merged = merge(jobs, mine)
         log.warning("job has branches; merging them", action="merge_job", job=name, leaves=len(leaves))
         winner, *losers = leaves
         before = self._held.get(name)

@@ -191,7 +191,7 @@ class Cycle:
                 continue
             tidy = self._without_copied(job)
             try:
-                decision = step(tidy, moment, self._view(name))
+                decision = step(tidy, moment, self._view(job))
             except Exception:
                 # One job must not stop all others. The next poll or reconciliation tries it again.
                 log.exception("cannot plan job", action="plan", job=name)
@@ -222,8 +222,12 @@ class Cycle:
     def _has_unconfirmed_skips(self, job: Job) -> bool:
         return bool(job.place.skips) and not self._book.is_confirmed(job.name)
 
-    def _view(self, name: str) -> AttemptView | None:
-        tracked = self._tracker.of_job(name)
+    def _view(self, job: Job) -> AttemptView | None:
+        """What is known of the active attempt and of no other one: a poll may have read the job anew."""
+        active, tracked = job.place.active, self._tracker.of_job(job.name)
+        if active is not None and (tracked is None or tracked.active.execution_id != active.execution_id):
+            self._follow(job.name, job)
+            tracked = self._tracker.of_job(job.name)
         return tracked.view if tracked else None
 
     def is_closed(self, tracked: Tracked) -> bool:

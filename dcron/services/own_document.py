@@ -73,7 +73,7 @@ class OwnDocument:
         leaf = await self._leaf()
         if leaf is not None and leaf.body["token"] != record.token and self._revision is not None:
             other = node_of(self._node_id, leaf.body)
-            if other.started_at > record.started_at:
+            if other.started_at > record.started_at and not _is_same_node(other, record):
                 raise SetupError(
                     f"node id {self._node_id!r} was taken by {other.address}: give each node its own"
                 )
@@ -92,3 +92,9 @@ class OwnDocument:
             losers = [Document(self._key, {}, revision, deleted=True) for revision in self._losing]
             await self._store.write(CLUSTER, losers)
             self._losing = []
+
+
+def _is_same_node(other: NodeRecord, record: NodeRecord) -> bool:
+    """Whether a record is of an earlier start of this very node, whose clock may have been ahead then. A copy
+    of its machine has its spool too, but hardly its address."""
+    return (other.spool_id, other.address) == (record.spool_id, record.address)

@@ -225,6 +225,24 @@ class TestMerging:
         for leaves in ([intended, settled], [settled, intended]):
             assert (changes.merge(leaves).place.active is not None) is at_work
 
+    def test_what_a_leader_intended_before_it_settled_the_occurrence_on_a_quorum_is_taken_back(self) -> None:
+        """It had heard from one copy alone that the first attempt was not started."""
+        first = planned(job_at_start(), hour(13))
+        assert first.place.active is not None
+        second = replace(
+            first,
+            place=replace(
+                first.place, active=replace(first.place.active, attempt=2), sequence=first.place.sequence + 1
+            ),
+        )
+        last = LastOutcome(first.place.active.execution_id, State.SUCCEEDED, hour(13))
+        settled = replace(
+            first, place=replace(first.place, active=None, last=last, sequence=first.place.sequence + 2)
+        )
+        for leaves in ([second, settled], [settled, second]):
+            assert changes.merge(leaves, settled).place.active is None
+            assert changes.merge(leaves, second).place.active == second.place.active
+
     def test_a_merge_is_ahead_of_all_its_branches(self) -> None:
         job = job_at_start()
         leaves = [job, planned(job, hour(13))]

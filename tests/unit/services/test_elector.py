@@ -568,6 +568,17 @@ async def test_of_two_nodes_that_share_an_id_the_one_started_later_stays(scene, 
     assert stopped == [second if later == "first" else first]
 
 
+async def test_what_an_earlier_start_of_the_same_node_wrote_by_a_clock_ahead_is_written_over(scene):
+    earlier = scene.node("a", token="one", started=START + timedelta(hours=1))
+    await earlier.elector.join()
+    later = scene.node("a", token="two")
+    later.elector._record = replace(later.elector._record, spool_id="spool-one")
+    await later.elector.join()
+    await earlier.round()
+    await later.round()
+    assert (await scene.record("a")).token == "two"
+
+
 async def test_a_drain_and_the_floor_are_learnt_with_each_round(scene):
     node = await scene.leader()
     body = settings_body(replace(INITIAL_SETTINGS, floor=START, sequence=1))

@@ -38,6 +38,7 @@ from dcron.domain.model import (
 )
 from dcron.domain.nodes import NodeRecord, node_body
 from dcron.domain.offers import OfferResult
+from dcron.domain.planning import AttemptView
 from dcron.ports import CLUSTER, JOBS, Document, WriteKind
 from dcron.services import cycle, dispatcher, executor, feeds, scheduler
 from dcron.services.cycle import CYCLE_JOBS
@@ -285,6 +286,18 @@ async def test_what_is_claimed_and_runs_is_waited_for(scene):
     await scene.put(an_outcome("earlier", State.FAILED))
     await scene.settled(State.FAILED)
     assert scene.machine.started == []
+
+
+async def test_the_end_of_one_attempt_is_not_taken_for_that_of_another_which_was_read_meanwhile(scene):
+    job = await scene.add_job(active=attempt(1))
+    await scene.put(a_claim("one"))
+    scene.lead()
+    await until(lambda: scene.scheduler._tracker.get(attempt(1).execution_id))
+    await until(lambda: scene.scheduler._tracker.get(attempt(1).execution_id).view.claims)
+    assert scene.scheduler._cycle._view(job).claims
+    later = replace(job, place=replace(job.place, active=attempt(2)))
+    assert scene.scheduler._cycle._view(later) == AttemptView()
+    assert scene.scheduler._tracker.doubtful == {attempt(2).execution_id}
 
 
 async def test_what_ended_before_is_settled(scene):
