@@ -58,8 +58,8 @@ sim-crashes: $(SETUP) ## Kill a node at each await of an occurrence, or at one: 
 sim-mutants: $(SETUP) ## Show that the simulation finds deliberate bugs
 	$(BIN)/python -m tests.simulation.mutants
 
-bench: $(SETUP) ## How late 1,000 jobs due at once start, beside a bare loop of spawns
-	$(BIN)/python -m tests.bench.due_at_once $(JOBS)
+bench: test-servers ## Measure dcron beside its yardsticks; BENCH=quick, default or full; ONLY="due_at_once …"
+	$(BIN)/python -m tests.bench $(ONLY)
 
 failover: test-servers ## How long a change of leaders takes, and what it loses or doubles: ROUNDS=100 of each kind
 	$(BIN)/python -m tests.bench.failover $(ROUNDS)
