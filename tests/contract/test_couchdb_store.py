@@ -244,6 +244,30 @@ class TestAnswers:
         assert [result.kind for result in results] == [WriteKind.DONE, WriteKind.UNSURE]
         assert [result.revision for result in results] == ["1-a", "1-a"]
 
+    async def test_a_revision_is_confirmed_by_a_quorum_of_copies_that_take_it_as_it_is(
+        self, script, scripted
+    ):
+        refused = {"id": "a", "error": "forbidden", "reason": "not here"}
+        script.answers += [(201, []), (202, []), (201, [refused])]
+        leaves = [Document("a", {"n": 1}, "1-abc"), Document("b", {}, "1-def")]
+        assert await scripted.confirm(CLUSTER, leaves) == [True, True]
+        assert await scripted.confirm(CLUSTER, leaves) == [False, False]
+        assert await scripted.confirm(CLUSTER, leaves) == [False, True]
+        method, path, _, body = script.requests[0]
+        assert (method, path.rpartition("/")[2]) == ("POST", "_bulk_docs")
+        sent = body
+        assert sent["new_edits"] is False
+        assert sent["docs"][0] == {
+            "_id": "a",
+            "_rev": "1-abc",
+            "_revisions": {"start": 1, "ids": ["abc"]},
+            "n": 1,
+        }
+
+    async def test_what_was_updated_cannot_be_confirmed(self, scripted):
+        with pytest.raises(ValueError, match="not as it was created"):
+            await scripted.confirm(CLUSTER, [Document("a", {}, "2-abc")])
+
     async def test_that_jobs_and_leadership_are_missing_altogether_is_not_believed(self, script, scripted):
         for database in (JOBS, CLUSTER):
             script.answers.append((404, {"error": "not_found", "reason": "Database does not exist."}))

@@ -68,6 +68,16 @@ class TestWrite:
         revision = await create(store, JOBS, "job:ü", **body)
         assert await read_one(store, JOBS, "job:ü") == (Document("job:ü", body, revision),)
 
+    async def test_what_was_created_is_confirmed_as_it_is_and_nothing_changes(self, store):
+        body = {"text": "Größe 🐘\u2028", "number": 1.5, "list": [None, True, {"a": "b"}], "empty": {}}
+        await create(store, MONTH, "uid:20261123T120000Z:001:token", **body)
+        await create(store, MONTH, "uid:20261123T120000Z:002:token", n=2)
+        ids = [f"uid:20261123T120000Z:00{number}:token" for number in (1, 2)]
+        [[first], [second]] = await store.read(MONTH, ids)
+        assert await store.confirm(MONTH, [second, first]) == [True, True]
+        assert await store.confirm(MONTH, []) == []
+        assert await store.read(MONTH, ids) == [(first,), (second,)]
+
     async def test_of_racing_creates_exactly_one_is_done(self, backend):
         stores = [await backend.open() for _ in range(4)]
         won = 0
