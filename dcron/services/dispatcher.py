@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from dcron.domain.errors import NodeUnreachable
-from dcron.domain.offers import MAX_OFFER, OfferAnswer, OfferedAttempt, OfferResult
+from dcron.domain.offers import OfferAnswer, OfferedAttempt, OfferResult
 from dcron.domain.placement import Worker, candidates, refused
 from dcron.ports import Clock, NodeClient
 from dcron.services.trouble import Trouble
@@ -27,6 +27,9 @@ CLAIM_SETTLE_SECONDS = 17.0
 """An offer whose answer was lost can become a claim for at most this long after its deadline: it can come as
 late as a silent connection is given up (15 s after it was sent), and then there are the pause that a worker
 allows itself and the deadline of the claim's write. One that was answered cannot: see `Worker.offer`."""
+MAX_SHARE = 100
+"""Attempts in one request: a worker claims them together, and has to start them
+within seconds."""
 SWEEP_SECONDS = 1.0
 """After this long, workers that refused are asked again."""
 MAX_SAID = 20
@@ -225,7 +228,7 @@ class Dispatcher:
             if worker is None:
                 continue
             _, share = shares.setdefault(worker.node_id, (worker, []))
-            if len(share) < MAX_OFFER:
+            if len(share) < MAX_SHARE:
                 share.append(pending)
                 self._turn += 1
         for worker, share in shares.values():

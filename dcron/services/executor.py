@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ CLAIM_TO_START_SECONDS = 5.0
 """A script does not start when more than this has passed, by CLOCK_BOOTTIME, since its claim was sent:
 by then the leader may have reason to believe that it never will."""
 RECOVER_POLL_SECONDS = 0.5
+MAX_STARTING = 150
+"""Claimed scripts that may be on their way to the keeper before another offer is claimed: far fewer than it
+starts within CLAIM_TO_START_SECONDS, even on a machine that is busy with the scripts themselves."""
 
 log = structlog.get_logger()
 
@@ -62,6 +66,8 @@ class Executor:
         self._running: dict[str, Entry] = {}
         self._of_execution: dict[str, Entry] = {}
         self._unanswered: asyncio.Queue[list[Entry]] = asyncio.Queue()
+        self._starting = 0
+        self._fewer_start = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._running)
@@ -103,9 +109,26 @@ class Executor:
             self._running[entry.claim.token] = entry
             self._of_execution[entry.claim.execution_id] = entry
 
+    async def has_room(self, seconds: float) -> bool:
+        """Wait until what is claimed now would be started soon, for so long at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._starting > MAX_STARTING:
+                    self._fewer_start.clear()
+                    await self._fewer_start.wait()
+        return self._starting <= MAX_STARTING
+
     async def start(self, launches: list[Launch]) -> None:
         """Start claimed attempts; what cannot start gets its outcome at once."""
         self.occupy(launch.entry for launch in launches)
+        self._starting += len(launches)
+        try:
+            await self._start(launches)
+        finally:
+            self._starting -= len(launches)
+            self._fewer_start.set()
+
+    async def _start(self, launches: list[Launch]) -> None:
         try:
             results = await self._runner.start([self._process(launch) for launch in launches])
             for launch, result in zip(launches, results, strict=True):

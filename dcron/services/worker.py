@@ -25,12 +25,16 @@ __all__ = ["Worker"]
 
 SCRIPT_PATIENCE_SECONDS = 2.0
 """How long an offer waits for its script; after that the worker refuses, and goes on fetching."""
+START_PATIENCE_SECONDS = 1.5
+"""How long an offer waits for what was claimed before to be started. Together with the above it is less
+than the leader's patience."""
 OFFER_AGE_SECONDS = 4.0
 """An offer that got this old (CLOCK_BOOTTIME) before its claim is refused: the node was paused, and the
 leader is about to believe that no claim can come of it any more."""
 FINISH_SECONDS = 3.0
 """How long a node that stops waits for the claims and starts that it has begun."""
 
+_STARTING = OfferAnswer(OfferResult.BUSY)
 _STOPPING = OfferAnswer(OfferResult.UNABLE, "the node is stopping")
 
 log = structlog.get_logger()
@@ -155,6 +159,8 @@ class Worker:
         """Fetch the scripts, then claim and start what can be run."""
         offered_boottime = self._clock.boottime()
         scripts = await self._fetch_scripts({attempt.specification.script for attempt in attempts})
+        if not await self._executor.has_room(START_PATIENCE_SECONDS):
+            return {attempt.execution_id: _STARTING for attempt in attempts}
         if self._clock.boottime() - offered_boottime > OFFER_AGE_SECONDS:
             late = OfferAnswer(OfferResult.UNABLE, "the node was paused, and the offer is too old by now")
             return {attempt.execution_id: late for attempt in attempts}

@@ -316,7 +316,7 @@ async def test_what_is_dropped_while_it_is_offered_is_not_offered_again(scene: S
 async def test_one_request_holds_a_bounded_number_of_attempts(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_OFFER", 4)
+    monkeypatch.setattr(module, "MAX_SHARE", 4)
     dispatcher = scene.dispatcher(SystemClock())
     for number in range(40):
         dispatcher.add(sample_offer(f"x{number}"), ())

@@ -154,6 +154,26 @@ async def test_a_node_that_stops_does_not_wait_for_ever(scene, monkeypatch):
     await asking
 
 
+async def test_what_would_have_to_wait_for_its_start_is_not_claimed_yet(scene, monkeypatch):
+    monkeypatch.setattr(executor, "MAX_STARTING", 0)
+    monkeypatch.setattr(worker, "START_PATIENCE_SECONDS", 0.01)
+    go_on, start = asyncio.Event(), scene.node.runner.start
+
+    async def slowly(starts):
+        await go_on.wait()
+        return await start(starts)
+
+    monkeypatch.setattr(scene.node.runner, "start", slowly)
+    assert await scene.offer(ATTEMPT) == [OfferResult.ACCEPTED]
+    assert await scene.offer(an_attempt(1)) == [OfferResult.BUSY]
+    assert len(await scene.world.store.claims()) == 1
+    monkeypatch.setattr(worker, "START_PATIENCE_SECONDS", 10.0)
+    asking = asyncio.create_task(scene.offer(an_attempt(1)))
+    go_on.set()
+    assert await asking == [OfferResult.ACCEPTED]
+    await until(lambda: len(scene.machine.started) == 2)
+
+
 def slots_taken(scene: Scene) -> int:
     return len(scene.node.executor) + len(scene.node.worker._deciding)
 
