@@ -229,6 +229,7 @@ def settings_body(settings: Settings) -> Body:
         "frozen": settings.frozen,
         "frozen_at": format_precise(settings.frozen_at) if settings.frozen_at else None,
         "thawed_at": format_precise(settings.thawed_at) if settings.thawed_at else None,
+        "said_at": format_precise(settings.said_at) if settings.said_at else None,
         "sequence": settings.sequence,
     }
 
@@ -241,6 +242,7 @@ def settings_of(body: Mapping[str, Any]) -> Settings:
         frozen=body["frozen"],
         frozen_at=instant_of(body["frozen_at"]),
         thawed_at=instant_of(body.get("thawed_at")),
+        said_at=instant_of(body.get("said_at")),
         sequence=body["sequence"],
     )
 

@@ -317,3 +317,5 @@ class Settings:
     """When the last freeze began; it ended at `thawed_at` unless `frozen`."""
     sequence: int = 0
     thawed_at: datetime | None = None
+    said_at: datetime | None = None
+    """When somebody last said that the cluster is to be frozen, or not, whether that changed anything."""

@@ -260,14 +260,14 @@ class ClusterService:
 
         async def change(settings: Settings | None) -> Settings:
             present = settings or INITIAL_SETTINGS
+            said = replace(present, said_at=now, sequence=present.sequence + 1)
             if present.frozen is frozen:
-                return present
+                return said
             return replace(
-                present,
+                said,
                 frozen=frozen,
                 frozen_at=now if frozen else present.frozen_at,
                 thawed_at=None if frozen else now,
-                sequence=present.sequence + 1,
             )
 
         await self._settings.rewrite(SETTINGS_ID, change)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from dcron.domain.documents import INITIAL_SETTINGS, SETTINGS_ID, settings_of
 from dcron.domain.model import Settings
 from dcron.ports import CLUSTER, Document, DocumentStore
 
 __all__ = ["merge_settings", "read_settings", "settings_in"]
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 async def read_settings(store: DocumentStore) -> Settings:
@@ -24,7 +27,11 @@ def settings_in(leaves: Sequence[Document]) -> Settings:
 
 
 def merge_settings(leaves: Sequence[Settings]) -> Settings:
-    """One out of the branches that a split store left: the newest, of equals the frozen one; a floor that
-    was raised stays raised."""
-    newest = max(leaves, key=lambda settings: (settings.sequence, settings.frozen))
+    """One out of the branches that a split store left: the last word counts, of two at once the frozen one; a
+    floor that was raised stays raised.
+
+    By the instant: what was said to a copy that was cut off is not known to who says something later."""
+    newest = max(
+        leaves, key=lambda settings: (settings.said_at or _NEVER, settings.sequence, settings.frozen)
+    )
     return replace(newest, floor=max(settings.floor for settings in leaves))

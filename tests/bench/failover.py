@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -104,6 +104,8 @@ def measure(
                 changes.append(change_leader(cluster, offers, load, kind))
                 on_change(number, changes[-1])
         wait_for("a whole cluster", lambda: whole(cluster, offers), WHOLE_SECONDS)
+        ended_at = datetime.now(UTC)
+        wait_for("all jobs go on", lambda: load.has_caught_up(ended_at), WHOLE_SECONDS)
         watched = load.pause()
         wait_for("everything settled", load.is_idle, WHOLE_SECONDS)
     finally:

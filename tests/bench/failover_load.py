@@ -16,6 +16,7 @@ import grpc
 
 from dcron.domain.documents import claim_of, skip_of
 from dcron.domain.ids import ULID_RANDOMNESS_BYTES, new_ulid
+from dcron.domain.instants import format_key
 from dcron.domain.job_documents import job_of
 from dcron.domain.model import Claim, Skip
 from dcron.node import open_store
@@ -117,6 +118,15 @@ class Load:
         with public(via) as stub:
             answer = stub.RunJob(request, timeout=ASK_SECONDS)
         self.asked.append(answer.execution_id)
+
+    def has_caught_up(self, since: datetime) -> bool:
+        """Whether each job has started for an instant after `since`: no change of leaders holds one up."""
+        keys: dict[str, str] = {}
+        for mark in self.marks():
+            uid, key, _ = mark.execution_id.split(":")
+            keys[uid] = max(keys.get(uid, ""), key)
+        uids = (self._created[name][0].uid for name in self._each_second)
+        return all(keys.get(uid, "") > format_key(since) for uid in uids)
 
     def pause(self) -> list[Watched]:
         """Let nothing more fall due; all nodes must run."""

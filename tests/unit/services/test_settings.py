@@ -1,0 +1,63 @@
+"""A freeze and its end, on a store that may have been split meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from dcron.adapters.memory import MemoryDocumentStore
+from dcron.domain.documents import INITIAL_SETTINGS, SETTINGS_ID, settings_body, settings_of
+from dcron.ports import CLUSTER, Document
+from dcron.services.cluster import ClusterService
+from dcron.services.settings import merge_settings, read_settings
+from tests.doubles import START, ManualClock
+
+SAID = replace(INITIAL_SETTINGS, said_at=START, sequence=4)
+LATER = START + timedelta(seconds=20)
+
+
+class Leaderless:
+    """An `ElectorView` of a node whose clock is fine."""
+
+    def clock_trouble(self) -> str:
+        return ""
+
+
+def test_of_two_branches_the_last_word_counts_though_the_other_was_written_more_often():
+    freeze = replace(SAID, frozen=True, frozen_at=START, sequence=9)
+    thaw = replace(SAID, said_at=LATER)
+    for leaves in ([freeze, thaw], [thaw, freeze]):
+        assert merge_settings(leaves) == thaw
+
+
+def test_of_two_words_at_once_the_careful_one_counts():
+    freeze = replace(SAID, frozen=True, frozen_at=START)
+    for leaves in ([freeze, SAID], [SAID, freeze]):
+        assert merge_settings(leaves).frozen
+
+
+def test_a_floor_that_was_raised_stays_raised():
+    raised = replace(SAID, floor=LATER)
+    assert merge_settings([raised, replace(SAID, said_at=LATER)]).floor == LATER
+
+
+def test_settings_come_back_from_the_store_as_they_were():
+    settings = replace(SAID, frozen=True, frozen_at=START, thawed_at=LATER)
+    assert settings_of(settings_body(settings)) == settings
+
+
+async def test_a_word_that_changes_nothing_counts_as_said_nevertheless():
+    store, clock = MemoryDocumentStore(), ManualClock()
+    service = ClusterService(store, clock, Leaderless(), lambda: ())
+    await store.write(CLUSTER, [Document(SETTINGS_ID, settings_body(INITIAL_SETTINGS))])
+    await service._set_frozen(frozen=True)
+    frozen_at = clock.now()
+    clock.pass_seconds(20)
+    await service._set_frozen(frozen=True)
+    settings = await read_settings(store)
+    assert (settings.frozen_at, settings.said_at) == (frozen_at, clock.now())
+    clock.pass_seconds(20)
+    for _ in range(2):
+        await service._set_frozen(frozen=False)
+    settings = await read_settings(store)
+    assert (settings.frozen, settings.thawed_at, settings.said_at) == (False, clock.now(), clock.now())
