@@ -99,18 +99,20 @@ class Clients:
             answer = type(error).__name__ if error else "ok"
         except TimeoutError:
             answer = ""
-        self._world.history.add(
-            Asked(
-                self._world.loop.time(),
-                asked_at,
-                machine.node_id,
-                action,
-                job,
-                answer,
-                machine.clock.offset_seconds,
-                detail,
+        finally:
+            # Also of one that gives up because the run is over: what it asked for may still be done.
+            self._world.history.add(
+                Asked(
+                    self._world.loop.time(),
+                    asked_at,
+                    machine.node_id,
+                    action,
+                    job,
+                    answer,
+                    machine.clock.offset_seconds,
+                    detail,
+                )
             )
-        )
         return answer
 
     async def _create(self, served: Served, name: str) -> None:
