@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -28,8 +27,7 @@ def claim_after_start() -> AbstractContextManager[Any]:
     write_claims = Worker._write_claims
 
     async def claimed_later(self: Worker, entries: list[Any]) -> set[str]:
-        task = asyncio.create_task(write_claims(self, entries))
-        self._begun.add(task)
+        self._begin(write_claims(self, entries))
         return {entry.claim.token for entry in entries}
 
     return patch.object(Worker, "_write_claims", claimed_later)
