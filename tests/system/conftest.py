@@ -32,8 +32,9 @@ def cluster(tmp_path: Path, couch_url: str, s3: S3Access) -> Iterator[Cluster]:
 
 @pytest.fixture
 def gated(tmp_path: Path, couch_url: str, s3: S3Access) -> Iterator[GatedCluster]:
-    """Three nodes that serve, each with a gate before each store."""
-    made = GatedCluster(Cluster(tmp_path, couch_url, s3.url, s3.environment))
+    """Three nodes that serve, each with a gate before each store; they log each attempt that is accepted."""
+    environment = {**s3.environment, "DCRON_LOG_LEVEL": "debug"}
+    made = GatedCluster(Cluster(tmp_path, couch_url, s3.url, environment))
     try:
         with serving(made.cluster):
             yield made

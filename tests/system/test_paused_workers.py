@@ -74,7 +74,7 @@ def was_accepted(gated: GatedCluster, execution_id: str) -> bool:
     """Whether the leader has heard that a worker holds the claim, and so starts the script."""
     leader = gated.cluster.node(gated.cluster.leader_id())
     return any(
-        "accepted" in line and f"execution={execution_id} " in line for line in leader.tail(200).splitlines()
+        "accepted" in line and f"execution={execution_id} " in line for line in leader.tail(2000).splitlines()
     )
 
 

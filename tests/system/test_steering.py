@@ -20,10 +20,12 @@ def test_a_draining_node_takes_nothing_and_what_waits_for_it_says_so(shared_clus
 
     [found] = wait_for("it waits", waiting)
     # The leader may not have read yet that the node drains; then it asks, and is refused.
-    assert found["reason"] in {
-        f"no live node with the labels host={node.id} takes executions",
-        f"{node.id} refuses: the node is draining",
-    }
+    assert found["reason"].startswith(
+        (
+            f"no live node with the labels host={node.id} takes executions",
+            f"{node.id}: the node is draining",
+        )
+    )
     assert shared_cluster.executions("bound") == []
 
     shared_cluster.do("node", "undrain", node.id)
@@ -44,7 +46,7 @@ def test_a_busy_worker_refuses_and_the_occurrence_runs_once_a_slot_is_free(tmp_p
         wait_for("the slot is taken", lambda: cluster.executions("first", state="running"))
         cluster.do("job", "run", "second")
         reason = wait_for("it waits", lambda: cluster.ask("job", "show", "second").get("waitingReason"))
-        assert reason == "all slots of n1 are taken"
+        assert reason.startswith("n1: all slots are taken")
 
         gate.touch()
 
