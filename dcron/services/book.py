@@ -23,6 +23,8 @@ from dcron.ports import JOBS, Document, DocumentStore, WriteKind
 
 __all__ = ["READ_BATCH", "JobBook", "is_job_id"]
 
+LOOKS_AGAIN = 3
+"""How often a job is read again of which a write may be on one copy alone."""
 READ_BATCH = 500
 """Job documents in one read."""
 POLL_ROWS = 20_000
@@ -40,6 +42,7 @@ class JobBook:
     def __init__(self, store: DocumentStore, unsure_sequences: dict[str, int]) -> None:
         self._store = store
         self._unsure_sequences = unsure_sequences
+        self._looks_left: dict[str, int] = {}
         self._held: dict[str, tuple[Job, str]] = {}
         self._heap: list[tuple[datetime, str]] = []
         self._noted: dict[str, str] = {}
@@ -220,6 +223,7 @@ class JobBook:
         except StoreUnreachable:
             # Again: a reading from before this write may have come in meanwhile.
             self.stale.update(before)
+            self._looks_left.update(dict.fromkeys(before, LOOKS_AGAIN))
             raise
         for job, result in zip(jobs, results, strict=True):
             if result.done:
@@ -232,7 +236,16 @@ class JobBook:
                 self.forget(job.name)
             else:
                 self.stale.add(job.name)
+                self._looks_left[job.name] = LOOKS_AGAIN
         return [result.done for result in results]
+
+    async def look_again(self) -> list[str]:
+        """Read jobs again of which a write had no plain success, some times; their names. One copy alone may
+        have stored it, and bring it to the others as a branch when nobody has a reason to read the job."""
+        names = list(self._looks_left)
+        self._looks_left = {name: left - 1 for name, left in self._looks_left.items() if left > 1}
+        await self.load(names)
+        return names
 
     def trim(self, horizon: datetime) -> None:
         """Let go of idle jobs that are not due before the horizon, unless they have just been changed."""

@@ -211,6 +211,7 @@ class Scheduler:
             try:
                 await self._follow_feeds(group)
                 await self._read_active()
+                self._cycle.take_in(await self._book.look_again())
                 await self._reconciler.compare_claims()
             except StoreUnreachable as error:
                 trouble.met(str(error))

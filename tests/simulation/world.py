@@ -139,7 +139,10 @@ class World:
     def _is_calm(self) -> bool:
         if any(machine.keeper.scripts or _spooled(machine) for machine in self.machines):
             return False
-        jobs = [job_of(key[1], leaves[0][1]) for key, leaves in self._leaves().items() if _is_job(key)]
+        documents = {key: leaves for key, leaves in self._leaves().items() if _is_job(key)}
+        if any(len(leaves) > 1 for leaves in documents.values()):
+            return False
+        jobs = [job_of(key[1], leaves[0][1]) for key, leaves in documents.items()]
         return not any(job.place.active or job.place.waiting or job.place.skips for job in jobs)
 
     def _leaves(self) -> dict[tuple[str, str], tuple[tuple[str, dict[str, object]], ...]]:

@@ -15,7 +15,7 @@ from dcron.domain.job_documents import job_body, job_of
 from dcron.domain.model import Active, Job, Occurrence, Skip, SkipReason
 from dcron.ports import JOBS, Document, WriteKind, WriteResult
 from dcron.services import book as module
-from dcron.services.book import JobBook, is_job_id
+from dcron.services.book import LOOKS_AGAIN, JobBook, is_job_id
 from tests.doubles import LATER_UID, START, UID, DoubtfulStore, request_id, sample_job
 
 MINUTE = timedelta(minutes=1)
@@ -171,6 +171,22 @@ async def test_what_got_no_plain_success_is_not_planned_from_until_it_is_read_ag
     await scene.book.load(["a"])
     held = scene.book.get("a")
     assert held is not None and held.place.next_at == START
+
+
+async def test_a_branch_that_an_unsure_write_left_is_merged_when_it_turns_up_later(scene: Scene) -> None:
+    await scene.stored(due("a", START))
+    await scene.book.poll(HORIZON)
+    scene.store.kinds["a"] = [WriteKind.UNSURE]
+    assert await scene.book.write([later(due("a", START))]) == [False]
+    await scene.book.load(["a"])
+    assert await scene.book.write([later(due("a", START))]) == [True]
+    [[leaf]] = await scene.store.read(JOBS, ["a"])
+    scene.store.branches["a"] = [leaf, Document("a", leaf.body, "2-stray")]
+    assert await scene.book.look_again() == ["a"]
+    assert scene.store.branches["a"][1:] == []
+    for _ in range(LOOKS_AGAIN - 1):
+        assert await scene.book.look_again() == ["a"]
+    assert await scene.book.look_again() == []
 
 
 async def test_what_is_written_after_an_unsure_write_outranks_it_even_in_another_book(scene: Scene) -> None:
