@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import json
 import os
@@ -133,6 +134,8 @@ class SpoolOfTests:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._numbers = itertools.count(1)
+        # A keeper finds what a script left by its token, on the whole machine: other tests run there too.
+        self._mark = hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]
 
     def prepare(
         self, *argv: str, environment: dict[str, str] | None = None, **values: object
@@ -140,9 +143,9 @@ class SpoolOfTests:
         number = next(self._numbers)
         fields: dict[str, object] = {
             "execution_id": f"job:{number}:1",
-            "token": f"token-{number}",
+            "token": f"{self._mark}-{number}",
             "folder": self.folder / f"attempt-{number}",
-            "claim": {"token": f"token-{number}"},
+            "claim": {"token": f"{self._mark}-{number}"},
             "timeout_seconds": 0.0,
             "grace_seconds": 1.0,
             "max_log_bytes": 1 << 20,

@@ -37,22 +37,6 @@ ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
 
 
-@pytest.fixture
-def spool(tmp_path):
-    folder = tmp_path / "spool"
-    folder.mkdir(mode=0o700)
-    yield SpoolOfTests(folder)
-    clear(folder)
-
-
-@pytest.fixture
-async def runner(spool):
-    runner = runner_of(spool.folder)
-    await runner.open()
-    yield runner
-    await runner.close()
-
-
 def waits_for(path: Path) -> str:
     """Shell text that goes on once the file is there."""
     return f"while ! [ -e '{path}' ]; do sleep 0.05; done"

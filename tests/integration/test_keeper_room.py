@@ -15,34 +15,10 @@ from dcron.keeper.launch import LaunchError, launch, prepare_folder
 from dcron.keeper.logs import ScriptLog
 from dcron.keeper.script import Request
 from dcron.ports import StartResult
-from tests.integration.keeper_helpers import (
-    SpoolOfTests,
-    clear,
-    keeper_pid,
-    kill_keeper,
-    ledger_of,
-    run,
-    runner_of,
-)
+from tests.integration.keeper_helpers import keeper_pid, kill_keeper, ledger_of, run, runner_of
 
 KIBIBYTE = 1 << 10
 MIB = 1 << 20
-
-
-@pytest.fixture
-def spool(tmp_path):
-    folder = tmp_path / "spool"
-    folder.mkdir(mode=0o700)
-    yield SpoolOfTests(folder)
-    clear(folder)
-
-
-@pytest.fixture
-async def runner(spool):
-    runner = runner_of(spool.folder)
-    await runner.open()
-    yield runner
-    await runner.close()
 
 
 class TestRoom:

@@ -15,10 +15,8 @@ import pytest
 from dcron.keeper.cgroups import group_folders
 from dcron.ports import StartResult
 from tests.integration.keeper_helpers import (
-    SpoolOfTests,
     alive,
     amend_ledger,
-    clear,
     end_of,
     keeper_pid,
     kill_keeper,
@@ -37,14 +35,6 @@ STOP_SECONDS = GRACE_SECONDS + 1.0
 """The promise: after this, nothing of it is left."""
 SUPERVISED = "control groups"
 ALONE = "other signs"
-
-
-@pytest.fixture
-def spool(tmp_path):
-    folder = tmp_path / "spool"
-    folder.mkdir(mode=0o700)
-    yield SpoolOfTests(folder)
-    clear(folder)
 
 
 async def opened(spool, kind):
