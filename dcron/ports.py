@@ -105,10 +105,13 @@ class IndexRow:
 
 @dataclass(frozen=True, slots=True)
 class ChangeBatch:
-    """Documents changed since a position, in no particular order, each as it is now; `since` is opaque."""
+    """Documents changed since a position, in no particular order, each as it is now; `since` is opaque.
+
+    `branched` are the ids among them that have more than one live leaf on the copy that told."""
 
     documents: tuple[Document, ...]
     since: str
+    branched: frozenset[str] = frozenset()
 
 
 class DocumentStore(Protocol):

@@ -322,7 +322,7 @@ class CouchDocumentStore:
 
     async def _poll(self, name: str, since: str, wait_seconds: float, limit: int) -> Reply | None:
         """One request for changes; None when the server did not end it in time by itself."""
-        params = {"since": since, "limit": str(limit), "include_docs": "true"}
+        params = {"since": since, "limit": str(limit), "include_docs": "true", "conflicts": "true"}
         if wait_seconds <= 0:
             async with self._http.deadline(self._call_seconds):
                 return await self._http.request("GET", f"{name}/_changes", params=params)

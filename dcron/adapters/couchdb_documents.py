@@ -142,9 +142,6 @@ def position_of(sequence: object) -> str:
 
 def change_batch(payload: Mapping[str, Any]) -> ChangeBatch:
     """The answer of `_changes`, without design documents."""
-    documents = tuple(
-        document_of(row["doc"])
-        for row in payload["results"]
-        if row.get("doc") and not row["id"].startswith("_")
-    )
-    return ChangeBatch(documents, position_of(payload["last_seq"]))
+    told = [row["doc"] for row in payload["results"] if row.get("doc") and not row["id"].startswith("_")]
+    branched = frozenset(each["_id"] for each in told if each.get("_conflicts"))
+    return ChangeBatch(tuple(map(document_of, told)), position_of(payload["last_seq"]), branched)

@@ -136,6 +136,12 @@ class JobBook:
         if document.deleted:
             self._told_of.discard(document.id)
 
+    def note_branches(self, name: str) -> None:
+        """One copy at least has branches of a job: read and resolve them, whenever the job is due. A quorum
+        may not show them yet."""
+        self.stale.add(name)
+        self._looks_left[name] = LOOKS_AGAIN
+
     def forget(self, name: str) -> None:
         """Drop a job that is gone, or that is far from due."""
         self._held.pop(name, None)

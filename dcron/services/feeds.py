@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from dcron.domain.errors import StoreUnreachable
-from dcron.ports import Document, DocumentStore
+from dcron.ports import ChangeBatch, DocumentStore
 from dcron.services.trouble import Trouble
 
 __all__ = ["Feeds"]
@@ -16,9 +16,9 @@ BACKOFF_SECONDS = 0.5
 
 
 class Feeds:
-    """The feeds being followed; each batch goes to `on_change(database, documents)`."""
+    """The feeds being followed; each batch goes to `on_change(database, batch)`."""
 
-    def __init__(self, store: DocumentStore, on_change: Callable[[str, Sequence[Document]], None]) -> None:
+    def __init__(self, store: DocumentStore, on_change: Callable[[str, ChangeBatch], None]) -> None:
         self._store = store
         self._on_change = on_change
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -46,4 +46,4 @@ class Feeds:
             trouble.over()
             since = batch.since
             if batch.documents:
-                self._on_change(database, batch.documents)
+                self._on_change(database, batch)

@@ -7,7 +7,7 @@ leader dies anywhere, the next one finds the intent in the job document and goes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import structlog
@@ -15,7 +15,7 @@ import structlog
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.nodes import MAX_REPORTED, LeaderReport, Waiting
 from dcron.domain.planning import may_be_offered
-from dcron.ports import JOBS, Clock, Document, DocumentStore, NodeClient, executions_database
+from dcron.ports import JOBS, ChangeBatch, Clock, DocumentStore, NodeClient, executions_database
 from dcron.services.book import JobBook, is_job_id
 from dcron.services.cycle import Cycle
 from dcron.services.dispatcher import Dispatcher
@@ -172,18 +172,22 @@ class Scheduler:
 
     # News from outside; it marks jobs, and the cycle decides.
 
-    def _learn(self, database: str, documents: Sequence[Document]) -> None:
+    def _learn(self, database: str, batch: ChangeBatch) -> None:
         if database == JOBS:
-            self._learn_jobs(documents)
+            self._learn_jobs(batch)
             return
-        news = self._tracker.learn(documents)
+        news = self._tracker.learn(batch.documents)
         if news:
             self._cycle.mark(news)
             self._dispatcher.freed()
 
-    def _learn_jobs(self, documents: Sequence[Document]) -> None:
-        for document in documents:
-            if is_job_id(document.id) and not self._book.is_known(document):
+    def _learn_jobs(self, batch: ChangeBatch) -> None:
+        for document in batch.documents:
+            if not is_job_id(document.id):
+                continue
+            if document.id in batch.branched:
+                self._book.note_branches(document.id)
+            elif not self._book.is_known(document):
                 self._book.note_change(document, self._clock.now() + HORIZON)
         self._cycle.wake.set()
 

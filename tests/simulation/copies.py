@@ -66,6 +66,11 @@ class Tree:
         """What a plain read shows."""
         return self.winners[-1][1]
 
+    @property
+    def is_branched(self) -> bool:
+        """Whether more than one leaf is alive."""
+        return sum(not leaf.deleted for leaf in self.leaves.values()) > 1
+
     def winner_at(self, at: float) -> Revision | None:
         """What a plain read showed at an earlier time; None when there was nothing."""
         return next((revision for since, revision in reversed(self.winners) if since <= at), None)

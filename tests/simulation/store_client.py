@@ -227,7 +227,8 @@ class StoreClient:
             self._random.shuffle(ids)
         trees = [(each, copy.tree(database, each)) for each in ids]
         documents = tuple(document(each, tree.winner) for each, tree in trees if tree is not None)
-        return ChangeBatch(documents, f"{copy.name}:{start + len(log)}")
+        branched = frozenset(each for each, tree in trees if tree is not None and tree.is_branched)
+        return ChangeBatch(documents, f"{copy.name}:{start + len(log)}", branched)
 
     # One call: there, done, back; each of the three may fail.
 
