@@ -109,6 +109,33 @@ class TestServer:
         assert await store.read(JOBS, ["a"]) == [(Document("a", {"n": 2}, f"1-{high}"),)]
 
     @pytest.mark.real_couchdb
+    async def test_a_feed_tells_which_documents_have_branches(self, couch, stores):
+        store = stores(couch.settings)
+        await store.prepare()
+        start = await store.changes(JOBS, None, wait_seconds=0)
+        low, high = sorted(MARKS)
+        leaves = [
+            {"_id": "branched", "_rev": f"1-{low}", "n": 1},
+            {"_id": "branched", "_rev": f"1-{high}", "n": 2},
+            {"_id": "resolved", "_rev": f"1-{low}", "n": 1},
+            {"_id": "resolved", "_rev": f"2-{high}", "_deleted": True},
+            {"_id": "single", "_rev": f"1-{low}", "n": 1},
+        ]
+        path = f"{couch.settings.prefix}-jobs/_bulk_docs"
+        await couch.ask("POST", path, {"new_edits": False, "docs": leaves})
+        documents: dict[str, Document] = {}
+        branched: set[str] = set()
+        since = start.since
+        while not documents.keys() >= {"branched", "resolved", "single"}:
+            batch = await store.changes(JOBS, since, wait_seconds=5)
+            assert batch.documents, "nothing more within 5 s"
+            documents |= {document.id: document for document in batch.documents}
+            branched = (branched - {each.id for each in batch.documents}) | batch.branched
+            since = batch.since
+        assert branched == {"branched"}
+        assert documents["branched"].body == {"n": 2}
+
+    @pytest.mark.real_couchdb
     async def test_preparing_lowers_the_number_of_revisions_that_are_kept(self, couch, stores):
         await stores(couch.settings).prepare()
         for database in ("jobs", "cluster"):

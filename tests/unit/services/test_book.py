@@ -189,6 +189,21 @@ async def test_a_branch_that_an_unsure_write_left_is_merged_when_it_turns_up_lat
     assert await scene.book.look_again() == []
 
 
+async def test_branches_that_the_feed_tells_of_are_looked_for_although_the_job_is_far_from_due(
+    scene: Scene,
+) -> None:
+    await scene.stored(due("a", None))
+    [[leaf]] = await scene.store.read(JOBS, ["a"])
+    scene.book.note_branches("a")
+    assert scene.book.stale == {"a"}
+    await scene.book.load(["a"])
+    scene.book.trim(HORIZON)
+    # Only now does a quorum show the other leaf.
+    scene.store.branches["a"] = [leaf, Document("a", leaf.body, "2-stray")]
+    assert await scene.book.look_again() == ["a"]
+    assert scene.store.branches["a"][1:] == []
+
+
 async def test_what_is_written_after_an_unsure_write_outranks_it_even_in_another_book(scene: Scene) -> None:
     """The unsure write made a branch that nobody sees for a while; meanwhile things went on without it."""
     await scene.stored(base := active(due("a", START)))
