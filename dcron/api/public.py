@@ -7,8 +7,10 @@ from typing import Any
 
 from grpc import aio
 
-from dcron.domain.errors import InvalidInput, StoreUnreachable
+from dcron.api.errors import status_of
+from dcron.domain.errors import DcronError, InvalidInput, StoreUnreachable
 from dcron.domain.model import Job
+from dcron.domain.nodes import LeaderReport
 from dcron.domain.views import ClusterView, SkippedView
 from dcron.rpc import dcron_pb2 as pb
 from dcron.rpc import dcron_pb2_grpc
@@ -16,6 +18,7 @@ from dcron.services.catalogue import Catalogue
 from dcron.services.cluster import ClusterService
 from dcron.services.history import History
 from dcron.services.listing import SKIPPED, StateFilter
+from dcron.services.registering import Registration
 from dcron.wire import (
     cluster_message,
     execution_message,
@@ -71,6 +74,16 @@ class Public(dcron_pb2_grpc.PublicServicer):
         return await self._job(
             await self._catalogue.create(request.name, specification, paused=request.paused)
         )
+
+    async def CreateJobs(self, request: pb.CreateJobsRequest, context: _Context) -> pb.CreateJobsResponse:
+        """See proto/dcron.proto."""
+        answers = await self._catalogue.create_all(
+            [
+                Registration(wanted.name, specification_from(wanted.specification), wanted.paused)
+                for wanted in request.jobs
+            ]
+        )
+        return pb.CreateJobsResponse(results=map(_create_result, answers))
 
     async def UpdateJob(self, request: pb.UpdateJobRequest, context: _Context) -> pb.Job:
         """See proto/dcron.proto."""
@@ -200,6 +213,16 @@ class Public(dcron_pb2_grpc.PublicServicer):
     async def _status(self, view: ClusterView) -> pb.ClusterStatus:
         needs_attention = await self._history.get_all(view.report.attention)
         return cluster_message(view, needs_attention, self._cluster.concerns(view))
+
+
+def _create_result(answer: Job | DcronError) -> pb.CreateJobResult:
+    if isinstance(answer, DcronError):
+        field = answer.field if isinstance(answer, InvalidInput) else ""
+        refusal = pb.Refusal(code=status_of(answer).value[0], message=str(answer), field=field)
+        return pb.CreateJobResult(refusal=refusal)
+    message = job_message(answer, LeaderReport())
+    message.ClearField("specification")
+    return pb.CreateJobResult(job=message)
 
 
 async def _data(

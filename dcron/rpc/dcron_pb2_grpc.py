@@ -50,6 +50,11 @@ class PublicStub:
                 request_serializer=dcron_dot_rpc_dot_dcron__pb2.CreateJobRequest.SerializeToString,
                 response_deserializer=dcron_dot_rpc_dot_dcron__pb2.Job.FromString,
                 _registered_method=True)
+        self.CreateJobs = channel.unary_unary(
+                '/dcron.v1.Public/CreateJobs',
+                request_serializer=dcron_dot_rpc_dot_dcron__pb2.CreateJobsRequest.SerializeToString,
+                response_deserializer=dcron_dot_rpc_dot_dcron__pb2.CreateJobsResponse.FromString,
+                _registered_method=True)
         self.UpdateJob = channel.unary_unary(
                 '/dcron.v1.Public/UpdateJob',
                 request_serializer=dcron_dot_rpc_dot_dcron__pb2.UpdateJobRequest.SerializeToString,
@@ -167,6 +172,13 @@ class PublicServicer:
 
     def CreateJob(self, request, context):
         """Registers a new job. ALREADY_EXISTS when the name is taken.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateJobs(self, request, context):
+        """Registers up to 500 new jobs, each independently of the others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -322,6 +334,11 @@ def add_PublicServicer_to_server(servicer, server):
                     servicer.CreateJob,
                     request_deserializer=dcron_dot_rpc_dot_dcron__pb2.CreateJobRequest.FromString,
                     response_serializer=dcron_dot_rpc_dot_dcron__pb2.Job.SerializeToString,
+            ),
+            'CreateJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateJobs,
+                    request_deserializer=dcron_dot_rpc_dot_dcron__pb2.CreateJobsRequest.FromString,
+                    response_serializer=dcron_dot_rpc_dot_dcron__pb2.CreateJobsResponse.SerializeToString,
             ),
             'UpdateJob': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateJob,
@@ -501,6 +518,33 @@ class Public:
             '/dcron.v1.Public/CreateJob',
             dcron_dot_rpc_dot_dcron__pb2.CreateJobRequest.SerializeToString,
             dcron_dot_rpc_dot_dcron__pb2.Job.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dcron.v1.Public/CreateJobs',
+            dcron_dot_rpc_dot_dcron__pb2.CreateJobsRequest.SerializeToString,
+            dcron_dot_rpc_dot_dcron__pb2.CreateJobsResponse.FromString,
             options,
             channel_credentials,
             insecure,

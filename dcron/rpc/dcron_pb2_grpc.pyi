@@ -45,6 +45,8 @@ class PublicStub:
     """Takes a script through the node, for object stores that clients cannot reach by URL."""
     CreateJob: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.CreateJobRequest, _dcron_pb2.Job]
     """Registers a new job. ALREADY_EXISTS when the name is taken."""
+    CreateJobs: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.CreateJobsRequest, _dcron_pb2.CreateJobsResponse]
+    """Registers up to 500 new jobs, each independently of the others."""
     UpdateJob: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.UpdateJobRequest, _dcron_pb2.Job]
     """Changes the named fields of a job and makes a new revision."""
     DeleteJob: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.DeleteJobRequest, _dcron_pb2.DeleteJobResponse]
@@ -95,6 +97,8 @@ class PublicAsyncStub(PublicStub):
     """Takes a script through the node, for object stores that clients cannot reach by URL."""
     CreateJob: _aio.UnaryUnaryMultiCallable[_dcron_pb2.CreateJobRequest, _dcron_pb2.Job]  # type: ignore[assignment]
     """Registers a new job. ALREADY_EXISTS when the name is taken."""
+    CreateJobs: _aio.UnaryUnaryMultiCallable[_dcron_pb2.CreateJobsRequest, _dcron_pb2.CreateJobsResponse]  # type: ignore[assignment]
+    """Registers up to 500 new jobs, each independently of the others."""
     UpdateJob: _aio.UnaryUnaryMultiCallable[_dcron_pb2.UpdateJobRequest, _dcron_pb2.Job]  # type: ignore[assignment]
     """Changes the named fields of a job and makes a new revision."""
     DeleteJob: _aio.UnaryUnaryMultiCallable[_dcron_pb2.DeleteJobRequest, _dcron_pb2.DeleteJobResponse]  # type: ignore[assignment]
@@ -160,6 +164,14 @@ class PublicServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_dcron_pb2.Job, _abc.Awaitable[_dcron_pb2.Job]]:
         """Registers a new job. ALREADY_EXISTS when the name is taken."""
+
+    @_abc_1.abstractmethod
+    def CreateJobs(
+        self,
+        request: _dcron_pb2.CreateJobsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dcron_pb2.CreateJobsResponse, _abc.Awaitable[_dcron_pb2.CreateJobsResponse]]:
+        """Registers up to 500 new jobs, each independently of the others."""
 
     @_abc_1.abstractmethod
     def UpdateJob(

@@ -6,22 +6,21 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
-from secrets import token_bytes
 
 import structlog
 
 from dcron.domain import changes
 from dcron.domain.cron import parse_schedule
 from dcron.domain.documents import REVISIONS_START
-from dcron.domain.errors import AlreadyExists, FailedPrecondition, InvalidInput, NotFound, StoreUnreachable
-from dcron.domain.ids import ULID_RANDOMNESS_BYTES, is_ulid, new_ulid, ulid_time
-from dcron.domain.job_documents import job_body, job_of
+from dcron.domain.errors import DcronError, FailedPrecondition, InvalidInput, NotFound
+from dcron.domain.ids import is_ulid, ulid_time
+from dcron.domain.job_documents import job_of
 from dcron.domain.model import Job, Occurrence, Specification, execution_id
-from dcron.domain.validation import check_job_name, check_specification, is_job_name, shown
+from dcron.domain.validation import check_specification, is_job_name, shown
 from dcron.domain.views import occurrence_instant
-from dcron.ports import JOBS, Clock, Document, DocumentStore, ObjectStore, WriteKind, executions_database
+from dcron.ports import JOBS, Clock, DocumentStore, ObjectStore, executions_database
+from dcron.services.registering import Registrar, Registration
 from dcron.services.revisions import Revisions, StaleRevision, job_documents, same_revision
-from dcron.services.rewriting import doubt
 from dcron.services.scripts import Scripts, UploadPlan
 from dcron.services.settings import read_settings
 from dcron.services.trusted_time import trusted_now
@@ -30,8 +29,6 @@ __all__ = ["MAX_PAGE", "Catalogue", "JobPage"]
 
 MAX_PAGE = 1_000
 """Jobs in one page of a listing."""
-MAX_CREATE_TRIES = 5
-"""Rounds of create and read before the store counts as not confirming."""
 MAX_NEXT = 100
 DEFAULT_NEXT = 5
 MAX_REQUEST_AGE = timedelta(hours=24)
@@ -72,6 +69,9 @@ class Catalogue:
         self._scripts = Scripts(objects, max_script_bytes=max_script_bytes)
         self._revisions = Revisions(store)
         self._jobs = job_documents(store)
+        self._registrar = Registrar(
+            store, self._scripts, self._jobs, self._trusted_now, max_script_bytes=max_script_bytes
+        )
 
     async def prepare_upload(self, sha256: str, size_bytes: int) -> UploadPlan:
         """How a client gets this script into the object store."""
@@ -82,19 +82,12 @@ class Catalogue:
         return await self._scripts.upload(sha256, chunks)
 
     async def create(self, name: str, specification: Specification, *, paused: bool) -> Job:
-        """Register a job, whose script must have been uploaded. AlreadyExists when the name is taken."""
-        check_job_name(name)
-        check_specification(specification, max_script_bytes=self._max_script_bytes)
-        if await self._jobs.read(name) is not None:
-            raise _name_taken(name)
-        await self._scripts.verify(specification.script)
-        now = self._trusted_now()
-        uid = new_ulid(now, token_bytes(ULID_RANDOMNESS_BYTES))
-        job = await self._revisions.keep(changes.create(name, uid, specification, now, paused=paused))
-        with doubt(name, in_doubt=True):
-            await self._write_new(job)
-        log.info("job created", action="create_job", job=name, uid=uid)
-        return job
+        """Register a job. See `Registrar.create`."""
+        return await self._registrar.create(Registration(name, specification, paused))
+
+    async def create_all(self, wanted: Sequence[Registration]) -> Sequence[Job | DcronError]:
+        """Register many jobs. See `Registrar.create_all`."""
+        return await self._registrar.create_all(wanted)
 
     async def update(
         self, name: str, specification: Specification, field_names: Sequence[str], *, if_revision: int = 0
@@ -238,36 +231,6 @@ class Catalogue:
             launched += [last_at] if last_at else []
         return max(self._trusted_now(), *launched)
 
-    async def _write_new(self, job: Job) -> None:
-        """Write a job document that must not exist yet."""
-        for _ in range(MAX_CREATE_TRIES):
-            [result] = await self._store.write(JOBS, [Document(job.name, job_body(job))])
-            if result.done:
-                return
-            if result.kind is WriteKind.REJECTED:
-                raise InvalidInput("specification", f"cannot be stored: {result.reason}")
-            [leaves] = await self._store.read(JOBS, [job.name])
-            own = [leaf for leaf in leaves if leaf.body["uid"] == job.uid]
-            if len(own) < len(leaves):
-                withdrawn = [Document(job.name, {}, leaf.revision, deleted=True) for leaf in own]
-                if withdrawn:
-                    await self._store.write(JOBS, withdrawn)
-                raise _name_taken(job.name)
-            if own:
-                await self._confirm(job)
-                return
-        raise StoreUnreachable("the store does not confirm writes at present")
-
-    async def _confirm(self, job: Job) -> None:
-        """Write over what was stored without a quorum."""
-
-        async def same(present: Job | None) -> Job:
-            if present is None or present.uid != job.uid:
-                raise _name_taken(job.name)
-            return present
-
-        await self._jobs.rewrite(job.name, same)
-
     def _trusted_now(self) -> datetime:
         return trusted_now(self._clock, self._clock_trouble())
 
@@ -291,7 +254,3 @@ class Catalogue:
 
 def _not_found(name: str) -> NotFound:
     return NotFound(f"job {shown(name)} not found")
-
-
-def _name_taken(name: str) -> AlreadyExists:
-    return AlreadyExists(f"a job {shown(name)} exists already; update it or take another name")

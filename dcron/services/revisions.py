@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from dcron.domain.changes import merge
@@ -52,6 +53,12 @@ class Revisions:
 
         Must come before the job document is written: then no two contents ever have one number."""
         return await self._create(job, _revision_body(job))
+
+    async def keep_all(self, jobs: Sequence[Job]) -> list[bool]:
+        """Keep the revisions of many jobs by one write: True for each that is kept under the job's number.
+        The others are for `keep`."""
+        documents = [Document(revision_id(job.uid, job.revision), _revision_body(job)) for job in jobs]
+        return [result.done for result in await self._store.write(JOBS, documents)]
 
     async def keep_removal(self, job: Job) -> Job:
         """Keep, as a revision after its last, that a job was removed at its `changed_at`."""

@@ -259,6 +259,31 @@ class TestJobs:
         error = await refused(node.public.GetJob(pb.GetJobRequest(name="report")))
         assert (error.code(), error.details()) == (grpc.StatusCode.NOT_FOUND, "job 'report' not found")
 
+    async def test_many_jobs_are_created_by_one_call_and_each_is_answered(
+        self, node: Node, job: pb.Job
+    ) -> None:
+        answer = await node.public.CreateJobs(
+            pb.CreateJobsRequest(
+                jobs=[
+                    pb.CreateJobRequest(name="one", specification=specification()),
+                    pb.CreateJobRequest(name="report", specification=specification()),
+                    pb.CreateJobRequest(name="two", specification=specification(schedule="99 * * * *")),
+                ]
+            )
+        )
+        one, taken, wrong = answer.results
+        found = await node.public.GetJob(pb.GetJobRequest(name="one"))
+        assert (one.job.uid, one.job.next_at, one.job.HasField("specification")) == (
+            found.uid,
+            found.next_at,
+            False,
+        )
+        assert taken.refusal.code == grpc.StatusCode.ALREADY_EXISTS.value[0]
+        assert (wrong.refusal.code, wrong.refusal.field) == (
+            grpc.StatusCode.INVALID_ARGUMENT.value[0],
+            "schedule",
+        )
+
     async def test_jobs_are_listed_by_pages(self, node: Node, job: pb.Job) -> None:
         await node.public.CreateJob(pb.CreateJobRequest(name="another", specification=specification()))
         first = await node.public.ListJobs(pb.ListJobsRequest(page_size=1))

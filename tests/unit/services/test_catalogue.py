@@ -12,18 +12,11 @@ import pytest
 from dcron.adapters.memory_objects import MemoryObjectStore
 from dcron.domain import changes
 from dcron.domain.documents import SETTINGS_ID, claim_body, revision_id, settings_body
-from dcron.domain.errors import (
-    AlreadyExists,
-    FailedPrecondition,
-    InvalidInput,
-    NotFound,
-    Overloaded,
-    StoreUnreachable,
-)
+from dcron.domain.errors import FailedPrecondition, InvalidInput, NotFound, Overloaded, StoreUnreachable
 from dcron.domain.ids import new_ulid
 from dcron.domain.instants import format_key
 from dcron.domain.job_documents import job_body, job_of
-from dcron.domain.model import Active, Claim, Job, Occurrence, Script, Settings
+from dcron.domain.model import Active, Claim, Job, Occurrence, Settings
 from dcron.ports import CLUSTER, JOBS, Document, WriteKind, executions_database
 from dcron.services.catalogue import Catalogue
 from dcron.services.revisions import StaleRevision
@@ -87,77 +80,6 @@ async def write_job(store: SplitStore, job: Job) -> None:
 async def stream(*chunks: bytes) -> AsyncIterator[bytes]:
     for chunk in chunks:
         yield chunk
-
-
-class TestCreating:
-    async def test_a_created_job_is_stored_with_its_first_revision(self, store: SplitStore, job: Job) -> None:
-        assert await stored(store) == job
-        assert job.revision == 1
-        assert job.place.next_at == START.replace(minute=5, second=0)
-        assert await kept_revisions(store, job) == [1]
-
-    async def test_a_taken_name_is_refused_and_its_job_untouched(
-        self, catalogue: Catalogue, store: SplitStore, job: Job
-    ) -> None:
-        with pytest.raises(AlreadyExists, match="report"):
-            await catalogue.create(NAME, SPECIFICATION, paused=True)
-        assert await stored(store) == job
-
-    async def test_a_script_that_was_not_uploaded_is_refused(self, catalogue: Catalogue) -> None:
-        other = replace(SPECIFICATION, script=Script("a" * 64, 10))
-        with pytest.raises(InvalidInput, match="upload it first") as caught:
-            await catalogue.create(NAME, other, paused=False)
-        assert caught.value.field == "script"
-
-    async def test_a_stored_script_that_is_not_what_its_address_says_is_refused(
-        self, catalogue: Catalogue, objects: MemoryObjectStore
-    ) -> None:
-        await objects.put_stream(SCRIPT.key, stream(b"x" * SCRIPT.size_bytes), max_bytes=1000)
-        with pytest.raises(InvalidInput, match="has the digest"):
-            await catalogue.create(NAME, SPECIFICATION, paused=False)
-        plan = await catalogue.prepare_upload(SCRIPT.sha256, SCRIPT.size_bytes)
-        assert not plan.present
-
-    async def test_an_unsure_creation_is_confirmed_by_a_second_write(
-        self, catalogue: Catalogue, store: SplitStore
-    ) -> None:
-        store.faults[NAME] = [WriteKind.UNSURE]
-        job = await catalogue.create(NAME, SPECIFICATION, paused=False)
-        assert (await stored(store)).uid == job.uid
-        assert [kind for each, kind in store.written if each == NAME] == [WriteKind.UNSURE, WriteKind.DONE]
-
-    async def test_a_lost_race_for_a_name_is_told(self, catalogue: Catalogue, store: SplitStore) -> None:
-        other = changes.create(NAME, new_ulid(START, b"o" * 10), SPECIFICATION, START, paused=False)
-
-        async def somebody_is_first() -> None:
-            await super(SplitStore, store).write(JOBS, [Document(NAME, job_body(other))])
-
-        store.faults[NAME] = [somebody_is_first]
-        with pytest.raises(AlreadyExists):
-            await catalogue.create(NAME, SPECIFICATION, paused=False)
-        assert (await stored(store)).uid == other.uid
-
-    async def test_a_job_created_beside_another_of_the_same_name_withdraws(
-        self, catalogue: Catalogue, store: SplitStore
-    ) -> None:
-        other = changes.create(NAME, new_ulid(START, b"o" * 10), SPECIFICATION, START, paused=False)
-
-        async def somebody_is_first_on_another_copy() -> WriteKind:
-            store.branches[NAME] = [Document(NAME, job_body(other), "1-other")]
-            return WriteKind.UNSURE
-
-        store.faults[NAME] = [somebody_is_first_on_another_copy]
-        with pytest.raises(AlreadyExists):
-            await catalogue.create(NAME, SPECIFICATION, paused=False)
-        [leaves] = await store.read(JOBS, [NAME])
-        assert [leaf.body["uid"] for leaf in leaves] == [other.uid]
-
-    async def test_an_unreachable_store_is_said_to_leave_it_open(
-        self, catalogue: Catalogue, store: SplitStore
-    ) -> None:
-        store.faults[NAME] = ["gone but stored"]
-        with pytest.raises(StoreUnreachable, match="may or may not have been made"):
-            await catalogue.create(NAME, SPECIFICATION, paused=False)
 
 
 class TestChanging:
