@@ -17,11 +17,11 @@ from dcron.domain.instants import format_key
 from dcron.domain.model import Job, Settings
 from dcron.domain.offers import offered
 from dcron.domain.planning import AttemptView, Moment, Step, may_be_offered, step
-from dcron.ports import Clock, DocumentStore
+from dcron.ports import Clock
 from dcron.services.book import JobBook
 from dcron.services.dispatcher import Dispatcher
 from dcron.services.leading import Deposed, Leadership
-from dcron.services.settings import read_settings
+from dcron.services.settings import KnownSettings
 from dcron.services.skips import SkipCopier
 from dcron.services.tracker import Tracked, Tracker
 from dcron.services.trouble import Trouble
@@ -51,7 +51,7 @@ class Cycle:
 
     def __init__(
         self,
-        store: DocumentStore,
+        settings: KnownSettings,
         clock: Clock,
         leadership: Leadership,
         book: JobBook,
@@ -59,7 +59,7 @@ class Cycle:
         skips: SkipCopier,
         dispatcher: Dispatcher,
     ) -> None:
-        self._store = store
+        self._settings = settings
         self._clock = clock
         self._leadership = leadership
         self._book = book
@@ -153,7 +153,7 @@ class Cycle:
             return
         try:
             # Read after the instant: whoever was told that the cluster is frozen before it is obeyed.
-            settings = await read_settings(self._store)
+            settings = await self._settings.read()
             steps, undecided = self._decide(list(names), Moment(now, self._leadership.term, settings))
             if undecided:
                 self.mark(undecided)

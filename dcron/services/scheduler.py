@@ -24,7 +24,7 @@ from dcron.services.leading import Deposed, Leadership
 from dcron.services.membership import NodeWatch
 from dcron.services.observer import Observer
 from dcron.services.reconciler import Reconciler
-from dcron.services.settings import read_settings
+from dcron.services.settings import KnownSettings
 from dcron.services.skips import SkipCopier
 from dcron.services.tracker import Tracker
 from dcron.services.trouble import Trouble
@@ -65,6 +65,7 @@ class Scheduler:
         self._watch = watch
         self._leadership = leadership
         self._renewal_seconds = renewal_seconds
+        self._settings = KnownSettings(store)
         self._book = JobBook(store, unsure_sequences)
         self._tracker = Tracker(store, clock)
         self._skips = SkipCopier(store)
@@ -80,7 +81,7 @@ class Scheduler:
             on_older_term=leadership.look,
         )
         self._cycle = Cycle(
-            store, clock, leadership, self._book, self._tracker, self._skips, self._dispatcher
+            self._settings, clock, leadership, self._book, self._tracker, self._skips, self._dispatcher
         )
         self._reconciler = Reconciler(self._tracker, self._dispatcher, nodes, watch, self._book)
         self._frozen = False
@@ -242,7 +243,7 @@ class Scheduler:
 
     async def _hold_while_frozen(self) -> bool:
         """Hold offers while the cluster is frozen; True when that changed."""
-        self._reconciler.settings = await read_settings(self._store)
+        self._reconciler.settings = await self._settings.read()
         frozen = self._reconciler.settings.frozen
         if frozen == self._frozen:
             return False

@@ -10,7 +10,7 @@ from dcron.domain.documents import INITIAL_SETTINGS, SETTINGS_ID, settings_of
 from dcron.domain.model import Settings
 from dcron.ports import CLUSTER, Document, DocumentStore
 
-__all__ = ["merge_settings", "read_settings", "settings_in"]
+__all__ = ["KnownSettings", "merge_settings", "read_settings", "settings_in"]
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -21,6 +21,30 @@ async def read_settings(store: DocumentStore) -> Settings:
     return settings_in(leaves)
 
 
+class KnownSettings:
+    """The settings as they were last read, for who goes by them again and again.
+
+    While most copies of the store are away, one answers alone, and it may have missed the last word. What was
+    read once is not taken back for an earlier state."""
+
+    def __init__(self, store: DocumentStore) -> None:
+        self._store = store
+        self._known = INITIAL_SETTINGS
+
+    async def read(self) -> Settings:
+        """The latest settings that are known. Raises StoreUnreachable."""
+        found = await read_settings(self._store)
+        if not _is_earlier(found, self._known):
+            self._known = found
+        return self._known
+
+
+def _is_earlier(one: Settings, other: Settings) -> bool:
+    """Whether a state came before another one, by both ways to tell: clocks differ, and branches have
+    sequences of their own."""
+    return one.sequence < other.sequence and (one.said_at or _NEVER) < (other.said_at or _NEVER)
+
+
 def settings_in(leaves: Sequence[Document]) -> Settings:
     """The settings of a document's leaves; the initial ones where there are none."""
     return merge_settings([settings_of(leaf.body) for leaf in leaves]) if leaves else INITIAL_SETTINGS
@@ -28,10 +52,16 @@ def settings_in(leaves: Sequence[Document]) -> Settings:
 
 def merge_settings(leaves: Sequence[Settings]) -> Settings:
     """One out of the branches that a split store left: the last word counts, of two at once the frozen one; a
-    floor that was raised stays raised.
+    floor that was raised stays raised; a freeze ended when it was first said to.
 
     By the instant: what was said to a copy that was cut off is not known to who says something later."""
     newest = max(
         leaves, key=lambda settings: (settings.said_at or _NEVER, settings.sequence, settings.frozen)
     )
-    return replace(newest, floor=max(settings.floor for settings in leaves))
+    ends = [each.thawed_at for each in leaves if each.thawed_at and each.frozen_at == newest.frozen_at]
+    return replace(
+        newest,
+        floor=max(settings.floor for settings in leaves),
+        # Whoever did not know of the end may have said it again later.
+        thawed_at=min(ends) if newest.thawed_at else None,
+    )

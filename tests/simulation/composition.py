@@ -14,7 +14,7 @@ from unittest.mock import patch
 import structlog
 
 import dcron.node
-import dcron.services.catalogue
+import dcron.services.registering
 import dcron.services.rewriting
 from dcron.ports import Clock, DocumentStore, NodeClient, ObjectStore, ProcessRunner
 from tests.simulation.history import Defect, History
@@ -51,7 +51,7 @@ def composed(adapters: Adapters, random: Random) -> Iterator[None]:
         patch.object(dcron.node, "ApiServer", SimulatedServer),
         patch.object(dcron.node, "Spool", SimulatedSpool),
         patch.object(secrets, "token_hex", lambda count: random.randbytes(count).hex()),
-        patch.object(dcron.services.catalogue, "token_bytes", random.randbytes),
+        patch.object(dcron.services.registering, "token_bytes", random.randbytes),
         patch.object(dcron.services.rewriting, "random", random),
     ):
         yield

@@ -16,7 +16,11 @@ def check(timeline: Timeline) -> Iterator[str]:
     by_job: dict[str, list[Run]] = {}
     for run in timeline.runs:
         earlier = by_job.setdefault(parts_of(run.started.execution_id)[0], [])
+        # Given up by a person between its claim and its start, it may begin beside what follows it.
+        given_up_itself = _resolved(timeline, run, run.started.at)
         for other in earlier:
+            if given_up_itself and _is_earlier_attempt(run, other):
+                continue
             if other.lasts_at(run.started.at) and not _given_up(timeline, other, run.started.at):
                 yield (
                     f"{run.started.execution_id} began on {run.started.node} at {run.started.at:.3f} while "
@@ -39,4 +43,15 @@ def _given_up_before(timeline: Timeline) -> Iterator[str]:
 
 def _given_up(timeline: Timeline, run: Run, at: float) -> bool:
     attempt = timeline.attempts.get(run.started.execution_id, Attempt())
-    return any(stored_at <= at for stored_at, _ in attempt.verdicts) or was_silent(timeline, attempt, at)
+    return _resolved(timeline, run, at) or was_silent(timeline, attempt, at)
+
+
+def _resolved(timeline: Timeline, run: Run, at: float) -> bool:
+    attempt = timeline.attempts.get(run.started.execution_id, Attempt())
+    return any(stored_at <= at for stored_at, _ in attempt.verdicts)
+
+
+def _is_earlier_attempt(run: Run, other: Run) -> bool:
+    *occurrence, number = parts_of(run.started.execution_id)
+    *other_occurrence, other_number = parts_of(other.started.execution_id)
+    return occurrence == other_occurrence and number < other_number

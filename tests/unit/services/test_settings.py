@@ -9,7 +9,7 @@ from dcron.adapters.memory import MemoryDocumentStore
 from dcron.domain.documents import INITIAL_SETTINGS, SETTINGS_ID, settings_body, settings_of
 from dcron.ports import CLUSTER, Document
 from dcron.services.cluster import ClusterService
-from dcron.services.settings import merge_settings, read_settings
+from dcron.services.settings import KnownSettings, merge_settings, read_settings
 from tests.doubles import START, ManualClock
 
 SAID = replace(INITIAL_SETTINGS, said_at=START, sequence=4)
@@ -36,6 +36,15 @@ def test_of_two_words_at_once_the_careful_one_counts():
         assert merge_settings(leaves).frozen
 
 
+def test_a_freeze_ended_when_it_was_first_said_to():
+    """What was due after that is not skipped for it, although a copy that was cut off was told later."""
+    end = replace(SAID, frozen_at=START, thawed_at=LATER, said_at=LATER)
+    told_late = LATER + timedelta(seconds=10)
+    again = replace(end, thawed_at=told_late, said_at=told_late, sequence=99)
+    other_freeze = replace(end, frozen_at=START - timedelta(seconds=60), thawed_at=START)
+    assert merge_settings([end, again, other_freeze]) == replace(again, thawed_at=LATER)
+
+
 def test_a_floor_that_was_raised_stays_raised():
     raised = replace(SAID, floor=LATER)
     assert merge_settings([raised, replace(SAID, said_at=LATER)]).floor == LATER
@@ -44,6 +53,26 @@ def test_a_floor_that_was_raised_stays_raised():
 def test_settings_come_back_from_the_store_as_they_were():
     settings = replace(SAID, frozen=True, frozen_at=START, thawed_at=LATER)
     assert settings_of(settings_body(settings)) == settings
+
+
+async def test_what_was_read_is_not_taken_back_for_what_a_copy_alone_still_has():
+    store = MemoryDocumentStore()
+    known = KnownSettings(store)
+
+    async def stored(settings):
+        [leaves] = await store.read(CLUSTER, [SETTINGS_ID])
+        document = Document(SETTINGS_ID, settings_body(settings), leaves[0].revision if leaves else None)
+        assert (await store.write(CLUSTER, [document]))[0].done
+
+    freeze = replace(SAID, frozen=True, frozen_at=START)
+    thaw = replace(SAID, said_at=LATER, sequence=5)
+    for settings in (thaw, freeze):
+        await stored(settings)
+        assert await known.read() == thaw
+    # Said later, by a clock that is behind.
+    again = replace(freeze, sequence=6, said_at=START - timedelta(seconds=1))
+    await stored(again)
+    assert await known.read() == again
 
 
 async def test_a_word_that_changes_nothing_counts_as_said_nevertheless():
