@@ -171,6 +171,12 @@ class DocumentStore(Protocol):
     async def databases(self) -> list[str]:
         """Names of the executions databases that exist, oldest first."""
 
+    async def make_ready(self, database: str) -> None:
+        """Make an executions database with its indexes before it is needed: making one takes a cluster
+        seconds, which the first executions of a month would wait for.
+
+        Raises StoreUnreachable, also where this user may not make one."""
+
     async def drop(self, database: str) -> None:
         """Remove one executions database; no error if it is gone."""
 

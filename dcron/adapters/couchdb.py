@@ -219,6 +219,11 @@ class CouchDocumentStore:
         names = (name.removeprefix(f"{self._prefix}-") for name in reply.require(HTTPStatus.OK).payload)
         return sorted(name for name in names if is_executions_database(name))
 
+    async def make_ready(self, database: str) -> None:
+        """See `DocumentStore.make_ready`; asks once for each database that is there."""
+        require_executions_database(database)
+        await self._ensure(database)
+
     async def drop(self, database: str) -> None:
         """See `DocumentStore.drop`; ValueError for any other database."""
         require_executions_database(database)

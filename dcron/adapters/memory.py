@@ -156,6 +156,9 @@ class MemoryDocumentStore:
         """See `DocumentStore.databases`."""
         return sorted(name for name in self._databases if is_executions_database(name))
 
+    async def make_ready(self, database: str) -> None:
+        """See `DocumentStore.make_ready`; there is nothing to be made."""
+
     async def drop(self, database: str) -> None:
         """See `DocumentStore.drop`; ValueError for any other database."""
         require_executions_database(database)

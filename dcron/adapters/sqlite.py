@@ -188,6 +188,9 @@ class SqliteDocumentStore:
 
         return await self._call(work, writes=False)
 
+    async def make_ready(self, database: str) -> None:
+        """See `DocumentStore.make_ready`; there is nothing to be made."""
+
     async def drop(self, database: str) -> None:
         """See `DocumentStore.drop`; ValueError for any other database. Goes in steps, lest others wait."""
         require_executions_database(database)

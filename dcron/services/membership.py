@@ -1,18 +1,22 @@
-"""Which nodes are alive, as the leader sees it: by new revisions of their documents, on its own clock."""
+"""Which nodes are alive, as the leader sees it: by new revisions of their documents, on its own clock. The
+settings of the cluster are read along with them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dcron.domain.documents import node_id_of, node_key
+from dcron.domain.documents import SETTINGS_ID, node_id_of, node_key
 from dcron.domain.nodes import NodeRecord, node_of
 from dcron.domain.placement import Worker
 from dcron.ports import CLUSTER, Clock, DocumentStore
+from dcron.services.settings import KnownSettings
 
 __all__ = ["MAX_NODES", "NodeWatch"]
 
 MAX_NODES = 1_000
+LISTING_ROUNDS = 2
+"""Refreshes for one listing: only a node that was never there before is found by it."""
 
 
 @dataclass(slots=True)
@@ -39,21 +43,29 @@ class NodeWatch:
         self._lease_seconds = lease_seconds
         self._silent = dict(silent or {})
         self._seen: dict[str, _Seen] = {}
+        self._rounds = 0
+        self.settings = KnownSettings(store)
 
     async def refresh(self) -> None:
-        """Read all node documents from a quorum. A node seen for the first time is given a lease, unless it
-        is known to be silent."""
+        """Read all node documents and the settings from a quorum. A node seen for the first time is given a
+        lease, unless it is known to be silent."""
         now = self._clock.monotonic()
-        listing = await self._store.range(CLUSTER, node_key(""), "node;", limit=MAX_NODES)
-        wanted = sorted({node_id_of(document.id) for document in listing} | self._seen.keys())
-        if not wanted:
-            return
-        found = await self._store.read(CLUSTER, [node_key(node_id) for node_id in wanted])
+        wanted = sorted({*await self._listed(), *self._seen})
+        settings, *found = await self._store.read(CLUSTER, [SETTINGS_ID, *map(node_key, wanted)])
+        self.settings.take(settings)
         for node_id, leaves in zip(wanted, found, strict=True):
             if leaves:
                 self._take(node_of(node_id, leaves[0].body), leaves[0].revision or "", now)
             else:
                 self._seen.pop(node_id, None)
+
+    async def _listed(self) -> list[str]:
+        """Ids of the nodes, in every other round."""
+        self._rounds += 1
+        if self._seen and self._rounds % LISTING_ROUNDS:
+            return []
+        listing = await self._store.range(CLUSTER, node_key(""), "node;", limit=MAX_NODES)
+        return [node_id_of(document.id) for document in listing]
 
     def _take(self, record: NodeRecord, revision: str, now: float) -> None:
         seen = self._seen.get(record.node_id)

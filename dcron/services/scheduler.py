@@ -24,7 +24,6 @@ from dcron.services.leading import Deposed, Leadership
 from dcron.services.membership import NodeWatch
 from dcron.services.observer import Observer
 from dcron.services.reconciler import Reconciler
-from dcron.services.settings import KnownSettings
 from dcron.services.skips import SkipCopier
 from dcron.services.tracker import Tracker
 from dcron.services.trouble import Trouble
@@ -40,6 +39,8 @@ SILENCE_SECONDS = 1.0
 """How often overdue attempts are looked for, and the index is asked again when it named too many."""
 DOUBT_SECONDS = 0.25
 """How often doubtful attempts are read from a quorum."""
+MADE_AHEAD = timedelta(days=1)
+"""How long before a month begins its database is made."""
 BACKOFF_SECONDS = 0.5
 """Pause after the store could not be reached."""
 
@@ -65,7 +66,6 @@ class Scheduler:
         self._watch = watch
         self._leadership = leadership
         self._renewal_seconds = renewal_seconds
-        self._settings = KnownSettings(store)
         self._book = JobBook(store, unsure_sequences)
         self._tracker = Tracker(store, clock)
         self._skips = SkipCopier(store)
@@ -81,7 +81,7 @@ class Scheduler:
             on_older_term=leadership.look,
         )
         self._cycle = Cycle(
-            self._settings, clock, leadership, self._book, self._tracker, self._skips, self._dispatcher
+            watch.settings, clock, leadership, self._book, self._tracker, self._skips, self._dispatcher
         )
         self._reconciler = Reconciler(self._tracker, self._dispatcher, nodes, watch, self._book)
         self._frozen = False
@@ -94,6 +94,7 @@ class Scheduler:
             await self._take_over(group)
             for loop in (
                 self._reconcile_loop(group),
+                self._months_loop(),
                 self._watch_loop(),
                 self._doubts_loop(),
                 self._silence_loop(),
@@ -120,9 +121,8 @@ class Scheduler:
     async def _take_over(self, group: asyncio.TaskGroup) -> None:
         """Begin following the feeds before the state is read, then read all that is active. What does not
         depend on each other is asked for at once: until the end of this nothing is offered anywhere."""
-        await self._insist(
-            lambda: together(self._watch.refresh(), self._hold_while_frozen(), self._follow_feeds(group))
-        )
+        await self._insist(lambda: together(self._watch.refresh(), self._follow_feeds(group)))
+        self._hold_while_frozen()
         group.create_task(self._poll_loop())
         await self._insist(self._read_active)
 
@@ -223,6 +223,19 @@ class Scheduler:
             else:
                 trouble.over()
 
+    async def _months_loop(self) -> None:
+        trouble = Trouble("make_month", "cannot make a month's database", "the month's databases are there")
+        while True:
+            now = self._clock.now()
+            try:
+                for database in sorted({executions_database(now), executions_database(now + MADE_AHEAD)}):
+                    await self._store.make_ready(database)
+            except StoreUnreachable as error:
+                trouble.met(str(error))
+            else:
+                trouble.over()
+            await asyncio.sleep(POLL_SECONDS)
+
     async def _watch_loop(self) -> None:
         trouble = Trouble("watch", "cannot read the nodes", "reads the nodes again")
         thawed = False
@@ -231,7 +244,7 @@ class Scheduler:
             try:
                 await self._watch.refresh()
                 self._observer.observe(self._watch.alive(), self._reconciler.attention())
-                thawed = await self._hold_while_frozen() or thawed
+                thawed = self._hold_while_frozen() or thawed
                 if thawed:
                     # Take up what waited.
                     await self._read_active()
@@ -241,9 +254,9 @@ class Scheduler:
             else:
                 trouble.over()
 
-    async def _hold_while_frozen(self) -> bool:
+    def _hold_while_frozen(self) -> bool:
         """Hold offers while the cluster is frozen; True when that changed."""
-        self._reconciler.settings = await self._settings.read()
+        self._reconciler.settings = self._watch.settings.latest
         frozen = self._reconciler.settings.frozen
         if frozen == self._frozen:
             return False

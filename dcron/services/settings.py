@@ -29,14 +29,19 @@ class KnownSettings:
 
     def __init__(self, store: DocumentStore) -> None:
         self._store = store
-        self._known = INITIAL_SETTINGS
+        self.latest = INITIAL_SETTINGS
 
     async def read(self) -> Settings:
-        """The latest settings that are known. Raises StoreUnreachable."""
-        found = await read_settings(self._store)
-        if not _is_earlier(found, self._known):
-            self._known = found
-        return self._known
+        """The latest settings that are known, or stored. Raises StoreUnreachable."""
+        [leaves] = await self._store.read(CLUSTER, [SETTINGS_ID])
+        self.take(leaves)
+        return self.latest
+
+    def take(self, leaves: Sequence[Document]) -> None:
+        """Take in what was just read."""
+        found = settings_in(leaves)
+        if not _is_earlier(found, self.latest):
+            self.latest = found
 
 
 def _is_earlier(one: Settings, other: Settings) -> bool:

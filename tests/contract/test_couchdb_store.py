@@ -16,6 +16,7 @@ from dcron.adapters.couchdb_setup import REVISIONS_KEPT
 from dcron.domain.errors import SetupError, StoreUnreachable
 from dcron.ports import CLUSTER, JOBS, Document, WriteKind, executions_database
 
+MONTH = executions_database(datetime(2026, 3, 1, tzinfo=UTC))
 MARKS = ("967a00dff5e02add41819138abb3284d", "d4823bba83191814dda20e5ffd00a769")
 
 
@@ -135,6 +136,16 @@ class TestServer:
         assert branched == {"branched"}
         assert documents["branched"].body == {"n": 2}
 
+    async def test_a_month_is_made_ready_once_and_again_after_it_was_dropped(self, couch, stores):
+        store = stores(couch.settings)
+        await store.make_ready(MONTH)
+        await store.make_ready(MONTH)
+        assert await store.databases() == [MONTH]
+        await store.drop(MONTH)
+        assert await store.databases() == []
+        await store.make_ready(MONTH)
+        assert await store.databases() == [MONTH]
+
     @pytest.mark.real_couchdb
     async def test_preparing_lowers_the_number_of_revisions_that_are_kept(self, couch, stores):
         await stores(couch.settings).prepare()
@@ -158,6 +169,8 @@ class TestServer:
             await member.prepare()
             [result] = await member.write(JOBS, [Document("a", {"next_at": "x"})])
             assert result.done
+            with pytest.raises(StoreUnreachable, match="admin has to make it"):
+                await member.make_ready(MONTH)
         finally:
             await couch.ask("DELETE", f"_users/org.couchdb.user:{name}?rev={created['rev']}")
 

@@ -148,6 +148,10 @@ class StoreClient:
             lambda copy: self._glance(copy, lambda there: sorted(self._cluster.databases(there)))
         )
 
+    async def make_ready(self, database: str) -> None:
+        """See `DocumentStore.make_ready`; there is nothing to be made, but it may fail."""
+        await self._call(lambda copy: self._glance(copy, lambda _: None))
+
     async def drop(self, database: str) -> None:
         """See `DocumentStore.drop`."""
         require_executions_database(database)

@@ -21,6 +21,7 @@ from dcron.domain.documents import (
     verdict_body,
     verdict_id,
 )
+from dcron.domain.errors import StoreUnreachable
 from dcron.domain.ids import new_ulid
 from dcron.domain.job_documents import job_body, job_of
 from dcron.domain.model import (
@@ -39,7 +40,7 @@ from dcron.domain.model import (
 from dcron.domain.nodes import NodeRecord, node_body
 from dcron.domain.offers import OfferResult
 from dcron.domain.planning import AttemptView
-from dcron.ports import CLUSTER, JOBS, Document, WriteKind
+from dcron.ports import CLUSTER, JOBS, Document, WriteKind, executions_database
 from dcron.services import cycle, dispatcher, executor, feeds, scheduler
 from dcron.services.cycle import CYCLE_JOBS
 from dcron.services.dispatcher import CLAIM_SETTLE_SECONDS
@@ -616,6 +617,26 @@ async def test_a_skip_record_is_copied_only_from_a_document_that_is_certain(scen
     await until(lambda: any(skip.id in ids for _, ids in scene.store.requests))
     order = [ids for _, ids in scene.store.requests if "job" in ids or skip.id in ids]
     assert order[:4] == [("job",), ("job",), ("job",), (skip.id,)], "added, unsure, certain, copied"
+
+
+async def test_a_months_database_is_made_a_day_before_the_month_begins(scene, monkeypatch):
+    made = []
+    gone = iter([StoreUnreachable("away")])
+
+    async def make_ready(database):
+        for error in gone:
+            raise error
+        made.append(database)
+
+    scene.store.make_ready = make_ready
+    monkeypatch.setattr(scheduler, "POLL_SECONDS", 0.005)
+    next_month = (START.replace(day=1) + timedelta(days=40)).replace(day=1, hour=0, minute=0, second=0)
+    scene.clock.set_forward(next_month - timedelta(hours=25) - scene.clock.now())
+    scene.lead()
+    await until(lambda: made)
+    assert set(made) == {MONTH}
+    scene.clock.set_forward(timedelta(hours=2))
+    await until(lambda: made[-1] == executions_database(next_month))
 
 
 async def test_an_active_job_that_only_the_poll_names_is_followed(scene, monkeypatch):
