@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from dcron.domain.cron import MAX_STEPS, Schedule, parse_schedule
 from dcron.domain.instants import floor_second
@@ -20,7 +21,6 @@ from dcron.domain.model import (
     LastOutcome,
     Occurrence,
     Outcome,
-    Place,
     Settings,
     Skip,
     SkipReason,
@@ -129,18 +129,17 @@ def _give_up(job: Job, active: Active, view: AttemptView, moment: Moment) -> Ste
     unstarted = view.verified and view.claims_closed and all(c.token in view.outcomes for c in view.claims)
     if not unstarted or may_be_offered(active, moment.settings):
         return None
-    place = replace(job.place, active=None)
+    changes: dict[str, Any] = {"active": None}
     scheduled_at = active.occurrence.scheduled_at
     why = "is from before the retention floor"
     if active.revoked:
         why = "was revoked by a pause or a change"
         if job.paused:
-            held_from = min(scheduled_at, job.place.paused_from or scheduled_at)
-            place = replace(place, paused_from=held_from)
+            changes["paused_from"] = min(scheduled_at, job.place.paused_from or scheduled_at)
     elif not active.occurrence.manual:
         missed = Skip(job.uid, scheduled_at, scheduled_at, SkipReason.MISSED, 1)
-        place = replace(place, skips=(*place.skips, missed))
-    return Step(_advance(job, moment, place), launch=False, why=f"{active.execution_id} {why}")
+        changes["skips"] = (*job.place.skips, missed)
+    return Step(_advance(job, moment, **changes), launch=False, why=f"{active.execution_id} {why}")
 
 
 def silence_limit_seconds(timeout_seconds: float, grace_seconds: float) -> float | None:
@@ -209,12 +208,12 @@ def _retry(job: Job, active: Active, result: _Result, moment: Moment) -> Step:
         avoid=tuple(dict.fromkeys((*active.avoid, *result.node_ids))),
     )
     why = f"{active.execution_id} {result.why}; attempt {attempt.attempt} follows"
-    return Step(_advance(job, moment, replace(job.place, active=attempt)), launch=True, why=why)
+    return Step(_advance(job, moment, active=attempt), launch=True, why=why)
 
 
 def _settle(job: Job, active: Active, result: _Result, moment: Moment) -> Step:
     last = LastOutcome(active.execution_id, result.state, moment.now)
-    settled = _advance(job, moment, replace(job.place, active=None, last=last))
+    settled = _advance(job, moment, active=None, last=last)
     return Step(settled, launch=False, why=f"{active.execution_id} {result.why}")
 
 
@@ -250,9 +249,9 @@ def _launch_manual(job: Job, moment: Moment) -> Step:
     occurrence = Occurrence.of_request(job.uid, first.request_id)
     active = Active(occurrence, 1, moment.term, moment.now)
     if occurrence.scheduled_at < moment.settings.floor:
-        dropped = _advance(job, moment, replace(job.place, waiting=tuple(others)))
+        dropped = _advance(job, moment, waiting=tuple(others))
         return Step(dropped, launch=False, why=f"{active.execution_id} is from before the retention floor")
-    launched = _advance(job, moment, replace(job.place, active=active, waiting=tuple(others)))
+    launched = _advance(job, moment, active=active, waiting=tuple(others))
     return Step(launched, launch=True, why=f"{active.execution_id} was asked for")
 
 
@@ -265,7 +264,7 @@ def _launch_due(job: Job, moment: Moment, due_at: datetime) -> Step:
         skips = (*skips, _skip(job, rest, moment.now, SkipReason.COALESCED, into=occurrence.key))
     own = [*earlier, *skips[len(job.place.skips) :]]
     active = Active(occurrence, 1, moment.term, moment.now, coalesced=_sum(own))
-    launched = _advance(job, moment, replace(job.place, active=active, next_at=next_at, skips=skips))
+    launched = _advance(job, moment, active=active, next_at=next_at, skips=skips)
     return Step(launched, launch=True, why=f"{active.execution_id} is due")
 
 
@@ -280,7 +279,7 @@ def _sum(skips: list[Skip]) -> Coalesced | None:
 
 def _skip_due(job: Job, moment: Moment, reason: SkipReason, until: datetime) -> Step:
     skip, next_at = skip_range(job, until, reason)
-    skipped = _advance(job, moment, replace(job.place, next_at=next_at, skips=(*job.place.skips, skip)))
+    skipped = _advance(job, moment, next_at=next_at, skips=(*job.place.skips, skip))
     return Step(skipped, launch=False, why=f"{skip.id} {reason.value}")
 
 
@@ -306,6 +305,7 @@ def _schedule(job: Job) -> Schedule:
     return parse_schedule(job.specification.schedule, job.specification.timezone)
 
 
-def _advance(job: Job, moment: Moment, place: Place) -> Job:
-    """The job with its place moved on by this term."""
-    return replace(job, place=replace(place, sequence=job.place.sequence + 1, term=moment.term))
+def _advance(job: Job, moment: Moment, **changes: Any) -> Job:
+    """The job with these changes of its place, moved on by this term."""
+    place = replace(job.place, sequence=job.place.sequence + 1, term=moment.term, **changes)
+    return replace(job, place=place)

@@ -106,7 +106,8 @@ class JobBook:
         if held is not None and held is not before and _generation(held[1]) >= _generation(revision):
             return
         sequence = max(job.place.sequence, self._unsure_sequences.get(job.name, 0))
-        job = replace(job, place=replace(job.place, sequence=sequence))
+        if sequence != job.place.sequence:
+            job = replace(job, place=replace(job.place, sequence=sequence))
         self._held[job.name] = (job, revision)
         self._told_of.discard(job.name)
         noted = self._noted.pop(job.name, revision)

@@ -140,12 +140,24 @@ class Spool:
         """Both stores have everything. Raises OSError."""
         # At one stroke: neither a crash nor a reader must find an attempt without its end or its log.
         delivered = entry.folder.rename(self._delivered / entry.folder.name)
-        shutil.rmtree(delivered)
+        _clear(delivered)
+
+
+def _clear(folder: Path) -> None:
+    """Remove a folder of files. `shutil.rmtree` asks the system three times as often, to be safe where others
+    may write; and there is one for each attempt."""
+    try:
+        for file in folder.iterdir():
+            file.unlink()
+    except IsADirectoryError:
+        shutil.rmtree(folder)
+    else:
+        folder.rmdir()
 
 
 def _remove(folder: Path) -> None:
     try:
-        shutil.rmtree(folder)
+        _clear(folder)
     except OSError as error:
         log.warning("cannot remove", action="open_spool", folder=str(folder), error=str(error))
 

@@ -10,7 +10,6 @@ import pytest
 
 from dcron.domain.errors import SetupError, SpoolFull
 from dcron.domain.model import State
-from dcron.services import spool as spool_module
 from dcron.services.spool import Spool
 from tests.doubles import sample_claim, sample_outcome
 from tests.service_doubles import an_attempt
@@ -127,7 +126,7 @@ def test_a_crash_in_the_middle_of_a_removal_leaves_no_attempt_without_its_outcom
         raise OSError(errno.EIO, "cut short")
 
     with monkeypatch.context() as patch:
-        patch.setattr(spool_module.shutil, "rmtree", crash)
+        patch.setattr(Path, "rmdir", crash)
         with pytest.raises(OSError, match="cut short"):
             spool.remove(entry)
     assert not entry.folder.exists()
@@ -147,3 +146,12 @@ def test_removing_twice_says_so(spool):
     spool.remove(entry)
     with pytest.raises(FileNotFoundError):
         spool.remove(entry)
+
+
+def test_an_attempt_is_removed_with_whatever_else_lies_in_its_folder(spool):
+    [entry] = spool.add([sample_claim(EXECUTION, "token")])
+    (entry.folder / "more").mkdir()
+    (entry.folder / "more" / "file").touch()
+    spool.remove(entry)
+    assert not list((spool.folder / "attempts").iterdir())
+    assert not list((spool.folder / "delivered").iterdir())
