@@ -9,9 +9,10 @@ from typing import Any
 from unittest.mock import patch
 
 from dcron.domain import changes, planning
-from dcron.domain.model import Active, Job, State
-from dcron.services import cycle, tracker
+from dcron.domain.model import Active, Job, Settings, State
+from dcron.services import tracker
 from dcron.services.reconciler import Reconciler
+from dcron.services.settings import KnownSettings, read_settings
 from tests.simulation.mutants.proxies import ListingStore, together
 
 __all__ = ["MUTANTS"]
@@ -67,8 +68,11 @@ def impatient_retry() -> AbstractContextManager[Any]:
 
 def skip_decided_from_a_listing() -> AbstractContextManager[Any]:
     """Whether the cluster is frozen, and so an occurrence is to be skipped, is read from a listing."""
-    read_settings = cycle.read_settings
-    return patch.object(cycle, "read_settings", lambda store: read_settings(ListingStore(store)))
+
+    async def glance(known: KnownSettings) -> Settings:
+        return await read_settings(ListingStore(known._store))
+
+    return patch.object(KnownSettings, "read", glance)
 
 
 MUTANTS = {
