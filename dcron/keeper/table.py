@@ -15,6 +15,7 @@ from dcron.keeper.ledger import Ledger, flush_folder
 from dcron.keeper.processes import Snapshot, is_alive, start_ticks
 from dcron.keeper.records import EXIT_NAME, write_record
 from dcron.keeper.script import Request, Script, failed_record
+from dcron.keeper.timeouts import Timeouts
 
 __all__ = ["Table"]
 
@@ -37,6 +38,9 @@ class Table:
         """Of scripts that ended and left something running, here or in the time of earlier keepers."""
         self._scripts: dict[str, Script] = {}
         self._by_pid: dict[int, Script] = {}
+        self._ending: dict[str, Script] = {}
+        """Those of them that are being stopped, or have ended: all others cost nothing at a tick."""
+        self._timeouts = Timeouts()
         self._watch_at = 0.0
         self._exited: list[str] = []
 
@@ -44,7 +48,7 @@ class Table:
         """Take over what the keeper before this one left; first of all. Raises OSError."""
         self._ledger.load()
         for script in adopt(self._ledger):
-            self._scripts[script.token] = script
+            self._keep(script)
         if self._cgroups is not None:
             self._left_groups = self._cgroups.left(set(self._scripts))
             self._remove_left_groups()
@@ -95,7 +99,7 @@ class Table:
         script = self._scripts.get(token)
         if script is None or script.ended:
             return False
-        script.stop_for("cancelled", time.monotonic())
+        self._stop(script, "cancelled", time.monotonic())
         return True
 
     def reap(self) -> None:
@@ -110,6 +114,7 @@ class Table:
             script = self._by_pid.pop(pid, None)
             if script is not None:
                 script.end(status, usage)
+                self._ending[script.token] = script
                 if script.stop is not None:
                     script.stop.look_at = 0.0
 
@@ -123,14 +128,15 @@ class Table:
                 script.log.trim()
                 if script.adopted and not script.ended and not is_alive(script.pid, script.start_ticks):
                     script.end_unseen()
-        for script in self._scripts.values():
-            if not script.ended and now >= script.stop_at:
-                script.stop_for("timed_out", now)
+                    self._ending[script.token] = script
+        for token in self._timeouts.take_due(now):
+            if not self._scripts[token].ended:
+                self._stop(self._scripts[token], "timed_out", now)
         self._look_at_stops(now)
         self._finish(
             [
                 script
-                for script in self._scripts.values()
+                for script in self._ending.values()
                 if script.ended and (script.stop is None or script.stop.over) and now >= script.write_exit_at
             ],
             now,
@@ -140,16 +146,26 @@ class Table:
         """How long nothing is due; None where only an event can change that."""
         if not self._scripts:
             return None
-        due = min(map(self._due_at, self._scripts.values()))
-        return max(0.0, min(due, self._watch_at) - time.monotonic())
+        due = min(map(self._due_at, self._ending.values()), default=math.inf)
+        return max(0.0, min(due, self._timeouts.next_at(), self._watch_at) - time.monotonic())
 
     @staticmethod
     def _due_at(script: Script) -> float:
         if script.stop is not None and not script.stop.over:
             return script.stop.look_at
-        if script.ended:
-            return script.write_exit_at
-        return script.stop_at if script.stop is None else math.inf
+        return script.write_exit_at if script.ended else math.inf
+
+    def _keep(self, script: Script) -> None:
+        """Look after a script that runs, or may have ended unseen."""
+        self._scripts[script.token] = script
+        if script.ended or script.stop is not None:
+            self._ending[script.token] = script
+        else:
+            self._timeouts.add(script.token, script.stop_at)
+
+    def _stop(self, script: Script, reason: str, now: float) -> None:
+        script.stop_for(reason, now)
+        self._ending[script.token] = script
 
     def _known(self, request: Request) -> Answer | None:
         """The answer for a script that was started already."""
@@ -180,7 +196,7 @@ class Table:
             return self._refuse(request, error)
         # Not reaped yet, so the number is still its own even if it has ended.
         script.begin(pid, start_ticks(pid) or 0)
-        self._scripts[script.token] = script
+        self._keep(script)
         self._by_pid[pid] = script
         try:
             self._ledger.began(script.token, script.began_facts())
@@ -226,7 +242,7 @@ class Table:
 
     def _look_at_stops(self, now: float) -> None:
         snapshot: Snapshot | None = None
-        for script in self._scripts.values():
+        for script in self._ending.values():
             stop = script.stop
             if stop is None or stop.over or now < stop.look_at:
                 continue
@@ -256,7 +272,8 @@ class Table:
             except OSError as error:
                 _try_again(script, error, now)
                 continue
-            del self._scripts[script.token]
+            del self._scripts[script.token], self._ending[script.token]
+            self._timeouts.discard(script.token)
             self._exited.append(script.token)
             if script.cgroup is not None:
                 self._discard_group(script.cgroup)

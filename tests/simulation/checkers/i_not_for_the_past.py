@@ -13,6 +13,8 @@ from tests.simulation.timeline import Timeline, Version, parts_of
 __all__ = ["check"]
 
 UNPAUSING = {"resume", "create", "delete"}
+ABANDONED_SECONDS = 60.0
+"""How long a request that its client gave up on may still be carried out: longer than nodes are paused."""
 
 
 def check(timeline: Timeline) -> Iterator[str]:
@@ -36,7 +38,7 @@ def _after_a_pause(timeline: Timeline, launches: dict[str, Version]) -> Iterator
             (
                 other.asked_at
                 for other in asked
-                if other.job == pause.job and other.action in UNPAUSING and other.at >= pause.asked_at
+                if other.job == pause.job and other.action in UNPAUSING and _may_come_after(other, pause)
             ),
             default=timeline.final.at,
         )
@@ -49,6 +51,13 @@ def _after_a_pause(timeline: Timeline, launches: dict[str, Version]) -> Iterator
             # An intent alone is none: one that got no plain success may be stored on a copy that was behind.
             if active.occurrence.scheduled_at > paused_at + tolerance and execution_id in started:
                 yield f"{execution_id} was launched at {version.at:.3f}, paused since {pause.at:.3f}"
+
+
+def _may_come_after(other: Asked, pause: Asked) -> bool:
+    """Whether a request may take effect after a pause. One without an answer may still be under way in a node
+    that stands still."""
+    under_way_until = other.at if other.answer else other.at + ABANDONED_SECONDS
+    return under_way_until >= pause.asked_at
 
 
 def _for_the_past(timeline: Timeline, launches: dict[str, Version]) -> Iterator[str]:
