@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.ambush import Ambushes, Step
 from tests.simulation.history import Fault
-from tests.simulation.machine import Machine
+from tests.simulation.machine import Machine, Served
 
 if TYPE_CHECKING:
     from tests.simulation.copies import Copy
@@ -22,6 +23,7 @@ LEASE_SECONDS = 6.0
 CLOCK_STEPS = (-3600.0, -60.0, -4.0, 4.0, 60.0, 3600.0)
 MAX_DRIFT = 1e-3
 LOOK_SECONDS = 0.1
+PATIENCE_SECONDS = 15.0
 STUTTERS = 40
 FLAPS = 8
 STOPPED = 0.6
@@ -85,6 +87,7 @@ class Faults:
             self._lossy_store: 4,
             self._slow_store: 3,
             self._stale_listings: 3,
+            self._freeze_seen_late: 2,
             self._broken_feeds: 3,
             self._copy_down: 4,
             self._copy_hung: 3,
@@ -313,6 +316,26 @@ class Faults:
             await self._last(self._seconds(30), "stale listings")
         finally:
             self._world.weather.stale_seconds = 0.0
+
+    async def _freeze_seen_late(self) -> None:
+        """The cluster is frozen and thawed while listings show what was seconds ago."""
+        self._world.weather.stale_seconds = self._random.uniform(5.0, 15.0)
+        stale = asyncio.create_task(self._last(self._random.uniform(15.0, 40.0), "stale listings"))
+        try:
+            await self._tell_somebody(lambda served: served.cluster.freeze())
+            await asyncio.sleep(self._random.uniform(0.5, 10.0))
+            await self._tell_somebody(lambda served: served.cluster.thaw())
+            await stale
+        finally:
+            stale.cancel()
+            self._world.weather.stale_seconds = 0.0
+
+    async def _tell_somebody(self, act: Callable[[Served], Coroutine[Any, Any, Any]]) -> None:
+        served = self._machine().served
+        if served is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await served.call(act)
 
     async def _broken_feeds(self) -> None:
         weather = self._world.weather
