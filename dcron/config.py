@@ -5,6 +5,7 @@ The environment wins over the file. Store URLs may hold a password, so no messag
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import tomllib
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from dcron.certificates import CertificateFiles
 from dcron.domain.errors import InvalidInput, SetupError
 from dcron.domain.validation import DEFAULT_MAX_SCRIPT_BYTES, check_labels, check_node_id
 
@@ -42,6 +44,24 @@ class Settings:
     log_level: str
     max_log_bytes: int
     max_script_bytes: int
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_ca: Path | None = None
+    insecure: bool = False
+    store_ca: Path | None = None
+    objects_ca: Path | None = None
+
+    @property
+    def tls(self) -> CertificateFiles | None:
+        """The node's certificate; None without TLS."""
+        if self.tls_certificate and self.tls_key and self.tls_ca:
+            return CertificateFiles(self.tls_certificate, self.tls_key, self.tls_ca)
+        return None
+
+    @property
+    def open_to_others(self) -> bool:
+        """Whether other machines reach this node."""
+        return not _is_loopback(self.listen)
 
 
 def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings:
@@ -49,7 +69,7 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
     values = _from_file(path) if path else {}
     values |= _from_environment(environment)
     listen = _address("listen", _text(values, "listen", DEFAULT_LISTEN))
-    return Settings(
+    settings = Settings(
         store=_required(values, "store"),
         objects=_required(values, "objects"),
         spool=Path(_required(values, "spool")).absolute(),
@@ -63,7 +83,34 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
         log_level=_choice(values, "log_level", "info", ("debug", "info", "warning", "error")),
         max_log_bytes=_integer(values, "max_log_bytes", 256 * 1024**2, 1024, 1024**4),
         max_script_bytes=_integer(values, "max_script_bytes", DEFAULT_MAX_SCRIPT_BYTES, 1, 1024**3),
+        tls_certificate=_path(values, "tls_certificate"),
+        tls_key=_path(values, "tls_key"),
+        tls_ca=_path(values, "tls_ca"),
+        insecure=_flag(values, "insecure"),
+        store_ca=_path(values, "store_ca"),
+        objects_ca=_path(values, "objects_ca"),
     )
+    _require_protection(settings)
+    return settings
+
+
+def _require_protection(settings: Settings) -> None:
+    """SetupError where the TLS settings make no whole, or others could talk to the node without TLS."""
+    given = {name: getattr(settings, name) is not None for name in _TLS_NAMES}
+    if any(given.values()) and not all(given.values()):
+        missing = ", ".join(name for name, is_given in given.items() if not is_given)
+        raise SetupError(f"TLS needs {', '.join(_TLS_NAMES)}: {missing} is not set")
+    if settings.tls and settings.insecure:
+        raise SetupError("insecure: contradicts tls_certificate; keep one of them")
+    if settings.open_to_others and not settings.tls and not settings.insecure:
+        raise SetupError(
+            f"listen: {settings.listen} can be reached by other machines, and without TLS anybody there"
+            " could run scripts here; set tls_certificate, tls_key and tls_ca (docs/security.md), listen on"
+            " 127.0.0.1, or take the risk with --insecure (insecure = true)"
+        )
+
+
+_TLS_NAMES = ("tls_certificate", "tls_key", "tls_ca")
 
 
 _NAMES = frozenset(Settings.__dataclass_fields__)
@@ -102,6 +149,22 @@ def _text(values: Mapping[str, Any], name: str, default: str) -> str:
     if not isinstance(value, str):
         raise SetupError(f"{name}: expected text in quotes")
     return value
+
+
+def _path(values: Mapping[str, Any], name: str) -> Path | None:
+    text = _text(values, name, "")
+    return Path(text).absolute() if text else None
+
+
+def _flag(values: Mapping[str, Any], name: str) -> bool:
+    value = values.get(name, False)
+    told = _FLAGS.get(value.lower()) if isinstance(value, str) else value
+    if not isinstance(told, bool):
+        raise SetupError(f"{name}: expected true or false")
+    return told
+
+
+_FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
 
 
 def _checked(name: str, check: Callable[[str], None], value: str) -> str:
@@ -165,6 +228,15 @@ def _address(name: str, value: str) -> str:
     if name == "advertise" and host in _WILDCARDS:
         raise SetupError(f"advertise: {value!r} is no address at which other nodes reach this one")
     return value
+
+
+def _is_loopback(listen: str) -> bool:
+    """A name other than localhost is taken for reachable: what it means may change while we listen."""
+    host = listen.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _advertised(listen: str) -> str:

@@ -18,6 +18,7 @@ from dcron.adapters.system_clock import SystemClock
 from dcron.api.internal import Internal
 from dcron.api.public import Public
 from dcron.api.server import ApiServer
+from dcron.certificates import CredentialWatch
 from dcron.config import Settings
 from dcron.domain.errors import ObjectsUnreachable, SetupError, StoreUnreachable
 from dcron.domain.leadership import Lease
@@ -85,6 +86,12 @@ def open_objects(url: str) -> ObjectStore:
 async def serve_main(settings: Settings) -> int:
     """Run one node until SIGTERM or SIGINT; the process's exit code. SetupError when it cannot work."""
     set_up_logging(settings.log_format, settings.log_level, settings.node_id)
+    if settings.open_to_others and not settings.tls:
+        log.warning(
+            "serving without TLS beyond this machine: whoever reaches this address can run scripts here",
+            action="insecure",
+            address=settings.listen,
+        )
     node = Node(settings)
     run = asyncio.create_task(node.run())
     loop = asyncio.get_running_loop()
@@ -115,7 +122,8 @@ class Node:
         self._settings = settings
         self._store = open_store(settings.store)
         self._objects = open_objects(settings.objects)
-        self._nodes = GrpcNodeClient()
+        self._credentials = CredentialWatch(settings.tls) if settings.tls else None
+        self._nodes = GrpcNodeClient(self._credentials)
         self._spool = Spool(settings.spool)
         self._runner = KeeperRunner(settings.spool, clock)
         self._local = LocalState()
@@ -226,7 +234,7 @@ class Node:
         history = History(self._store, self._objects, self._nodes, self._clock, cluster)
         public = Public(catalogue, history, cluster)
         internal = Internal(self._worker, elector)
-        return ApiServer(settings.listen, public, internal)
+        return ApiServer(settings.listen, public, internal, self._credentials)
 
     def _workload(self) -> Workload:
         outbox = self._outbox

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import grpc
 from grpc import aio
 
+from dcron.adapters.grpc_channel import open_channel
+from dcron.certificates import Credentials, CredentialWatch
 from dcron.domain.errors import NodeUnreachable, NotFound
 from dcron.domain.offers import ClaimReference, OfferAnswer, OfferedAttempt
 from dcron.rpc import dcron_pb2 as pb
@@ -44,11 +47,22 @@ _OPTIONS = (
 _Answer = TypeVar("_Answer")
 
 
-class GrpcNodeClient:
-    """`NodeClient` over one kept connection per address."""
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    """One that is kept, and what it was made with."""
 
-    def __init__(self) -> None:
-        self._channels: OrderedDict[str, aio.Channel] = OrderedDict()
+    channel: aio.Channel
+    credentials: Credentials | None
+
+
+class GrpcNodeClient:
+    """`NodeClient` over one kept connection per address.
+
+    With `credentials` by TLS: a node is believed when its certificate has the host of its address."""
+
+    def __init__(self, credentials: CredentialWatch | None = None) -> None:
+        self._credentials = credentials
+        self._connections: OrderedDict[str, _Connection] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
 
     async def offer(
@@ -119,21 +133,28 @@ class GrpcNodeClient:
 
     async def close(self) -> None:
         """Close all connections; calls under way end."""
-        channels = list(self._channels.values())
-        self._channels.clear()
-        await asyncio.gather(*(channel.close(None) for channel in channels), *self._closing)
+        connections = list(self._connections.values())
+        self._connections.clear()
+        await asyncio.gather(*(each.channel.close(None) for each in connections), *self._closing)
 
     def _stub(self, address: str) -> dcron_pb2_grpc.InternalAsyncStub:
-        channel = self._channels.get(address)
-        if channel is None:
-            channel = self._channels[address] = aio.insecure_channel(address, options=_OPTIONS)
-        self._channels.move_to_end(address)
-        if len(self._channels) > MAX_CHANNELS:
-            _, oldest = self._channels.popitem(last=False)
-            closing = asyncio.create_task(oldest.close(CLOSE_GRACE_SECONDS))
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
-        return dcron_pb2_grpc.InternalStub(channel)
+        credentials = self._credentials.current() if self._credentials else None
+        kept = self._connections.get(address)
+        if kept is None or kept.credentials is not credentials:
+            if kept is not None:
+                self._part_with(kept)
+            kept = _Connection(open_channel(address, credentials, _OPTIONS), credentials)
+            self._connections[address] = kept
+        self._connections.move_to_end(address)
+        if len(self._connections) > MAX_CHANNELS:
+            self._part_with(self._connections.popitem(last=False)[1])
+        return dcron_pb2_grpc.InternalStub(kept.channel)
+
+    def _part_with(self, connection: _Connection) -> None:
+        """Close it once its calls have ended, or after CLOSE_GRACE_SECONDS."""
+        closing = asyncio.create_task(connection.channel.close(CLOSE_GRACE_SECONDS))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
 
 async def _answer(address: str, call: Awaitable[_Answer]) -> _Answer:

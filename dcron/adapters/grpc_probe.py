@@ -6,14 +6,17 @@ import grpc
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from dcron.adapters.grpc_channel import open_channel
+from dcron.certificates import Credentials
+
 __all__ = ["ask_health"]
 
 ANSWER_SECONDS = 3.0
 
 
-async def ask_health(address: str) -> str:
+async def ask_health(address: str, credentials: Credentials | None = None) -> str:
     """Why the node at host:port does not serve, in words; empty when it does."""
-    async with aio.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),)) as channel:
+    async with open_channel(address, credentials, (("grpc.enable_http_proxy", 0),)) as channel:
         try:
             answer = await health_pb2_grpc.HealthStub(channel).Check(
                 health_pb2.HealthCheckRequest(), timeout=ANSWER_SECONDS

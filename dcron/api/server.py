@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
+
+import grpc
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from dcron.api.access import AccessInterceptor
 from dcron.api.errors import ErrorInterceptor
+from dcron.certificates import Credentials, CredentialWatch
 from dcron.domain.errors import SetupError
 from dcron.rpc import dcron_pb2, dcron_pb2_grpc
 from dcron.wire import CHANNEL_MESSAGE_BYTES
@@ -35,15 +40,19 @@ _HEALTH_NAMES = ("", PUBLIC_SERVICE)
 
 
 class ApiServer:
-    """Serves at `listen` (host:port; port 0 for a free one). Not SERVING until told so."""
+    """Serves at `listen` (host:port; port 0 for a free one). Not SERVING until told so.
+
+    With `credentials` by TLS, to those who have a certificate of the CA, as far as their roles go."""
 
     def __init__(
         self,
         listen: str,
         public: dcron_pb2_grpc.PublicServicer,
         internal: dcron_pb2_grpc.InternalServicer,
+        credentials: CredentialWatch | None = None,
     ) -> None:
         self._listen = listen
+        self._credentials = credentials
         self._public = public
         self._internal = internal
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
@@ -52,7 +61,7 @@ class ApiServer:
     async def start(self) -> int:
         """Listen, and return the port. SetupError when that is not possible, as when the port is in use."""
         server = aio.server(
-            interceptors=[ErrorInterceptor()],
+            interceptors=[ErrorInterceptor(), *([AccessInterceptor()] if self._credentials else [])],
             options=_OPTIONS,
             maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
         )
@@ -64,7 +73,11 @@ class ApiServer:
         )
         await self.set_serving(False)
         try:
-            port = server.add_insecure_port(self._listen)
+            port = (
+                server.add_secure_port(self._listen, _server_credentials(self._credentials))
+                if self._credentials
+                else server.add_insecure_port(self._listen)
+            )
         except RuntimeError:
             raise SetupError(
                 f"cannot listen on {self._listen}: the port is in use, or the address is not this machine's"
@@ -86,3 +99,30 @@ class ApiServer:
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_seconds)
         self._server = None
+
+
+def _server_credentials(watch: CredentialWatch) -> grpc.ServerCredentials:
+    """Credentials that are looked at anew for each connection; nobody gets in without a certificate."""
+    logged = copy_context()
+    given = watch.current()
+
+    def what_is_new() -> grpc.ServerCertificateConfiguration | None:
+        # gRPC asks from threads of its own, which know nothing of what our log lines carry.
+        nonlocal given
+        present = logged.copy().run(watch.current)
+        if present is given:
+            return None
+        given = present
+        return _configuration(present)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(given),
+        what_is_new,  # type: ignore[arg-type]  # None means nothing, which the stubs do not know
+        require_client_authentication=True,
+    )
+
+
+def _configuration(credentials: Credentials) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(credentials.key, credentials.certificate)], credentials.ca
+    )

@@ -181,8 +181,9 @@ class LocalCluster:
             "DCRON_SPOOL": str(self.data / node.id),
             "DCRON_LOG_FORMAT": "text",
         }
-        # One value cannot be right for several nodes on one machine.
-        environment.pop("DCRON_ADVERTISE", None)
+        # One value cannot be right for several nodes on one machine; on loopback they need no TLS.
+        for name in ("ADVERTISE", "TLS_CERTIFICATE", "TLS_KEY", "TLS_CA", "INSECURE"):
+            environment.pop(f"DCRON_{name}", None)
         return environment
 
     def _await_serving(self, node: LocalNode, deadline: float) -> None:

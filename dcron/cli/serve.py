@@ -21,8 +21,13 @@ __all__ = ["serve"]
     type=click.Path(dir_okay=False, path_type=Path),
     help="TOML file with the node's settings; DCRON_* environment variables win over it.",
 )
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="Serve other machines without TLS: whoever reaches this node can run scripts on it.",
+)
 @click.pass_context
-def serve(context: click.Context, config: Path | None) -> None:
+def serve(context: click.Context, config: Path | None, insecure: bool) -> None:
     """Run one node until SIGTERM or Ctrl-C. Scripts that run then go on, and are adopted at the next start.
 
     Required are a store, a place for objects and a spool folder, in the file or in the environment.
@@ -33,8 +38,9 @@ def serve(context: click.Context, config: Path | None) -> None:
       DCRON_STORE=sqlite:////var/lib/dcron/dcron.db DCRON_OBJECTS=file:///var/lib/dcron/objects \\
           DCRON_SPOOL=/var/lib/dcron/spool dcron serve
     """
+    environment = {**os.environ, **({"DCRON_INSECURE": "true"} if insecure else {})}
     try:
-        settings = load_settings(config, os.environ)
+        settings = load_settings(config, environment)
     except SetupError as error:
         raise CommandFailed(str(error), ExitCode.USAGE) from None
     from dcron.node import serve_main

@@ -618,7 +618,7 @@ class TestInternal:
         port = node.address.rsplit(":", 1)[1]
         for address in (node.address, f"localhost:{port}", node.address):
             assert not await node.client.cancel(address, "e1")
-        assert list(node.client._channels) == [node.address]
+        assert list(node.client._connections) == [node.address]
 
 
 class TestServer:

@@ -12,6 +12,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from dcron.domain.documents import INITIAL_SETTINGS, SETTINGS_ID, settings_body
+from tests.certificates import Authority, node_environment
 from tests.couchdb_server import CouchServer, CouchUnavailable
 from tests.system.cluster import Cluster, NodeProcess, free_ports, wait_for
 
@@ -57,6 +58,8 @@ def refuses_to_start(node: NodeProcess, *words: str) -> str:
         ("DCRON_OBJECTS", "s3://bucket?colour=blue", ("colour",)),
         ("DCRON_OBJECTS", "ftp://host/path", ("objects", "s3://", "file:///")),
         ("DCRON_LISTEN", "nowhere", ("listen", "host:port")),
+        ("DCRON_LISTEN", "0.0.0.0:7420", ("listen", "tls_certificate", "--insecure")),
+        ("DCRON_TLS_CA", "/ca.pem", ("TLS", "tls_certificate", "not set")),
         ("DCRON_SLOTS", "-3", ("slots", "1 to")),
         ("DCRON_LABELS", "zone=a b", ("labels",)),
         ("DCRON_LEASE_SECONDS", "0", ("lease_seconds",)),
@@ -67,6 +70,23 @@ def refuses_to_start(node: NodeProcess, *words: str) -> str:
 def test_a_wrong_setting_is_named_with_its_remedy(node, variable, value, words):
     node.environment[variable] = value
     refuses_to_start(node, *words)
+
+
+def test_certificates_that_cannot_be_used_are_named(node, tmp_path):
+    files = Authority(tmp_path / "ca").issue("n1", "dcron-node")
+    node.environment |= node_environment(files)
+    files.key.write_bytes(files.key.read_bytes()[:100])
+    refuses_to_start(node, str(files.key), "no private key")
+
+
+def test_a_node_that_is_told_to_serves_other_machines_and_warns(node):
+    port = node.address.rpartition(":")[2]
+    node.environment |= {"DCRON_LISTEN": f"0.0.0.0:{port}", "DCRON_ADVERTISE": node.address}
+    node.command.append("--insecure")
+    node.start()
+    wait_for("it serves", lambda: "action=serve" in node.log.read_text())
+    [line] = [line for line in node.log.read_text().splitlines() if "without TLS" in line]
+    assert "warning" in line
 
 
 def test_a_port_in_use_is_named(node):

@@ -111,6 +111,7 @@ class Network:
         node.address = f"{self._address(node.id, Link.STORES)}:{NODE_PORT}"
         node.environment |= {
             "DCRON_LISTEN": f"0.0.0.0:{NODE_PORT}",
+            "DCRON_INSECURE": "true",
             "DCRON_ADVERTISE": f"{self._address(node.id, Link.PEERS)}:{NODE_PORT}",
         }
 

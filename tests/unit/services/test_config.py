@@ -88,8 +88,43 @@ def test_an_address_must_be_host_and_port(name, value):
 
 @pytest.mark.parametrize("value", [":7420", "0.0.0.0:7420", "[::]:7420"])
 def test_what_listens_everywhere_advertises_a_name_and_never_everywhere(value):
-    assert load(LISTEN=value).advertise == f"{socket.gethostname()}:7420"
+    assert load(LISTEN=value, INSECURE="true").advertise == f"{socket.gethostname()}:7420"
     assert "no address at which other nodes reach" in refused(ADVERTISE=value)
+
+
+@pytest.mark.parametrize("value", ["10.0.0.1:7420", ":7420", "0.0.0.0:7420", "[::]:7420", "node1:7420"])
+def test_nobody_listens_for_other_machines_without_tls_or_being_told(value):
+    message = refused(LISTEN=value)
+    assert message.startswith(f"listen: {value} ")
+    assert "tls_certificate" in message
+    assert "--insecure" in message
+    assert load(LISTEN=value, INSECURE="true").tls is None
+    assert load(LISTEN=value, TLS_CERTIFICATE="c", TLS_KEY="k", TLS_CA="a").tls is not None
+
+
+@pytest.mark.parametrize("value", ["127.0.0.1:7420", "127.1.2.3:7420", "[::1]:7420", "localhost:7420"])
+def test_on_loopback_no_tls_is_needed(value):
+    settings = load(LISTEN=value)
+    assert not settings.open_to_others
+    assert settings.tls is None
+
+
+@pytest.mark.parametrize("name", ["TLS_CERTIFICATE", "TLS_KEY", "TLS_CA"])
+def test_tls_needs_all_its_files(name):
+    whole = {"TLS_CERTIFICATE": "c", "TLS_KEY": "k", "TLS_CA": "a"}
+    assert refused(**{**whole, name: ""}).endswith(f"{name.lower()} is not set")
+
+
+def test_insecure_contradicts_tls():
+    assert "contradicts" in refused(INSECURE="yes", TLS_CERTIFICATE="c", TLS_KEY="k", TLS_CA="a")
+
+
+def test_insecure_is_a_truth_value(tmp_path):
+    assert load_file(tmp_path, "insecure = true\n").insecure
+    assert not load(INSECURE="no").insecure
+    assert refused(INSECURE="perhaps") == "insecure: expected true or false"
+    with pytest.raises(SetupError, match="insecure: expected true or false"):
+        load_file(tmp_path, "insecure = 1\n")
 
 
 def test_labels_are_pairs():

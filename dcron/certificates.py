@@ -1,0 +1,185 @@
+"""A certificate, its key and the CA of its peers: files, which may be replaced while dcron runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+
+import structlog
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import NameOID
+
+from dcron.domain.errors import SetupError
+
+__all__ = [
+    "CertificateFiles",
+    "CredentialWatch",
+    "Credentials",
+    "Identity",
+    "identity_of",
+    "read_credentials",
+]
+
+MAX_FILE_BYTES = 1024 * 1024
+"""Many times what a chain of certificates takes."""
+MAX_IDENTITIES = 256
+"""Certificates of callers of which it is remembered what they say."""
+
+log = structlog.get_logger()
+
+_Signature = tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    """Where they are, in PEM: our certificate (with those between it and its CA, if any), its key without
+    a passphrase, and the certificates of the CAs whose word we take for others."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a certificate says of its holder: the common name and organizational units of its subject."""
+
+    name: str
+    units: tuple[str, ...]
+    not_before: datetime
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What the files hold, checked to belong together."""
+
+    certificate: bytes
+    key: bytes = field(repr=False)
+    ca: bytes
+    identity: Identity
+
+
+class CredentialWatch:
+    """The credentials in the files as they are now. For many threads."""
+
+    def __init__(self, files: CertificateFiles) -> None:
+        """Raises SetupError where the files cannot be used."""
+        self._files = files
+        self._lock = Lock()
+        self._trouble = ""
+        self._signature = _signature(files)
+        self._credentials = read_credentials(files)
+
+    def current(self) -> Credentials:
+        """Read again what has been replaced. Files that cannot be used, as while they are written, are told
+        of once and change nothing. The same object is returned until there is something new."""
+        with self._lock:
+            try:
+                self._read_what_is_new()
+            except SetupError as error:
+                if str(error) != self._trouble:
+                    self._trouble = str(error)
+                    log.warning(
+                        "keeping the certificates read before", action="certificates", error=self._trouble
+                    )
+            else:
+                self._trouble = ""
+            return self._credentials
+
+    def _read_what_is_new(self) -> None:
+        # Before the files are read: what is replaced meanwhile is then read again.
+        signature = _signature(self._files)
+        if signature == self._signature:
+            return
+        self._credentials = read_credentials(self._files)
+        self._signature = signature
+        identity = self._credentials.identity
+        log.info(
+            "took up new certificates",
+            action="certificates",
+            name=identity.name,
+            not_after=identity.not_after.isoformat(),
+        )
+
+
+def read_credentials(files: CertificateFiles) -> Credentials:
+    """What the files hold; SetupError says which of them cannot be used and why, and never quotes one."""
+    certificate, key, ca = (_read(path) for path in (files.certificate, files.key, files.ca))
+    identity = _identity(files.certificate, certificate)
+    if _public_key_of(files.key, key) != _der(x509.load_pem_x509_certificate(certificate).public_key()):
+        raise SetupError(f"key {files.key} does not belong to certificate {files.certificate}")
+    _identity(files.ca, ca)
+    return Credentials(certificate, key, ca, identity)
+
+
+@lru_cache(MAX_IDENTITIES)
+def identity_of(certificate: bytes) -> Identity:
+    """Whose certificate (PEM; the first, where there are several) this is. ValueError when it is none."""
+    parsed = x509.load_pem_x509_certificate(certificate)
+    names = _texts(parsed.subject, NameOID.COMMON_NAME)
+    return Identity(
+        name=names[0] if names else "(no common name)",
+        units=_texts(parsed.subject, NameOID.ORGANIZATIONAL_UNIT_NAME),
+        not_before=parsed.not_valid_before_utc,
+        not_after=parsed.not_valid_after_utc,
+    )
+
+
+def _texts(subject: x509.Name, kind: x509.ObjectIdentifier) -> tuple[str, ...]:
+    values = [attribute.value for attribute in subject.get_attributes_for_oid(kind)]
+    return tuple(value for value in values if isinstance(value, str))
+
+
+def _signature(files: CertificateFiles) -> _Signature:
+    """Changes whenever one of the files is replaced or written."""
+    found = []
+    for path in (files.certificate, files.key, files.ca):
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        found.append((status.st_ino, status.st_size, status.st_mtime_ns))
+    return tuple(found)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if len(content) > MAX_FILE_BYTES:
+        raise SetupError(f"{path} has more than {MAX_FILE_BYTES} bytes, and is no certificate or key")
+    return content
+
+
+def _unreadable(path: Path, error: OSError) -> SetupError:
+    return SetupError(f"{path}: {error.strerror}")
+
+
+def _identity(path: Path, content: bytes) -> Identity:
+    try:
+        return identity_of(content)
+    except ValueError:
+        raise SetupError(f"{path} holds no certificate in PEM") from None
+
+
+def _public_key_of(path: Path, content: bytes) -> bytes:
+    try:
+        return _der(load_pem_private_key(content, None).public_key())
+    except TypeError:
+        raise SetupError(f"key {path} has a passphrase; dcron needs it without one") from None
+    except (ValueError, UnsupportedAlgorithm):
+        # Without the cause, whose words may come from what is in the file.
+        raise SetupError(f"{path} holds no private key in PEM") from None
+
+
+def _der(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
