@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dcron.cli.failures import CommandFailed, ExitCode, NotFoundFailure, UnreachableFailure
-from dcron.cli.options import chosen_servers
 from dcron.cli.subjects import SCRIPT, Subject, execution_named
+from dcron.cli.targets import Target, chosen_target
 from dcron.rpc import dcron_pb2 as pb
 from dcron.rpc.dcron_pb2_grpc import PublicStub
+
+if TYPE_CHECKING:
+    from dcron.cli.tls import ClientTls
 
 __all__ = ["CALL_SECONDS", "CONNECT_SECONDS", "UPLOAD_SECONDS", "Client", "connect"]
 
@@ -47,16 +50,26 @@ _Answer = TypeVar("_Answer")
 
 
 def connect() -> Client:
-    """A client of the servers that the command line names."""
-    return Client(chosen_servers())
+    """A client of the servers that the command line or the context names."""
+    target = chosen_target()
+    return Client(target.servers, _tls_of(target))
+
+
+def _tls_of(target: Target) -> ClientTls | None:
+    if target.ca is None:
+        return None
+    from dcron.cli.tls import client_tls
+
+    return client_tls(target)
 
 
 class Client:
     """A connection to one of several equal servers, kept until that one fails. Use it in a `with`."""
 
-    def __init__(self, servers: Sequence[str]) -> None:
+    def __init__(self, servers: Sequence[str], tls: ClientTls | None = None) -> None:
         """`servers` are `host:port`; nothing is connected yet."""
         self._servers = tuple(servers)
+        self.tls = tls
         self._position = 0
         self._channel: grpc.Channel | None = None
 
@@ -191,16 +204,34 @@ class Client:
         The health check stands for "the connection works": what it says of the node's health does not
         matter, for a node that waits for its stores can still tell us so."""
         if self._channel is None:
-            self._channel = grpc.insecure_channel(server, options=_CHANNEL_OPTIONS)
+            self._channel = _open_channel(server, self.tls)
         try:
             health_pb2_grpc.HealthStub(self._channel).Check(
                 health_pb2.HealthCheckRequest(), timeout=CONNECT_SECONDS
             )
         except grpc.RpcError as error:
             if error.code() in _ABSENT:
-                trouble.append(f"{server}: {_reason(error)}")
+                trouble.append(f"{server}: {_reason_of_absence(server, self.tls, error)}")
                 return None
         return PublicStub(self._channel)
+
+
+def _open_channel(server: str, tls: ClientTls | None) -> grpc.Channel:
+    if tls is None:
+        return grpc.insecure_channel(server, options=_CHANNEL_OPTIONS)
+    own = tls.credentials
+    credentials = grpc.ssl_channel_credentials(own.ca, own.key, own.certificate)
+    return grpc.secure_channel(server, credentials, options=_CHANNEL_OPTIONS)
+
+
+def _reason_of_absence(server: str, tls: ClientTls | None, error: grpc.RpcError) -> str:
+    reason = _reason(error)
+    # What has a reason of ours is no matter of TLS; whoever is silent would be so again.
+    if reason in _PLAIN_REASONS:
+        return reason
+    from dcron.cli.tls import tls_trouble
+
+    return tls_trouble(server, tls) or reason
 
 
 def _beyond(offset: int, chunks: Iterable[pb.LogChunk]) -> Iterator[bytes]:
@@ -213,17 +244,29 @@ def _beyond(offset: int, chunks: Iterable[pb.LogChunk]) -> Iterator[bytes]:
             yield data
 
 
+REFUSED, UNKNOWN_HOST, SILENT = "connection refused", "unknown host", "no answer in time"
+_PLAIN_REASONS = frozenset({REFUSED, UNKNOWN_HOST, SILENT})
+
+
 def _reason(error: grpc.RpcError) -> str:
     """Why a call failed, without gRPC's own words where ours are shorter."""
     details = error.details() or error.code().name
     # What the node itself has to say is passed on as it is.
     if details.startswith("failed to connect") and "Connection refused" in details:
-        return "connection refused"
+        return REFUSED
     if details.startswith("DNS resolution failed"):
-        return "unknown host"
+        return UNKNOWN_HOST
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return "no answer in time"
+        return SILENT
     return details[:MAX_REASON_CHARACTERS]
+
+
+_START_ONE = "; start one, or name one that runs with --server or DCRON_SERVER"
+
+
+def _is_away(trouble: str) -> bool:
+    """Whether a line about a server is about no node being there, and has no remedy of its own."""
+    return trouble.endswith(tuple(_PLAIN_REASONS))
 
 
 def _nobody(trouble: Sequence[str], *, connected: bool) -> UnreachableFailure:
@@ -234,7 +277,7 @@ def _nobody(trouble: Sequence[str], *, connected: bool) -> UnreachableFailure:
             connected=True,
         )
     return UnreachableFailure(
-        f"no node reachable ({reasons}); start one, or name one that runs with --server or DCRON_SERVER",
+        f"no node reachable ({reasons})" + (_START_ONE if all(map(_is_away, trouble)) else ""),
         connected=False,
     )
 

@@ -15,6 +15,7 @@ import click
 from dcron import __version__
 from dcron.cli.failures import CommandFailed, ExitCode, one_line
 from dcron.cli.options import root_server_option
+from dcron.cli.targets import target_options
 
 __all__ = ["cli", "main"]
 
@@ -88,6 +89,7 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @root_server_option
+@target_options
 @click.version_option(__version__)
 def cli() -> None:
     """Cron for a fleet of servers: each occurrence of a job runs once, on whichever node is free.

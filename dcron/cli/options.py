@@ -10,7 +10,7 @@ import click
 __all__ = [
     "DEFAULT_PORT",
     "DEFAULT_SERVER",
-    "chosen_servers",
+    "given_servers",
     "output_option",
     "parse_servers",
     "root_server_option",
@@ -43,7 +43,7 @@ def _parse_server(text: str) -> str:
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    """Keep the servers for `chosen_servers`; the option nearest to the command wins."""
+    """Keep the servers for `given_servers`; the option nearest to the command wins."""
     if value is None:
         return
     try:
@@ -57,11 +57,10 @@ root_server_option = click.option(
     metavar="HOST:PORT[,…]",
     envvar="DCRON_SERVER",
     show_envvar=True,
-    default=DEFAULT_SERVER,
-    show_default=True,
     expose_value=False,
     callback=_remember,
-    help="Node to talk to; any one will do. The next one is tried when one is down.",
+    help="Node to talk to; any one will do. The next one is tried when one is down. Default: those of the"
+    f" context, else {DEFAULT_SERVER}.",
 )
 """For the root command: with the environment variable and the default."""
 
@@ -87,7 +86,7 @@ def output_option(command: _Command) -> _Command:
     )(command)
 
 
-def chosen_servers() -> Sequence[str]:
-    """The servers that the command line or the environment names; only within a command."""
-    servers: Sequence[str] = click.get_current_context().meta[_META_KEY]
+def given_servers() -> Sequence[str]:
+    """The servers that the command line or the environment names, if any; only within a command."""
+    servers: Sequence[str] = click.get_current_context().meta.get(_META_KEY, ())
     return servers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import ssl
 import sys
 import tempfile
 import urllib.error
@@ -89,7 +90,7 @@ def upload_script(client: Client, script: ScriptFile) -> None:
     if plan.present:
         return
     if plan.url:
-        _put(plan.url, dict(plan.headers), script)
+        _put(plan.url, dict(plan.headers), script, client.tls.credentials.ca if client.tls else None)
     else:
         client.upload(lambda: _messages(script))
 
@@ -106,8 +107,10 @@ def _messages(script: ScriptFile) -> Iterator[pb.UploadScriptRequest]:
         sha256 = ""
 
 
-def _put(url: str, headers: Mapping[str, str], script: ScriptFile) -> None:
-    """Upload by a signed URL, which is a secret while it is valid: messages name its host only."""
+def _put(url: str, headers: Mapping[str, str], script: ScriptFile, ca: bytes | None) -> None:
+    """Upload by a signed URL, which is a secret while it is valid: messages name its host only.
+
+    The store's certificate may be of one of the machine's CAs or of the nodes' own."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"}:
         raise CommandFailed("the node gave an upload address that is not http:// or https://")
@@ -119,8 +122,10 @@ def _put(url: str, headers: Mapping[str, str], script: ScriptFile) -> None:
     request.add_header("Content-Type", "application/octet-stream")
     for name, value in headers.items():
         request.add_header(name, value)
+    trusted = _trusted(ca) if parts.scheme == "https" else None
     try:
-        with urllib.request.urlopen(request, timeout=PUT_SECONDS) as answer:  # noqa: S310 - checked above
+        # The scheme was checked above.
+        with urllib.request.urlopen(request, timeout=PUT_SECONDS, context=trusted) as answer:  # noqa: S310
             answer.read(MAX_ERROR_BYTES)
     except urllib.error.HTTPError as error:
         raise CommandFailed(f"{where} refused the script: {_http_reason(error)}") from None
@@ -128,6 +133,13 @@ def _put(url: str, headers: Mapping[str, str], script: ScriptFile) -> None:
         raise CommandFailed(f"{where} cannot be reached from here: {_os_reason(error.reason)}") from None
     except (HTTPException, OSError) as error:
         raise CommandFailed(f"{where} broke off the upload: {_os_reason(error)}; try again") from None
+
+
+def _trusted(ca: bytes | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if ca is not None:
+        context.load_verify_locations(cadata=ca.decode("ascii", "replace"))
+    return context
 
 
 def _http_reason(error: urllib.error.HTTPError) -> str:
@@ -139,6 +151,11 @@ def _http_reason(error: urllib.error.HTTPError) -> str:
 
 
 def _os_reason(error: object) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"its certificate is not accepted ({error.verify_message}); put its CA into the file of --ca, or"
+            " into that of SSL_CERT_FILE"
+        )
     if isinstance(error, TimeoutError):
         return f"no answer for {PUT_SECONDS:g} s"
     if isinstance(error, OSError) and error.strerror:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from dcron.certificates import CertificateFiles
 from dcron.cli.main import main
 from tests.unit.cli.fake_node import Done, FakeNode
 
@@ -16,9 +18,9 @@ from tests.unit.cli.fake_node import Done, FakeNode
 def make_node() -> Iterator[Callable[[], FakeNode]]:
     nodes: list[FakeNode] = []
 
-    def make() -> FakeNode:
+    def make(tls: CertificateFiles | None = None) -> FakeNode:
         node = FakeNode()
-        node.start()
+        node.start(tls)
         nodes.append(node)
         return node
 
@@ -40,9 +42,14 @@ def dead_address() -> str:
 
 
 @pytest.fixture
-def dcron(capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
-    """The command line, in this process."""
-    monkeypatch.delenv("DCRON_SERVER", raising=False)
+def dcron(
+    capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., Done]:
+    """The command line, in this process, without anything of this machine's."""
+    for name in ("SERVER", "CONTEXT", "CA", "CERT", "KEY"):
+        monkeypatch.delenv(f"DCRON_{name}", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr("dcron.cli.targets.SYSTEM_FILE", tmp_path / "etc/client.toml")
 
     def run(*arguments: str) -> Done:
         started = time.monotonic()

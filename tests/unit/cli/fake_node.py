@@ -11,6 +11,7 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from dcron.certificates import CertificateFiles
 from dcron.rpc import dcron_pb2 as pb
 from dcron.rpc import dcron_pb2_grpc
 
@@ -32,12 +33,12 @@ class FakeNode:
     _handlers: dict[str, Handler] = field(default_factory=dict)
     _server: Any = None
 
-    def start(self) -> None:
+    def start(self, tls: CertificateFiles | None = None) -> None:
         servicer = type("Servicer", (dcron_pb2_grpc.PublicServicer,), {m: self._method(m) for m in METHODS})
         self._server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
         dcron_pb2_grpc.add_PublicServicer_to_server(servicer(), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(_Health(), self._server)
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self.address = f"127.0.0.1:{_listen(self._server, tls)}"
         self._server.start()
 
     def stop(self) -> None:
@@ -62,6 +63,14 @@ class FakeNode:
             return handler(taken, context)
 
         return answer
+
+
+def _listen(server: grpc.Server, tls: CertificateFiles | None) -> int:
+    if tls is None:
+        return server.add_insecure_port("127.0.0.1:0")
+    pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
+    credentials = grpc.ssl_server_credentials([pair], tls.ca.read_bytes(), require_client_auth=True)
+    return server.add_secure_port("127.0.0.1:0", credentials)
 
 
 def aborting(code: grpc.StatusCode, details: str) -> Handler:
