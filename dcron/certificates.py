@@ -10,7 +10,7 @@ from threading import Lock
 
 import structlog
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
@@ -23,6 +23,7 @@ __all__ = [
     "Credentials",
     "Identity",
     "identity_of",
+    "is_of_ca",
     "read_credentials",
 ]
 
@@ -48,10 +49,12 @@ class CertificateFiles:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a certificate says of its holder: the common name and organizational units of its subject."""
+    """What a certificate says of its holder: the common name and organizational units of its subject, and the
+    host names and addresses that it is for."""
 
     name: str
     units: tuple[str, ...]
+    hosts: tuple[str, ...]
     not_before: datetime
     not_after: datetime
 
@@ -127,6 +130,7 @@ def identity_of(certificate: bytes) -> Identity:
     return Identity(
         name=names[0] if names else "(no common name)",
         units=_texts(parsed.subject, NameOID.ORGANIZATIONAL_UNIT_NAME),
+        hosts=_hosts(parsed),
         not_before=parsed.not_valid_before_utc,
         not_after=parsed.not_valid_after_utc,
     )
@@ -135,6 +139,31 @@ def identity_of(certificate: bytes) -> Identity:
 def _texts(subject: x509.Name, kind: x509.ObjectIdentifier) -> tuple[str, ...]:
     values = [attribute.value for attribute in subject.get_attributes_for_oid(kind)]
     return tuple(value for value in values if isinstance(value, str))
+
+
+def _hosts(certificate: x509.Certificate) -> tuple[str, ...]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    addresses = map(str, names.get_values_for_type(x509.IPAddress))
+    return (*names.get_values_for_type(x509.DNSName), *addresses)
+
+
+def is_of_ca(credentials: Credentials) -> bool:
+    """Whether the certificate, or the last of those that come with it, was issued by a CA that we know."""
+    chain = x509.load_pem_x509_certificates(credentials.certificate)
+    return any(
+        _issued_by(chain[-1], authority) for authority in x509.load_pem_x509_certificates(credentials.ca)
+    )
+
+
+def _issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def _signature(files: CertificateFiles) -> _Signature:

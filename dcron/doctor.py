@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import stat
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from dcron import __version__
@@ -12,7 +15,9 @@ from dcron.adapters.grpc_probe import ask_health
 from dcron.adapters.host_probe import can_listen, find_programs, is_spool_in_use, limits, probe_spool
 from dcron.adapters.keeper_probe import KeeperFacts, probe_keeper
 from dcron.adapters.system_clock import SystemClock
+from dcron.adapters.trust import trusting
 from dcron.adapters.upload_probe import put_by_url
+from dcron.certificates import is_of_ca, read_credentials
 from dcron.config import Settings, load_settings
 from dcron.domain.checkup import (
     Finding,
@@ -23,6 +28,7 @@ from dcron.domain.checkup import (
     judge_spool,
     judge_store,
 )
+from dcron.domain.checkup_certificate import CertificateFacts, judge_certificate
 from dcron.domain.checkup_cluster import (
     ThisNode,
     judge_addresses,
@@ -33,7 +39,7 @@ from dcron.domain.checkup_cluster import (
     wanted_interpreters,
 )
 from dcron.domain.errors import DcronError, SetupError
-from dcron.node import STORE_FORM, open_objects, open_store, script_environment
+from dcron.node import STORE_FORM, open_objects, open_store, script_environment, store_trust
 from dcron.ports import Clock, StoreInspector
 from dcron.services.checkup import ClusterFacts, check_clock, check_objects, look_at_cluster
 from dcron.services.spool import read_spool_id
@@ -65,6 +71,7 @@ async def _machine(settings: Settings, clock: Clock) -> list[Finding]:
     """What needs no store: the spool, the limits, the keeper."""
     spool = await asyncio.to_thread(probe_spool, settings.spool)
     findings = [*judge_spool(spool, settings.max_log_bytes), judge_limits(limits(), settings.slots)]
+    findings += await asyncio.to_thread(_certificate, settings, clock)
     if spool.trouble:
         return findings
     near = settings.spool if spool.exists else next(p for p in settings.spool.parents if p.exists())
@@ -90,7 +97,7 @@ def judge_keeper(facts: KeeperFacts) -> Finding:
 async def _stores(settings: Settings, clock: Clock) -> list[Finding]:
     """What the stores tell, and the cluster in them."""
     try:
-        inspector = _open_inspector(settings.store)
+        inspector = _open_inspector(settings)
     except SetupError as error:
         return [Finding("settings", Level.FAILED, str(error))]
     try:
@@ -109,14 +116,14 @@ async def _cluster(
     """The clock, and whether this node fits in with the others, as far as the store tells."""
     if all(host.trouble for host in store_facts.hosts):
         return [_not_looked_at("clock, nodes", "the document store does not let us in")], None
-    store = open_store(settings.store)
+    store = open_store(settings.store, settings.store_ca)
     findings: list[Finding] = []
     try:
         findings.append(await check_clock(store, clock))
         if not store_facts.prepared:
             return [*findings, _not_looked_at("nodes", "the databases are not there yet")], None
         watch_seconds = min(settings.lease_seconds / 3 + WATCH_MARGIN_SECONDS, MAX_WATCH_SECONDS)
-        facts = await look_at_cluster(store, ask_health, watch_seconds)
+        facts = await look_at_cluster(store, _asking(settings), watch_seconds)
     except DcronError as error:
         remedy = "look at the findings about the document store"
         return [*findings, Finding("nodes", Level.FAILED, str(error), remedy)], None
@@ -127,6 +134,37 @@ async def _cluster(
 
 def _not_looked_at(what: str, why: str) -> Finding:
     return Finding(what, Level.WARNING, f"not looked at: {why}", "run doctor again once that is mended")
+
+
+def _certificate(settings: Settings, clock: Clock) -> list[Finding]:
+    """Whether the node's certificate can be used, where there is one."""
+    if settings.tls is None:
+        return []
+    try:
+        credentials = read_credentials(settings.tls)
+    except SetupError as error:
+        remedy = "see docs/security.md; dcron's user has to be able to read all three files"
+        return [Finding("certificate", Level.FAILED, str(error), remedy)]
+    identity = credentials.identity
+    facts = CertificateFacts(
+        identity.name,
+        identity.units,
+        identity.hosts,
+        identity.not_before,
+        identity.not_after,
+        of_ca=is_of_ca(credentials),
+        key_open_to_all=bool(settings.tls.key.stat().st_mode & stat.S_IROTH),
+    )
+    return judge_certificate(facts, settings.advertise, clock.now())
+
+
+def _asking(settings: Settings) -> Callable[[str], Awaitable[str]]:
+    """How nodes are asked for their health: by this node's certificate, as far as that can be used."""
+    credentials = None
+    if settings.tls is not None:
+        with suppress(SetupError):
+            credentials = read_credentials(settings.tls)
+    return partial(ask_health, credentials=credentials)
 
 
 async def _fit(settings: Settings, facts: ClusterFacts) -> list[Finding]:
@@ -140,7 +178,7 @@ async def _fit(settings: Settings, facts: ClusterFacts) -> list[Finding]:
         in_use,
     )
     if in_use:
-        own_trouble = await ask_health(settings.advertise)
+        own_trouble = await _asking(settings)(settings.advertise)
     else:
         own_trouble = await asyncio.to_thread(can_listen, settings.listen)
     return [
@@ -162,23 +200,25 @@ async def _interpreters(settings: Settings, cluster: ClusterFacts | None) -> Ite
 
 async def _objects(settings: Settings, *, joined: bool) -> Sequence[Finding]:
     try:
-        objects = open_objects(settings.objects)
+        objects = open_objects(settings.objects, settings.objects_ca)
+        trusted = trusting("objects_ca", settings.objects_ca) if settings.objects_ca else None
     except SetupError as error:
         return [Finding("settings", Level.FAILED, str(error))]
     try:
-        return await check_objects(objects, put_by_url, joined=joined)
+        return await check_objects(objects, partial(put_by_url, trusted=trusted), joined=joined)
     finally:
         await objects.close()
 
 
-def _open_inspector(url: str) -> StoreInspector:
-    """The inspector of a store URL. SetupError never repeats the URL."""
+def _open_inspector(settings: Settings) -> StoreInspector:
+    """The inspector of the document store. SetupError never repeats its URL."""
+    url = settings.store
     scheme = url.partition(":")[0]
     if scheme in {"couchdb", "couchdbs"}:
         from dcron.adapters.couchdb_http import parse_couchdb_url
         from dcron.adapters.couchdb_inspector import CouchInspector
 
-        return CouchInspector(parse_couchdb_url(url))
+        return CouchInspector(parse_couchdb_url(url), store_trust(url, settings.store_ca))
     if scheme == "sqlite":
         from dcron.adapters.sqlite import parse_sqlite_url
         from dcron.adapters.sqlite_inspector import SqliteInspector

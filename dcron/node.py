@@ -6,8 +6,10 @@ import asyncio
 import os
 import secrets
 import signal
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import structlog
 
@@ -15,6 +17,7 @@ from dcron import __version__
 from dcron.adapters.grpc_nodes import GrpcNodeClient
 from dcron.adapters.keeper_runner import KeeperRunner
 from dcron.adapters.system_clock import SystemClock
+from dcron.adapters.trust import trusting
 from dcron.api.internal import Internal
 from dcron.api.public import Public
 from dcron.api.server import ApiServer
@@ -40,7 +43,7 @@ from dcron.services.spool import Spool
 from dcron.services.trouble import Trouble
 from dcron.services.worker import Worker
 
-__all__ = ["STORE_FORM", "open_objects", "open_store", "script_environment", "serve_main"]
+__all__ = ["STORE_FORM", "open_objects", "open_store", "script_environment", "serve_main", "store_trust"]
 
 STOP_GRACE_SECONDS = 2.0
 """How long calls that clients have begun may go on when the node stops."""
@@ -53,14 +56,16 @@ _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 log = structlog.get_logger()
 
 
-def open_store(url: str) -> DocumentStore:
-    """The document store of a URL; nothing is connected yet. SetupError never repeats the URL."""
+def open_store(url: str, ca: Path | None = None) -> DocumentStore:
+    """The document store of a URL; nothing is connected yet. SetupError never repeats the URL.
+
+    `ca` is whose certificates are believed, instead of those of the machine's CAs."""
     scheme = url.partition(":")[0]
     if scheme in ("couchdb", "couchdbs"):
         from dcron.adapters.couchdb import CouchDocumentStore
         from dcron.adapters.couchdb_http import parse_couchdb_url
 
-        return CouchDocumentStore(parse_couchdb_url(url))
+        return CouchDocumentStore(parse_couchdb_url(url), tls_context=store_trust(url, ca))
     if scheme == "sqlite":
         from dcron.adapters.sqlite import SqliteDocumentStore, parse_sqlite_url
 
@@ -68,14 +73,23 @@ def open_store(url: str) -> DocumentStore:
     raise SetupError(STORE_FORM)
 
 
-def open_objects(url: str) -> ObjectStore:
-    """The object store of a URL; nothing is connected yet."""
+def store_trust(url: str, ca: Path | None) -> ssl.SSLContext | None:
+    """How the certificate of the document store of a URL is checked; None: by the machine's CAs."""
+    if ca is None:
+        return None
+    if not url.startswith("couchdbs:"):
+        raise SetupError("store_ca: only a store that is reached by couchdbs:// has a certificate")
+    return trusting("store_ca", ca)
+
+
+def open_objects(url: str, ca: Path | None = None) -> ObjectStore:
+    """The object store of a URL; nothing is connected yet. `ca` as for `open_store`."""
     scheme = url.partition(":")[0]
     if scheme == "s3":
         from dcron.adapters.s3 import S3ObjectStore
         from dcron.adapters.s3_url import parse_s3_url
 
-        return S3ObjectStore(parse_s3_url(url))
+        return S3ObjectStore(parse_s3_url(url), ca=ca)
     if scheme == "file":
         from dcron.adapters.folder import FolderObjectStore, parse_file_url
 
@@ -120,8 +134,8 @@ class Node:
         clock = SystemClock()
         lease = Lease(settings.lease_seconds)
         self._settings = settings
-        self._store = open_store(settings.store)
-        self._objects = open_objects(settings.objects)
+        self._store = open_store(settings.store, settings.store_ca)
+        self._objects = open_objects(settings.objects, settings.objects_ca)
         self._credentials = CredentialWatch(settings.tls) if settings.tls else None
         self._nodes = GrpcNodeClient(self._credentials)
         self._spool = Spool(settings.spool)

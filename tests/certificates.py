@@ -76,6 +76,7 @@ class Authority:
 def write_whole(path: Path, content: bytes) -> None:
     """Replace a file, as tools that renew certificates do."""
     part = path.with_suffix(".part")
+    part.touch(0o600)
     part.write_bytes(content)
     part.replace(path)
 

@@ -239,6 +239,10 @@ class CouchHttp:
 
 def _words(error: OSError) -> str:
     """Why there was no connection; asyncio puts the address, which is told already, in the place of it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {error.reason or error}"
     # Errors of name look-ups have numbers of their own, below zero.
     if error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -42,9 +43,11 @@ class _Entered:
 class CouchInspector:
     """`StoreInspector` of a CouchDB, each of its hosts by itself."""
 
-    def __init__(self, settings: CouchSettings) -> None:
+    def __init__(self, settings: CouchSettings, tls_context: ssl.SSLContext | None = None) -> None:
         self._settings = settings
-        self._https = [CouchHttp(replace(settings, hosts=(host,))) for host in settings.hosts]
+        self._https = [
+            CouchHttp(replace(settings, hosts=(host,)), tls_context=tls_context) for host in settings.hosts
+        ]
 
     async def inspect(self) -> StoreFacts:
         """See `StoreInspector.inspect`."""

@@ -20,6 +20,7 @@ import structlog
 
 from dcron.adapters.objects import CHUNK_BYTES, BoundedThreads, FileSource, check_key, limited
 from dcron.adapters.s3_url import S3Settings, parse_s3_url
+from dcron.adapters.trust import trusting
 from dcron.domain.errors import NotFound, ObjectsUnreachable, SetupError
 from dcron.ports import UploadTarget
 
@@ -80,13 +81,16 @@ class S3ObjectStore:
     The constructor reads boto3's configuration and raises SetupError where that cannot work.
     """
 
-    def __init__(self, settings: S3Settings) -> None:
+    def __init__(self, settings: S3Settings, *, ca: Path | None = None) -> None:
+        """`ca` is whose certificates are believed, instead of those that boto3 brings along."""
+        if ca is not None:
+            _check_ca(settings, ca)
         self._settings = settings
         self._name = f"S3 bucket {settings.bucket}"
-        self._client = _make_client(settings, settings.endpoint)
+        self._client = _make_client(settings, settings.endpoint, ca)
         # Who signs must know the address that the client will use: it is part of what is signed.
         public = settings.public_endpoint
-        self._signer = _make_client(settings, public) if public else self._client
+        self._signer = _make_client(settings, public, ca) if public else self._client
         self._threads = BoundedThreads(self._name, THREADS)
         self._uploads = asyncio.Semaphore(UPLOADS)
 
@@ -265,7 +269,14 @@ class S3ObjectStore:
             raise _translated(f"{self._name}: {what}", error) from error
 
 
-def _make_client(settings: S3Settings, endpoint: str | None) -> Any:
+def _check_ca(settings: S3Settings, ca: Path) -> None:
+    """SetupError where a CA cannot be used: boto3 would say so at the first request only."""
+    if settings.endpoint and not settings.endpoint.startswith("https:"):
+        raise SetupError("objects_ca: only an endpoint that is reached by https:// has a certificate")
+    trusting("objects_ca", ca)
+
+
+def _make_client(settings: S3Settings, endpoint: str | None, ca: Path | None) -> Any:
     """A client of boto3, whose methods are made at run time and have no types."""
     import boto3
     from botocore.config import Config
@@ -286,7 +297,8 @@ def _make_client(settings: S3Settings, endpoint: str | None) -> Any:
     try:
         session = boto3.session.Session()
         region = settings.region or session.region_name or DEFAULT_REGION
-        return session.client("s3", region_name=region, endpoint_url=endpoint, config=config)
+        verify = None if ca is None else str(ca)
+        return session.client("s3", region_name=region, endpoint_url=endpoint, config=config, verify=verify)
     except (BotoCoreError, ValueError) as error:
         raise SetupError(f"S3 bucket {settings.bucket}: boto3 cannot be set up: {error}") from error
 
@@ -307,12 +319,14 @@ def _translated(what: str, error: Exception) -> ObjectsUnreachable:
 
 def _words(error: Exception) -> str:
     """An error of the connection, without the key, which boto3 repeats with the whole address."""
-    from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError
+    from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError, SSLError
 
-    if not isinstance(error, EndpointConnectionError | ConnectTimeoutError | ReadTimeoutError):
+    if not isinstance(error, EndpointConnectionError | ConnectTimeoutError | ReadTimeoutError | SSLError):
         return str(error)
     parts = urlsplit(str(error.kwargs.get("endpoint_url", "")))
     where = f"{parts.scheme}://{parts.netloc}" if parts.netloc else "the store"
+    if isinstance(error, SSLError):
+        return f"the certificate of {where} is not accepted; objects_ca names the CA that it is of"
     if isinstance(error, ReadTimeoutError):
         return f"no answer in time from {where}"
     return f"no connection to {where}"

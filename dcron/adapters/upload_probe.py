@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import urllib.error
 import urllib.request
 from http.client import HTTPException
@@ -15,12 +16,14 @@ __all__ = ["put_by_url"]
 PUT_SECONDS = 15.0
 
 
-async def put_by_url(target: UploadTarget, body: bytes) -> str:
-    """Why it was not taken, in words without the URL, a secret while it is valid; empty when it was."""
-    return await asyncio.to_thread(_put, target, body)
+async def put_by_url(target: UploadTarget, body: bytes, *, trusted: ssl.SSLContext | None = None) -> str:
+    """Why it was not taken, in words without the URL, a secret while it is valid; empty when it was.
+
+    `trusted` is how a certificate is checked; None: by the machine's CAs."""
+    return await asyncio.to_thread(_put, target, body, trusted)
 
 
-def _put(target: UploadTarget, body: bytes) -> str:
+def _put(target: UploadTarget, body: bytes, trusted: ssl.SSLContext | None) -> str:
     parts = urlsplit(target.url)
     if parts.scheme not in {"http", "https"}:
         return "the address is not http:// or https://"
@@ -28,7 +31,9 @@ def _put(target: UploadTarget, body: bytes) -> str:
     headers = {"Content-Type": "application/octet-stream", **target.headers}
     request = urllib.request.Request(target.url, body, headers, method="PUT")  # noqa: S310 - checked above
     # A proxy of this machine says nothing about how clients reach the store.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusted)
+    )
     try:
         with opener.open(request, timeout=PUT_SECONDS):
             return ""

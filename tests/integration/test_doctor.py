@@ -23,6 +23,7 @@ from dcron.adapters.system_clock import SystemClock
 from dcron.doctor import examine, judge_keeper
 from dcron.domain.checkup import Level
 from dcron.services.spool import Spool
+from tests.certificates import DAY, Authority, node_environment
 from tests.couchdb_server import CouchServer, CouchUnavailable
 from tests.object_stores import S3Access
 from tests.system.cluster import NodeProcess, free_ports, wait_for
@@ -224,6 +225,41 @@ def test_a_spool_that_no_folder_can_be_made_for_is_named(tmp_path):
     unwritable = doctor(environment_of(tmp_path, DCRON_SPOOL="/proc/spool"))
     assert unwritable.failed() == {"spool"}
     assert "own" in unwritable.words("spool")
+
+
+def test_a_certificate_is_looked_at(tmp_path):
+    authority = Authority(tmp_path / "ca")
+    files = authority.issue("n1", "dcron-node")
+    environment = environment_of(tmp_path, **node_environment(files))
+    assert doctor(environment).level("certificate") == "ok"
+
+    authority.issue("n1", "dcron-node", hosts=["n1.example"], lasts=10 * DAY, into=files)
+    report = doctor(environment)
+    assert report.failed() == {"certificate"}
+    assert "does not name 127.0.0.1" in report.words("certificate")
+    assert "expires on" in report.words("certificate")
+
+    authority.issue("n1", "dcron-node", into=files)
+    files.ca.write_bytes(Authority(tmp_path / "other").file.read_bytes())
+    assert "is of no CA in tls_ca" in doctor(environment).words("certificate")
+    files.key.write_text("nothing")
+    assert f"{files.key} holds no private key" in doctor(environment).words("certificate")
+
+
+def test_nodes_that_talk_tls_are_asked_by_tls(tmp_path):
+    files = Authority(tmp_path / "ca").issue("n1", "dcron-node")
+    environment = environment_of(tmp_path, **node_environment(files), DCRON_LEASE_SECONDS="3")
+    port = int(environment["DCRON_LISTEN"].rpartition(":")[2])
+    node = NodeProcess("n1", port, tmp_path, environment)
+    node.environment |= environment
+    node.start()
+    try:
+        wait_for("it serves", lambda: "action=serve" in node.log.read_text())
+        report = doctor(environment)
+        assert report.failed() == set(), report.text
+        assert report.level("addresses") == "ok"
+    finally:
+        node.stop()
 
 
 def test_a_bucket_that_no_cluster_uses_is_a_mistake(tmp_path, node, s3: S3Access):

@@ -43,9 +43,9 @@ def composed(adapters: Adapters, random: Random) -> Iterator[None]:
         return MACHINE.get().clock
 
     with (
-        patch.object(dcron.node, "open_store", lambda _: adapters.store(MACHINE.get())),
-        patch.object(dcron.node, "open_objects", lambda _: adapters.objects(MACHINE.get())),
-        patch.object(dcron.node, "GrpcNodeClient", lambda: adapters.nodes(MACHINE.get())),
+        patch.object(dcron.node, "open_store", lambda *_: adapters.store(MACHINE.get())),
+        patch.object(dcron.node, "open_objects", lambda *_: adapters.objects(MACHINE.get())),
+        patch.object(dcron.node, "GrpcNodeClient", lambda _: adapters.nodes(MACHINE.get())),
         patch.object(dcron.node, "KeeperRunner", lambda *_: adapters.runner(MACHINE.get())),
         patch.object(dcron.node, "SystemClock", clock),
         patch.object(dcron.node, "ApiServer", SimulatedServer),

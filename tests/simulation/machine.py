@@ -225,7 +225,7 @@ class Served:
 class SimulatedServer:
     """Stands where `ApiServer` does: makes the services reachable without sockets."""
 
-    def __init__(self, listen: str, public: Any, internal: Any) -> None:
+    def __init__(self, listen: str, public: Any, internal: Any, *_: Any) -> None:
         self._public = public
         self._internal = internal
 
