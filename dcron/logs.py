@@ -14,7 +14,12 @@ def set_up_logging(log_format: str, log_level: str, node_id: str) -> None:
     """Send everything to stderr; every line carries the node."""
     pretty = log_format == "text"
     renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            pad_event_to=0,
+            # The one that it takes by default shows the values of all variables, secrets among them.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
         if pretty
         else structlog.processors.JSONRenderer()
     )
