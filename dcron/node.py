@@ -28,6 +28,7 @@ from dcron.domain.leadership import Lease
 from dcron.domain.nodes import NodeRecord
 from dcron.logs import set_up_logging
 from dcron.ports import DocumentStore, ObjectStore
+from dcron.services.audit import AuditTrail
 from dcron.services.catalogue import Catalogue
 from dcron.services.cluster import ClusterService
 from dcron.services.elector import Elector, Workload
@@ -246,9 +247,10 @@ class Node:
         )
         cluster = ClusterService(self._store, self._clock, elector, self._executor.held, lease=self._lease)
         history = History(self._store, self._objects, self._nodes, self._clock, cluster)
-        public = Public(catalogue, history, cluster)
+        audit = AuditTrail(self._store, self._clock, settings.node_id)
+        public = Public(catalogue, history, cluster, audit)
         internal = Internal(self._worker, elector)
-        return ApiServer(settings.listen, public, internal, self._credentials)
+        return ApiServer(settings.listen, public, internal, audit, self._credentials)
 
     def _workload(self) -> Workload:
         outbox = self._outbox

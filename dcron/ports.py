@@ -19,6 +19,7 @@ from dcron.domain.checkup import StoreFacts
 from dcron.domain.offers import ClaimReference, OfferAnswer, OfferedAttempt
 
 __all__ = [
+    "AUDIT",
     "CLUSTER",
     "INDEXES",
     "JOBS",
@@ -42,11 +43,13 @@ __all__ = [
 
 JOBS = "jobs"
 CLUSTER = "cluster"
+AUDIT = "audit"
 EXECUTIONS_PREFIX = "executions-"
 
 INDEXES: Mapping[str, tuple[str, ...]] = {
     JOBS: ("next_at", "active_since"),
     CLUSTER: (),
+    AUDIT: (),
     EXECUTIONS_PREFIX: ("claimed_at", "state_at"),
 }
 """Top-level string fields that `DocumentStore.find` can range over, by kind of database. A document
@@ -115,7 +118,8 @@ class ChangeBatch:
 
 
 class DocumentStore(Protocol):
-    """Jobs, executions and leadership, in databases named by `JOBS`, `CLUSTER`, `executions_database`.
+    """Jobs, executions, leadership and the record of changes, in databases named by `JOBS`,
+    `executions_database`, `CLUSTER` and `AUDIT`.
 
     Only `write` and `read` may decide anything. `range`, `find` and `changes` are hints: on a cluster
     they come from one copy and may be many seconds old.

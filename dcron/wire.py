@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from dcron.domain.audit import AuditQuery, AuditRecord
 from dcron.domain.concerns import Concern
 from dcron.domain.errors import InvalidInput
 from dcron.domain.model import Active, Coalesced, Job, LastOutcome, Script, Specification, State, VerdictKind
@@ -24,6 +25,8 @@ __all__ = [
     "answer_message",
     "attempt_from",
     "attempt_message",
+    "audit_message",
+    "audit_query_from",
     "cluster_message",
     "execution_message",
     "job_message",
@@ -306,6 +309,33 @@ def answer_message(answer: OfferAnswer) -> pb.OfferAnswer:
 def answer_from(message: pb.OfferAnswer) -> OfferAnswer:
     """A worker's answer; one that only a newer node knows counts as unable."""
     return OfferAnswer(_RESULTS_BACK.get(message.result, OfferResult.UNABLE), message.reason)
+
+
+def audit_query_from(message: pb.ListAuditRequest) -> AuditQuery:
+    """Which records of changes are asked for."""
+    return AuditQuery(
+        since=_instant("since", message.since) if message.HasField("since") else None,
+        until=_instant("until", message.until) if message.HasField("until") else None,
+        job=message.job,
+        who=message.who,
+        limit=message.limit,
+    )
+
+
+def audit_message(record: AuditRecord) -> pb.AuditRecord:
+    """The record of a change."""
+    return pb.AuditRecord(
+        id=record.id,
+        asked_at=timestamp(record.asked_at),
+        who=record.who,
+        address=record.address,
+        node_id=record.node_id,
+        method=record.change.method,
+        subject=record.change.subject,
+        content=record.change.content,
+        result=record.result,
+        answered_at=_maybe(record.answered_at),
+    )
 
 
 def _maybe(instant: datetime | None) -> Timestamp | None:

@@ -45,7 +45,7 @@ from dcron.adapters.documents import (
     require_index,
 )
 from dcron.domain.errors import SetupError, StoreUnreachable
-from dcron.ports import CLUSTER, JOBS, ChangeBatch, Document, IndexRow, WriteKind, WriteResult
+from dcron.ports import AUDIT, CLUSTER, JOBS, ChangeBatch, Document, IndexRow, WriteKind, WriteResult
 
 __all__ = ["CouchDocumentStore", "CouchSettings", "parse_couchdb_url"]
 
@@ -82,7 +82,7 @@ class CouchDocumentStore:
         try:
             async with self._http.deadline(PREPARE_SECONDS):
                 (await self._http.request("GET", "_session")).require(HTTPStatus.OK)
-                for database in (JOBS, CLUSTER):
+                for database in (JOBS, CLUSTER, AUDIT):
                     name = self._name(database)
                     self._setup.forget(name)
                     await self._setup.ensure(name, index_fields(database))

@@ -18,7 +18,7 @@ from dcron.adapters.couchdb_setup import CouchSetup
 from dcron.adapters.documents import index_fields
 from dcron.domain.checkup import HostFacts, StoreFacts
 from dcron.domain.errors import StoreUnreachable
-from dcron.ports import CLUSTER, JOBS, executions_database
+from dcron.ports import AUDIT, CLUSTER, JOBS, executions_database
 
 __all__ = ["CouchInspector"]
 
@@ -114,7 +114,7 @@ class CouchInspector:
         months = (executions_database(now), executions_database(now + MONTH_AHEAD)) if everything else ()
         setup = CouchSetup(http)
         missing: list[str] = []
-        for database in (JOBS, CLUSTER, *months):
+        for database in (JOBS, CLUSTER, AUDIT, *months):
             missing += await setup.missing(self._name(database), index_fields(database))
         return missing
 

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any, Final
 
-from dcron.ports import CLUSTER, EXECUTIONS_PREFIX, INDEXES, JOBS, Document
+from dcron.ports import AUDIT, CLUSTER, EXECUTIONS_PREFIX, INDEXES, JOBS, Document
 
 __all__ = [
     "MAX_DOCUMENT_BYTES",
@@ -44,7 +44,7 @@ def require_executions_database(database: str) -> None:
 
 def index_fields(database: str) -> tuple[str, ...]:
     """The indexed fields of a database; ValueError when dcron has no such database."""
-    if database in {JOBS, CLUSTER}:
+    if database in {JOBS, CLUSTER, AUDIT}:
         return INDEXES[database]
     if is_executions_database(database):
         return INDEXES[EXECUTIONS_PREFIX]

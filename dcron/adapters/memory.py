@@ -17,7 +17,7 @@ from dcron.adapters.documents import (
     require_executions_database,
     require_index,
 )
-from dcron.ports import CLUSTER, JOBS, ChangeBatch, Document, IndexRow, WriteKind, WriteResult
+from dcron.ports import AUDIT, CLUSTER, JOBS, ChangeBatch, Document, IndexRow, WriteKind, WriteResult
 
 __all__ = ["MemoryDocumentStore"]
 
@@ -51,7 +51,7 @@ class MemoryDocumentStore:
 
     async def prepare(self) -> None:
         """See `DocumentStore.prepare`."""
-        for database in (JOBS, CLUSTER):
+        for database in (JOBS, CLUSTER, AUDIT):
             self._databases.setdefault(database, {})
 
     async def write(self, database: str, documents: Sequence[Document]) -> list[WriteResult]:

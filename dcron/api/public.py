@@ -7,19 +7,24 @@ from typing import Any
 
 from grpc import aio
 
+from dcron.api.access import caller_of
 from dcron.api.errors import status_of
+from dcron.domain.access import ANONYMOUS
 from dcron.domain.errors import DcronError, InvalidInput, StoreUnreachable
 from dcron.domain.model import Job
 from dcron.domain.nodes import LeaderReport
 from dcron.domain.views import ClusterView, SkippedView
 from dcron.rpc import dcron_pb2 as pb
 from dcron.rpc import dcron_pb2_grpc
+from dcron.services.audit import AuditTrail
 from dcron.services.catalogue import Catalogue
 from dcron.services.cluster import ClusterService
 from dcron.services.history import History
 from dcron.services.listing import SKIPPED, StateFilter
 from dcron.services.registering import Registration
 from dcron.wire import (
+    audit_message,
+    audit_query_from,
     cluster_message,
     execution_message,
     job_message,
@@ -44,10 +49,13 @@ _Context = aio.ServicerContext[Any, Any]
 class Public(dcron_pb2_grpc.PublicServicer):
     """The `Public` service: converts, and hands over to the services."""
 
-    def __init__(self, catalogue: Catalogue, history: History, cluster: ClusterService) -> None:
+    def __init__(
+        self, catalogue: Catalogue, history: History, cluster: ClusterService, audit: AuditTrail
+    ) -> None:
         self._catalogue = catalogue
         self._history = history
         self._cluster = cluster
+        self._audit = audit
 
     async def PrepareUpload(
         self, request: pb.PrepareUploadRequest, context: _Context
@@ -175,7 +183,10 @@ class Public(dcron_pb2_grpc.PublicServicer):
     async def ResolveExecution(self, request: pb.ResolveExecutionRequest, context: _Context) -> pb.Execution:
         """See proto/dcron.proto."""
         kind = verdict_from(request.verdict)
-        return execution_message(await self._history.resolve(request.id, kind, request.by, request.reason))
+        caller = caller_of(context)
+        # A certificate says more than a client's own word.
+        by = request.by if caller.name == ANONYMOUS else caller.name
+        return execution_message(await self._history.resolve(request.id, kind, by, request.reason))
 
     async def ListNodes(self, request: pb.ListNodesRequest, context: _Context) -> pb.ListNodesResponse:
         """See proto/dcron.proto."""
@@ -206,6 +217,14 @@ class Public(dcron_pb2_grpc.PublicServicer):
     async def ThawCluster(self, request: pb.ThawClusterRequest, context: _Context) -> pb.ClusterStatus:
         """See proto/dcron.proto."""
         return await self._status(await self._cluster.thaw())
+
+    async def ListAudit(self, request: pb.ListAuditRequest, context: _Context) -> pb.ListAuditResponse:
+        """See proto/dcron.proto."""
+        page = await self._audit.list(audit_query_from(request))
+        searched_to = timestamp(page.searched_to) if page.searched_to else None
+        return pb.ListAuditResponse(
+            records=[audit_message(record) for record in page.records], searched_to=searched_to
+        )
 
     async def _job(self, job: Job) -> pb.Job:
         return job_message(job, await self._cluster.report())

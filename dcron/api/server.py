@@ -10,6 +10,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from dcron.api.access import AccessInterceptor
+from dcron.api.audit import AuditInterceptor, Trail
 from dcron.api.errors import ErrorInterceptor
 from dcron.certificates import Credentials, CredentialWatch
 from dcron.domain.errors import SetupError
@@ -42,16 +43,19 @@ _HEALTH_NAMES = ("", PUBLIC_SERVICE)
 class ApiServer:
     """Serves at `listen` (host:port; port 0 for a free one). Not SERVING until told so.
 
-    With `credentials` by TLS, to those who have a certificate of the CA, as far as their roles go."""
+    With `credentials` by TLS, to those who have a certificate of the CA, as far as their roles go.
+    Every change is recorded in `trail`."""
 
     def __init__(
         self,
         listen: str,
         public: dcron_pb2_grpc.PublicServicer,
         internal: dcron_pb2_grpc.InternalServicer,
+        trail: Trail,
         credentials: CredentialWatch | None = None,
     ) -> None:
         self._listen = listen
+        self._trail = trail
         self._credentials = credentials
         self._public = public
         self._internal = internal
@@ -61,7 +65,11 @@ class ApiServer:
     async def start(self) -> int:
         """Listen, and return the port. SetupError when that is not possible, as when the port is in use."""
         server = aio.server(
-            interceptors=[ErrorInterceptor(), *([AccessInterceptor()] if self._credentials else [])],
+            interceptors=[
+                ErrorInterceptor(),
+                *([AccessInterceptor()] if self._credentials else []),
+                AuditInterceptor(self._trail),
+            ],
             options=_OPTIONS,
             maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
         )

@@ -36,6 +36,7 @@ _SUBCOMMANDS = {
     "execution": _Subcommand("dcron.cli.executions:execution", "See what ran, its result and its log."),
     "node": _Subcommand("dcron.cli.nodes:node", "See the nodes, and take them out of service."),
     "cluster": _Subcommand("dcron.cli.cluster:cluster", "See how the cluster is, and hold it."),
+    "audit": _Subcommand("dcron.cli.audit:audit", "See who changed what."),
     "serve": _Subcommand("dcron.cli.serve:serve", "Run one node."),
     "doctor": _Subcommand("dcron.cli.doctor:doctor", "Check a node's set-up, on its own machine."),
     "dev": _Subcommand("dcron.cli.dev:dev", "Run a whole cluster on this machine until Ctrl-C."),

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 
 __all__ = [
+    "AUDIT",
     "CLUSTER",
     "EXECUTIONS",
     "JOBS",
@@ -32,6 +33,7 @@ JOBS = Subject("jobs not found", "dcron job list", "dcron job list")
 EXECUTIONS = Subject("executions not found", "dcron execution list", "dcron execution list")
 NODES = Subject("nodes not found", "dcron node list", "dcron node list")
 CLUSTER = Subject("cluster not found", "dcron cluster status", "dcron cluster status")
+AUDIT = Subject("records not found", "dcron audit", "dcron audit")
 SCRIPT = Subject("script not found", "dcron cluster status", "dcron cluster status")
 
 

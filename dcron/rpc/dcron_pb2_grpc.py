@@ -150,6 +150,11 @@ class PublicStub:
                 request_serializer=dcron_dot_rpc_dot_dcron__pb2.ThawClusterRequest.SerializeToString,
                 response_deserializer=dcron_dot_rpc_dot_dcron__pb2.ClusterStatus.FromString,
                 _registered_method=True)
+        self.ListAudit = channel.unary_unary(
+                '/dcron.v1.Public/ListAudit',
+                request_serializer=dcron_dot_rpc_dot_dcron__pb2.ListAuditRequest.SerializeToString,
+                response_deserializer=dcron_dot_rpc_dot_dcron__pb2.ListAuditResponse.FromString,
+                _registered_method=True)
 
 
 class PublicServicer:
@@ -317,6 +322,13 @@ class PublicServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAudit(self, request, context):
+        """What clients asked to change, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PublicServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -434,6 +446,11 @@ def add_PublicServicer_to_server(servicer, server):
                     servicer.ThawCluster,
                     request_deserializer=dcron_dot_rpc_dot_dcron__pb2.ThawClusterRequest.FromString,
                     response_serializer=dcron_dot_rpc_dot_dcron__pb2.ClusterStatus.SerializeToString,
+            ),
+            'ListAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAudit,
+                    request_deserializer=dcron_dot_rpc_dot_dcron__pb2.ListAuditRequest.FromString,
+                    response_serializer=dcron_dot_rpc_dot_dcron__pb2.ListAuditResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1058,6 +1075,33 @@ class Public:
             '/dcron.v1.Public/ThawCluster',
             dcron_dot_rpc_dot_dcron__pb2.ThawClusterRequest.SerializeToString,
             dcron_dot_rpc_dot_dcron__pb2.ClusterStatus.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dcron.v1.Public/ListAudit',
+            dcron_dot_rpc_dot_dcron__pb2.ListAuditRequest.SerializeToString,
+            dcron_dot_rpc_dot_dcron__pb2.ListAuditResponse.FromString,
             options,
             channel_credentials,
             insecure,

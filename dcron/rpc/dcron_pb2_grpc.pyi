@@ -85,6 +85,8 @@ class PublicStub:
     """Nothing due after the answer starts anywhere, until thawed."""
     ThawCluster: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.ThawClusterRequest, _dcron_pb2.ClusterStatus]
     """Occurrences after the answer start again."""
+    ListAudit: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.ListAuditRequest, _dcron_pb2.ListAuditResponse]
+    """What clients asked to change, newest first."""
 
 @_typing.type_check_only
 class PublicAsyncStub(PublicStub):
@@ -137,6 +139,8 @@ class PublicAsyncStub(PublicStub):
     """Nothing due after the answer starts anywhere, until thawed."""
     ThawCluster: _aio.UnaryUnaryMultiCallable[_dcron_pb2.ThawClusterRequest, _dcron_pb2.ClusterStatus]  # type: ignore[assignment]
     """Occurrences after the answer start again."""
+    ListAudit: _aio.UnaryUnaryMultiCallable[_dcron_pb2.ListAuditRequest, _dcron_pb2.ListAuditResponse]  # type: ignore[assignment]
+    """What clients asked to change, newest first."""
 
 class PublicServicer(metaclass=_abc_1.ABCMeta):
     """What clients use. Any node serves it."""
@@ -324,6 +328,14 @@ class PublicServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_dcron_pb2.ClusterStatus, _abc.Awaitable[_dcron_pb2.ClusterStatus]]:
         """Occurrences after the answer start again."""
+
+    @_abc_1.abstractmethod
+    def ListAudit(
+        self,
+        request: _dcron_pb2.ListAuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dcron_pb2.ListAuditResponse, _abc.Awaitable[_dcron_pb2.ListAuditResponse]]:
+        """What clients asked to change, newest first."""
 
 def add_PublicServicer_to_server(servicer: PublicServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import socket
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,9 +34,10 @@ from dcron.domain.model import Script as ScriptValue
 from dcron.domain.nodes import LeaderReport, NodeRecord, Waiting, node_body
 from dcron.domain.offers import MAX_OFFER, ClaimReference, OfferAnswer, OfferedAttempt, OfferResult
 from dcron.domain.views import HeldExecution
-from dcron.ports import CLUSTER, JOBS, Document, executions_database
+from dcron.ports import AUDIT, CLUSTER, JOBS, Document, executions_database
 from dcron.rpc import dcron_pb2 as pb
 from dcron.rpc import dcron_pb2_grpc
+from dcron.services.audit import AuditTrail
 from dcron.services.catalogue import Catalogue
 from dcron.services.cluster import ClusterService
 from dcron.services.history import History
@@ -57,6 +59,16 @@ class FixedClock:
 
     def boottime(self) -> float:
         return 0.0
+
+
+class TickingClock(FixedClock):
+    """Each look is a second after the one before, so that records have an order."""
+
+    def __init__(self) -> None:
+        self._seconds = itertools.count()
+
+    def now(self) -> datetime:
+        return NOW + timedelta(seconds=next(self._seconds))
 
 
 @dataclass
@@ -156,7 +168,9 @@ async def node() -> AsyncIterator[Node]:
     cluster = ClusterService(store, FixedClock(), elector, worker.held)
     catalogue = Catalogue(store, objects, FixedClock(), max_script_bytes=1000, clock_trouble=str)
     history = History(store, objects, client, FixedClock(), cluster)
-    server = ApiServer("127.0.0.1:0", Public(catalogue, history, cluster), Internal(worker, elector))
+    audit = AuditTrail(store, TickingClock(), "n1")
+    public = Public(catalogue, history, cluster, audit)
+    server = ApiServer("127.0.0.1:0", public, Internal(worker, elector), audit)
     address = f"127.0.0.1:{await server.start()}"
     record = NodeRecord("n1", "t", "s", address, "0.1.0", 4, NOW, NOW, labels={"zone": "a"}, leading=4)
     async with aio.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),)) as channel:
@@ -621,6 +635,92 @@ class TestInternal:
         assert list(node.client._connections) == [node.address]
 
 
+class TestAudit:
+    async def records(self, node: Node, **query: object) -> list[pb.AuditRecord]:
+        return list((await node.public.ListAudit(pb.ListAuditRequest(**query))).records)
+
+    async def test_a_change_is_recorded_with_what_is_essential_and_no_secret(
+        self, node: Node, job: pb.Job
+    ) -> None:
+        secret = specification(environment={"TOKEN": SECRET, "": SECRET}, arguments=[SECRET, "two"])
+        fields = ["environment", "arguments", "schedule"]
+        with pytest.raises(aio.AioRpcError):
+            await node.public.UpdateJob(
+                pb.UpdateJobRequest(name="report", specification=secret, fields=fields)
+            )
+        update, create = await self.records(node)
+        assert (create.method, create.subject, create.result) == ("CreateJob", "report", "OK")
+        assert (create.who, create.node_id) == ("anonymous", "n1")
+        assert create.address.startswith("127.0.0.1:")
+        assert create.content["schedule"] == "*/5 * * * *"
+        assert create.content["script"] == f"{DIGEST} hello.sh"
+        assert (update.method, update.result) == ("UpdateJob", "INVALID_ARGUMENT")
+        assert update.content["environment"] == ",TOKEN"
+        assert update.content["arguments"] == "2"
+        stored = await node.store.range(AUDIT, "", "~", limit=10)
+        assert len(stored) == 4
+        assert not any(SECRET in str(document.body) for document in stored)
+
+    async def test_each_of_many_new_jobs_has_a_record_with_its_own_result(
+        self, node: Node, job: pb.Job
+    ) -> None:
+        wanted = [
+            pb.CreateJobRequest(name=name, specification=specification()) for name in ("report", "a", "B?")
+        ]
+        await node.public.CreateJobs(pb.CreateJobsRequest(jobs=wanted))
+        found = [record for record in await self.records(node) if record.method == "CreateJobs"]
+        assert {record.subject: record.result for record in found} == {
+            "report": "ALREADY_EXISTS",
+            "a": "OK",
+            "B?": "INVALID_ARGUMENT",
+        }
+
+    async def test_too_many_new_jobs_are_one_record(self, node: Node) -> None:
+        with pytest.raises(aio.AioRpcError):
+            await node.public.CreateJobs(pb.CreateJobsRequest(jobs=[pb.CreateJobRequest()] * 501))
+        [record] = await self.records(node)
+        assert (record.subject, record.result) == ("501 jobs", "INVALID_ARGUMENT")
+
+    async def test_what_only_reads_is_not_recorded(self, node: Node, job: pb.Job) -> None:
+        await node.public.GetJob(pb.GetJobRequest(name="report"))
+        await node.public.ListAudit(pb.ListAuditRequest())
+        assert [record.method for record in await self.records(node)] == ["CreateJob"]
+
+    async def test_each_change_is_found_under_its_subject(self, node: Node, job: pb.Job) -> None:
+        await node.public.PauseJob(pb.PauseJobRequest(name="report"))
+        await node.public.FreezeCluster(pb.FreezeClusterRequest())
+        found = await self.records(node, job="report")
+        assert [record.method for record in found] == ["PauseJob", "CreateJob"]
+        assert [record.subject for record in await self.records(node, limit=1)] == ["cluster"]
+
+    async def test_a_change_that_cannot_be_recorded_is_not_made(
+        self, node: Node, job: pb.Job, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write = node.store.write
+
+        async def no_audit(database: str, documents: Sequence[Document]) -> object:
+            if database == AUDIT:
+                raise StoreUnreachable("no connection")
+            return await write(database, documents)
+
+        monkeypatch.setattr(node.store, "write", no_audit)
+        with pytest.raises(aio.AioRpcError) as caught:
+            await node.public.PauseJob(pb.PauseJobRequest(name="report"))
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert not (await node.public.GetJob(pb.GetJobRequest(name="report"))).paused
+
+    async def test_an_error_of_ours_is_recorded_as_one(
+        self, node: Node, job: pb.Job, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def broken(self: Catalogue, name: str) -> NoReturn:
+            raise RuntimeError
+
+        monkeypatch.setattr(Catalogue, "pause", broken)
+        with pytest.raises(aio.AioRpcError):
+            await node.public.PauseJob(pb.PauseJobRequest(name="report"))
+        assert (await self.records(node))[0].result == "INTERNAL"
+
+
 class TestServer:
     @pytest.mark.parametrize("name", ["", PUBLIC_SERVICE])
     async def test_health_is_serving_once_the_node_says_so(self, node: Node, name: str) -> None:
@@ -644,7 +744,7 @@ class TestServer:
         assert "dcron.v1" in packages
 
     async def test_a_port_in_use_is_a_set_up_error_of_one_line(self, node: Node) -> None:
-        second = ApiServer(node.address, Public(None, None, None), Internal(None, None))
+        second = ApiServer(node.address, Public(None, None, None, None), Internal(None, None), None)
         with pytest.raises(SetupError, match="in use") as caught:
             await second.start()
         assert node.address in str(caught.value)

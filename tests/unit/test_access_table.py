@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dcron.api.access import LEAST_ROLE
+from dcron.api.audit import CHANGES
 from dcron.domain.access import Role
 from dcron.rpc import dcron_pb2 as pb
 
@@ -25,4 +26,13 @@ def test_a_viewer_changes_nothing():
     reading = ("Get", "List", "Read", "Next")
     for method in methods("Public"):
         name = method.rpartition("/")[2]
-        assert (LEAST_ROLE[method] is Role.VIEWER) is name.startswith(reading), method
+        for_viewers = name.startswith(reading) and name != "ListAudit"
+        assert (LEAST_ROLE[method] is Role.VIEWER) is for_viewers, method
+
+
+def test_every_change_is_recorded():
+    """Uploads change nothing until a job names the script; the record of changes is only read."""
+    others = {"PrepareUpload", "UploadScript", "ListAudit"}
+    assert {method.rpartition("/")[2] for method in CHANGES} == {
+        method.rpartition("/")[2] for method in methods("Public") if LEAST_ROLE[method] is not Role.VIEWER
+    } - others
