@@ -176,6 +176,8 @@ class Cluster:
         ports = free_ports(nodes)
         self.nodes = [NodeProcess(f"n{number}", port, folder, shared) for number, port in enumerate(ports, 1)]
         self.store_url = store
+        self.client_environment: dict[str, str] = {}
+        """What commands find besides, such as a certificate."""
 
     def start(self) -> None:
         for node in self.nodes:
@@ -235,6 +237,7 @@ class Cluster:
         environment = {
             **os.environ,
             "DCRON_SERVER": ",".join(node.address for node in nodes),
+            **self.client_environment,
         }
         return subprocess.run(
             [sys.executable, "-m", "dcron", *words],
