@@ -37,6 +37,9 @@ _OPTIONS = (
     ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_SECONDS * 1000),
     ("grpc.keepalive_permit_without_calls", 1),
 )
+CONNECTION_SECONDS = 3_600
+"""With TLS, how long a connection takes calls. Then the client makes another one, for which its certificate
+is looked at anew; calls under way go on."""
 _HEALTH_NAMES = ("", PUBLIC_SERVICE)
 
 
@@ -70,7 +73,7 @@ class ApiServer:
                 *([AccessInterceptor()] if self._credentials else []),
                 AuditInterceptor(self._trail),
             ],
-            options=_OPTIONS,
+            options=_OPTIONS if self._credentials is None else (*_OPTIONS, _connection_age()),
             maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
         )
         dcron_pb2_grpc.add_PublicServicer_to_server(self._public, server)
@@ -107,6 +110,10 @@ class ApiServer:
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_seconds)
         self._server = None
+
+
+def _connection_age() -> tuple[str, int]:
+    return "grpc.max_connection_age_ms", CONNECTION_SECONDS * 1000
 
 
 def _server_credentials(watch: CredentialWatch) -> grpc.ServerCredentials:

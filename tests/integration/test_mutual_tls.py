@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,6 +26,8 @@ from dcron.rpc import dcron_pb2_grpc
 from tests.certificates import Authority
 
 CALL_SECONDS = 5.0
+WAIT_SECONDS = 20.0
+POLL_SECONDS = 0.1
 OPTIONS = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1))
 CLIENT_ROLES = (Role.VIEWER, Role.OPERATOR, Role.ADMIN)
 
@@ -220,6 +223,26 @@ async def test_a_server_takes_up_what_replaces_its_certificates(server, tmp_path
         async with server.channel(bob) as another:
             assert await health(another) is grpc.StatusCode.OK, "the new ones are taken up"
         assert await health(channel) is grpc.StatusCode.OK, "connections that there were go on"
+
+
+async def test_a_certificate_is_looked_at_anew_after_a_while_and_calls_under_way_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr("dcron.api.server.CONNECTION_SECONDS", 1)
+    authority = Authority(tmp_path / "ca")
+    files = authority.issue("n1", "dcron-node")
+    serving = ApiServer("127.0.0.1:0", Public(), Internal(), AUDIT, CredentialWatch(files))
+    made = Server(authority, files, f"127.0.0.1:{await serving.start()}")
+    try:
+        async with made.channel(authority.issue("alice", "dcron-viewer")) as channel:
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            await watch.read()
+            files.ca.write_bytes(Authority(tmp_path / "newer").file.read_bytes())
+            async with asyncio.timeout(WAIT_SECONDS):
+                while await health(channel) is grpc.StatusCode.OK:
+                    await asyncio.sleep(POLL_SECONDS)
+            await serving.set_serving(True)
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+    finally:
+        await serving.stop(0)
 
 
 async def test_a_client_node_takes_up_what_replaces_its_certificates(server, tmp_path):

@@ -1,6 +1,9 @@
-"""The table of roles: every method is in it, and nothing else."""
+"""The table of roles: every method is in it, and nothing else; docs/security.md says the same."""
 
 from __future__ import annotations
+
+import re
+from pathlib import Path
 
 from dcron.api.access import LEAST_ROLE
 from dcron.api.audit import CHANGES
@@ -28,6 +31,15 @@ def test_a_viewer_changes_nothing():
         name = method.rpartition("/")[2]
         for_viewers = name.startswith(reading) and name != "ListAudit"
         assert (LEAST_ROLE[method] is Role.VIEWER) is for_viewers, method
+
+
+def test_the_page_for_people_says_what_the_table_does():
+    page = (Path(__file__).parents[2] / "docs/security.md").read_text()
+    for role in Role:
+        [row] = re.findall(rf"^\| {role.value} \| (.*?) \|", page, re.MULTILINE)
+        told = set(re.findall(r"\b[A-Z][a-z]+[A-Z]\w+|\bOffer\b|\bCancel\b", row))
+        held = {method.rpartition("/")[2] for method, least in LEAST_ROLE.items() if least is role}
+        assert told == held - {"ServerReflectionInfo"}, role
 
 
 def test_every_change_is_recorded():
