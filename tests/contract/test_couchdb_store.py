@@ -164,7 +164,7 @@ class TestServer:
             assert "SECRET" not in str(caught.value)
             await stores(couch.settings).prepare()
             rights = {"admins": {"names": []}, "members": {"names": [name]}}
-            for database in ("jobs", "cluster"):
+            for database in ("jobs", "cluster", "audit"):
                 await couch.ask("PUT", f"{couch.settings.prefix}-{database}/_security", rights)
             await member.prepare()
             [result] = await member.write(JOBS, [Document("a", {"next_at": "x"})])
