@@ -11,6 +11,8 @@ from threading import Lock
 import structlog
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, SECP384R1, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
@@ -115,11 +117,11 @@ class CredentialWatch:
 def read_credentials(files: CertificateFiles) -> Credentials:
     """What the files hold; SetupError says which of them cannot be used and why, and never quotes one."""
     certificate, key, ca = (_read(path) for path in (files.certificate, files.key, files.ca))
-    identity = _identity(files.certificate, certificate)
-    if _public_key_of(files.key, key) != _der(x509.load_pem_x509_certificate(certificate).public_key()):
+    first = _certificates(files.certificate, certificate)[0]
+    _certificates(files.ca, ca)
+    if _der(_usable_key(files.key, key).public_key()) != _der(first.public_key()):
         raise SetupError(f"key {files.key} does not belong to certificate {files.certificate}")
-    _identity(files.ca, ca)
-    return Credentials(certificate, key, ca, identity)
+    return Credentials(certificate, key, ca, identity_of(certificate))
 
 
 @lru_cache(MAX_IDENTITIES)
@@ -193,21 +195,29 @@ def _unreadable(path: Path, error: OSError) -> SetupError:
     return SetupError(f"{path}: {error.strerror}")
 
 
-def _identity(path: Path, content: bytes) -> Identity:
+def _certificates(path: Path, content: bytes) -> list[x509.Certificate]:
     try:
-        return identity_of(content)
-    except ValueError:
-        raise SetupError(f"{path} holds no certificate in PEM") from None
+        found = x509.load_pem_x509_certificates(content)
+        for certificate in found:
+            certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        raise SetupError(f"{path} holds no certificate in PEM, or one that cannot be read") from None
+    return found
 
 
-def _public_key_of(path: Path, content: bytes) -> bytes:
+def _usable_key(path: Path, content: bytes) -> RSAPrivateKey | EllipticCurvePrivateKey:
     try:
-        return _der(load_pem_private_key(content, None).public_key())
+        key = load_pem_private_key(content, None)
     except TypeError:
         raise SetupError(f"key {path} has a passphrase; dcron needs it without one") from None
     except (ValueError, UnsupportedAlgorithm):
         # Without the cause, whose words may come from what is in the file.
         raise SetupError(f"{path} holds no private key in PEM") from None
+    if isinstance(key, RSAPrivateKey):
+        return key
+    if isinstance(key, EllipticCurvePrivateKey) and isinstance(key.curve, SECP256R1 | SECP384R1):
+        return key
+    raise SetupError(f"key {path} is of a kind that gRPC does not take; make one of RSA, P-256 or P-384")
 
 
 def _der(key: PublicKeyTypes) -> bytes:

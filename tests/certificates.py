@@ -11,6 +11,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from dcron.certificates import CertificateFiles
@@ -39,9 +40,10 @@ class Authority:
         hosts: Sequence[str] = ("127.0.0.1", "localhost"),
         lasts: timedelta = 60 * DAY,
         into: CertificateFiles | None = None,
+        key: PrivateKeyTypes | None = None,
     ) -> CertificateFiles:
         """A certificate for a subject; `into` replaces the files of an earlier one, each at once."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = key or ec.generate_private_key(ec.SECP256R1())
         attributes = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
         attributes += [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit) for unit in units]
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
@@ -58,9 +60,7 @@ class Authority:
         write_whole(files.certificate, _pem(builder.sign(self._key, hashes.SHA256())))
         return files
 
-    def _builder(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, lasts: timedelta
-    ) -> x509.CertificateBuilder:
+    def _builder(self, subject: x509.Name, key: PrivateKeyTypes, lasts: timedelta) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         return (
             x509.CertificateBuilder()
@@ -108,7 +108,7 @@ def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _key_pem(key: PrivateKeyTypes) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

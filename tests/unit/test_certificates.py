@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from structlog.testing import capture_logs
 
-from dcron.certificates import CertificateFiles, CredentialWatch, read_credentials
+from dcron.certificates import CertificateFiles, CredentialWatch, is_of_ca, read_credentials
 from dcron.domain.errors import SetupError
 from tests.certificates import Authority, write_whole
 
@@ -45,6 +52,43 @@ def test_a_key_of_another_certificate_is_refused(authority):
     mixed = CertificateFiles(files.certificate, other.key, files.ca)
     with pytest.raises(SetupError, match=f"{other.key} does not belong to"):
         read_credentials(mixed)
+
+
+@pytest.mark.parametrize(
+    ("key", "taken"),
+    [
+        (rsa.generate_private_key(65537, 2048), True),
+        (ec.generate_private_key(ec.SECP384R1()), True),
+        (ec.generate_private_key(ec.SECP521R1()), False),
+        (ed25519.Ed25519PrivateKey.generate(), False),
+    ],
+)
+def test_a_key_that_grpc_does_not_take_is_refused_before_it_does_harm(authority, key, taken):
+    files = authority.issue("n1", key=key)
+    if taken:
+        read_credentials(files)
+        return
+    with pytest.raises(SetupError, match=f"{files.key} is of a kind that gRPC does not take"):
+        read_credentials(files)
+
+
+def test_a_key_with_a_passphrase_is_refused(authority):
+    files = authority.issue("n1")
+    key = load_pem_private_key(files.key.read_bytes(), None)
+    files.key.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"correct-horse"))
+    )
+    with pytest.raises(SetupError, match=f"key {files.key} has a passphrase"):
+        read_credentials(files)
+
+
+@pytest.mark.parametrize("chained", [True, False])
+def test_whether_it_is_of_a_known_ca_is_told(authority, tmp_path, chained):
+    files = authority.issue("n1")
+    other = Authority(tmp_path / "other", "other CA")
+    ca = authority.file.read_bytes() + other.file.read_bytes()
+    files.ca.write_bytes(ca if chained else other.file.read_bytes())
+    assert is_of_ca(read_credentials(files)) is chained
 
 
 def test_what_is_not_replaced_is_not_read_again(authority):
