@@ -88,6 +88,15 @@ def adjacent_free_ports(count: int) -> int:
     raise AssertionError("no free ports")
 
 
+def test_a_cluster_on_loopback_takes_nothing_from_the_environment_of_another(data: Path) -> None:
+    names = ("ADVERTISE", "TLS_CERTIFICATE", "TLS_KEY", "TLS_CA", "INSECURE")
+    of_another = {f"DCRON_{name}": "/elsewhere" for name in names}
+    cluster = LocalCluster(data, [7420], {**of_another, "DCRON_SLOTS": "3"})
+    environment = cluster._environment_of(cluster.nodes[0])
+    assert not set(of_another) & set(environment)
+    assert environment["DCRON_SLOTS"] == "3"
+
+
 def test_a_cluster_runs_until_ctrl_c_and_its_data_survive_a_restart(
     data: Path, dcron: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
 ) -> None:
