@@ -9,7 +9,6 @@ from grpc import aio
 
 from dcron.api.access import caller_of
 from dcron.api.errors import status_of
-from dcron.domain.access import ANONYMOUS
 from dcron.domain.errors import DcronError, InvalidInput, StoreUnreachable
 from dcron.domain.model import Job
 from dcron.domain.nodes import LeaderReport
@@ -185,7 +184,7 @@ class Public(dcron_pb2_grpc.PublicServicer):
         kind = verdict_from(request.verdict)
         caller = caller_of(context)
         # A certificate says more than a client's own word.
-        by = request.by if caller.name == ANONYMOUS else caller.name
+        by = caller.name if caller.roles else request.by
         return execution_message(await self._history.resolve(request.id, kind, by, request.reason))
 
     async def ListNodes(self, request: pb.ListNodesRequest, context: _Context) -> pb.ListNodesResponse:

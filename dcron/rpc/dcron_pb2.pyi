@@ -1672,7 +1672,7 @@ class ResolveExecutionRequest(_message.Message):
     verdict: Global___Verdict.ValueType
     """How it ended."""
     by: _builtins.str
-    """Who says so."""
+    """Who says so; with TLS the name in the client's certificate counts instead."""
     reason: _builtins.str
     """Why."""
     def __init__(

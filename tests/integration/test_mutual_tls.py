@@ -16,11 +16,12 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from dcron.adapters.grpc_nodes import GrpcNodeClient
 from dcron.adapters.grpc_probe import ask_health
+from dcron.api import public as api_public
 from dcron.api.access import LEAST_ROLE
 from dcron.api.server import ApiServer
 from dcron.certificates import CertificateFiles, CredentialWatch, read_credentials
 from dcron.domain.access import Role
-from dcron.domain.errors import NodeUnreachable
+from dcron.domain.errors import NodeUnreachable, NotFound
 from dcron.rpc import dcron_pb2 as pb
 from dcron.rpc import dcron_pb2_grpc
 from tests.certificates import Authority
@@ -161,6 +162,31 @@ async def test_who_has_no_valid_certificate_of_the_ca_gets_no_connection(server,
     }[who]
     async with server.channel(files) as channel:
         assert await health(channel) is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_who_resolves_an_execution_is_who_the_certificate_says(tmp_path):
+    class History:
+        def __init__(self) -> None:
+            self.said_by: list[str] = []
+
+        async def resolve(self, identifier, kind, by, reason):
+            self.said_by.append(by)
+            raise NotFound(identifier)
+
+    authority, history = Authority(tmp_path / "ca"), History()
+    files = authority.issue("n1", "dcron-node")
+    public = api_public.Public(None, history, None, None)
+    serving = ApiServer("127.0.0.1:0", public, Internal(), AUDIT, CredentialWatch(files))
+    made = Server(authority, files, f"127.0.0.1:{await serving.start()}")
+    request = pb.ResolveExecutionRequest(id="e1", verdict=pb.AS_FAILED, by="somebody else")
+    try:
+        async with made.channel(authority.issue("alice", "dcron-operator")) as channel:
+            stub = dcron_pb2_grpc.PublicStub(channel)
+            code, _ = await status_of(lambda: stub.ResolveExecution(request, timeout=CALL_SECONDS))
+    finally:
+        await serving.stop(0)
+    assert code is grpc.StatusCode.NOT_FOUND
+    assert history.said_by == ["alice"]
 
 
 async def test_nodes_talk_to_nodes_by_their_certificates(server):
