@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 from dcron.domain.model import Skip, SkipReason
+from tests.simulation.checkers.c_next_attempt import intents
 from tests.simulation.history import Fault, Stored
 from tests.simulation.timeline import CLOCK_OFF, Attempt, Timeline, Version, occurrences
 
@@ -73,9 +74,13 @@ def _uncalled_for(timeline: Timeline, uid: str) -> Iterator[str]:
 
 
 def _too_early(timeline: Timeline) -> Iterator[str]:
+    intended = intents(timeline)
     for run in timeline.runs:
         at = run.started.at
-        latest = timeline.true_time(at) + timeline.clock_tolerance(at, at)
+        intent = intended.get(run.started.execution_id)
+        # The leader's clock may have been ahead when it decided, and be right again by now.
+        decided_at = min(at, intent.at) if intent else at
+        latest = timeline.true_time(at) + timeline.clock_tolerance(decided_at, at)
         for _, claim in timeline.attempts.get(run.started.execution_id, Attempt()).claims:
             if claim.token == run.started.token and claim.scheduled_at > latest:
                 yield f"{run.started.execution_id} began at {at:.3f}, before it was due"
