@@ -15,7 +15,7 @@ from dcron.domain.errors import FailedPrecondition, Overloaded
 from dcron.domain.model import Active, Job, ManualRun, Occurrence, Place, Skip, SkipReason, Specification
 from dcron.domain.planning import MAX_PENDING_SKIPS, skip_range
 
-__all__ = ["MAX_WAITING_RUNS", "change", "create", "merge", "pause", "request_run", "resume"]
+__all__ = ["MAX_WAITING_RUNS", "change", "create", "knows_of", "merge", "pause", "request_run", "resume"]
 
 MAX_WAITING_RUNS = 20
 """Manual runs of one job that may wait at once."""
@@ -100,6 +100,8 @@ def merge(leaves: Sequence[Job], confirmed: Job | None = None) -> Job:
     newest = max(present, key=lambda job: job.revision)
     ahead = _furthest(present, confirmed)
     skips = dict.fromkeys(skip for job in present for skip in job.place.skips)
+    if ahead is confirmed:
+        skips = dict.fromkeys(skip for skip in skips if _is_accounted_for(skip, ahead))
     place = replace(
         ahead.place,
         sequence=max(job.place.sequence for job in present) + 1,
@@ -113,6 +115,12 @@ def merge(leaves: Sequence[Job], confirmed: Job | None = None) -> Job:
     return replace(newest, place=place)
 
 
+def _is_accounted_for(skip: Skip, ahead: Job) -> bool:
+    """Whether the leaf ahead is beyond these occurrences, and will not come to them once more."""
+    first_open = _first_open(ahead.place)
+    return skip in ahead.place.skips or first_open is None or skip.scheduled_at < first_open
+
+
 def _is_revoked(active: Active, ahead: Job, newest: Job) -> bool:
     """Whether a pause or another schedule came before the instant of an active occurrence.
 
@@ -123,18 +131,19 @@ def _is_revoked(active: Active, ahead: Job, newest: Job) -> bool:
 
 
 def _furthest(leaves: Sequence[Job], confirmed: Job | None) -> Job:
-    """The leaf of the newest term that has accounted for most of the schedule.
+    """The leaf of the newest term that has accounted for most of the schedule, or before it the confirmed
+    one while it is at work: its attempt may have been offered, and another one would run beside it.
 
     First occurrences of different schedules tell nothing about that: then the one that is active."""
     same_schedule = all(_timetable(job) == _timetable(leaves[0]) for job in leaves)
 
-    def progress(job: Job) -> tuple[int, datetime, bool, int]:
+    def progress(job: Job) -> tuple[int, bool, datetime, bool, int]:
         place = job.place
         first_open = (_first_open(place) or _NEVER) if same_schedule else _NEVER
         at_work = place.active is not None and not (
             _is_settled(place.active, leaves) or _is_taken_back(place, confirmed)
         )
-        return place.term, first_open, at_work, place.sequence
+        return place.term, at_work and job is confirmed, first_open, at_work, place.sequence
 
     return max(leaves, key=progress)
 
@@ -144,6 +153,17 @@ def _is_settled(active: Active, leaves: Sequence[Job]) -> bool:
     occurrence, _, attempt = active.execution_id.rpartition(":")
     ends = [job.place.last.execution_id.rpartition(":") for job in leaves if job.place.last is not None]
     return any(settled == occurrence and by_attempt >= attempt for settled, _, by_attempt in ends)
+
+
+def knows_of(leaf: Job, job: Job) -> bool:
+    """Whether a leaf accounts for the active attempt of a job that was stored before: as that or a later
+    attempt, as settled, or because a later term or another job of the name has taken its place."""
+    active = job.place.active
+    if active is None or leaf.uid != job.uid or leaf.place.term > job.place.term:
+        return True
+    occurrence, _, attempt = active.execution_id.rpartition(":")
+    at_work = leaf.place.active.execution_id.rpartition(":") if leaf.place.active else ("", "", "")
+    return (at_work[0] == occurrence and at_work[2] >= attempt) or _is_settled(active, [leaf])
 
 
 def _is_taken_back(place: Place, confirmed: Job | None) -> bool:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from dcron.domain.changes import merge
+from dcron.domain.changes import knows_of, merge
 from dcron.domain.documents import REVISIONS_START
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.instants import format_instant
@@ -188,21 +188,41 @@ class JobBook:
             before = {name: self._held.get(name) for name in batch}
             for name, leaves in zip(batch, await self._store.read(JOBS, batch), strict=True):
                 jobs = _readable(name, leaves)
-                if len(jobs) == 1:
+                dropped = self._dropped(jobs)
+                if dropped is not None:
+                    await self._resolve(name, jobs, leaves, dropped)
+                elif len(jobs) == 1:
                     self._hold(jobs[0], _revision(leaves[0]), before[name])
                 elif jobs:
-                    await self._resolve(name, jobs, leaves)
+                    await self._resolve(name, jobs, leaves, None)
                 elif not leaves and name in self._told_of:
                     self.stale.add(name)
                 elif self._held.get(name) is before[name]:
                     self.forget(name)
 
-    async def _resolve(self, name: str, jobs: list[Job], leaves: Sequence[Document]) -> None:
-        """Write one job over the branches and delete the losing ones; stale until that is certain."""
+    def _dropped(self, jobs: Sequence[Job]) -> Job | None:
+        """What is held, if it has an attempt that may have been offered and that no leaf knows of any more:
+        somebody merged branches who could not know which intent counted."""
+        held = self._held.get(jobs[0].name) if jobs else None
+        if (
+            held is None
+            or not self.is_confirmed(held[0].name)
+            or any(knows_of(each, held[0]) for each in jobs)
+        ):
+            return None
+        return held[0]
+
+    async def _resolve(
+        self, name: str, jobs: list[Job], leaves: Sequence[Document], dropped: Job | None
+    ) -> None:
+        """Write one job over the branches, or over what dropped an attempt that counts, and delete the losing
+        ones; stale until that is certain."""
         self.stale.add(name)
         confirmed = self._confirmed.get(name)
-        mine = next((job for job, leaf in zip(jobs, leaves, strict=True) if leaf.revision == confirmed), None)
-        merged = merge(jobs, mine)
+        mine = dropped or next(
+            (job for job, leaf in zip(jobs, leaves, strict=True) if leaf.revision == confirmed), None
+        )
+        merged = merge([*jobs, dropped] if dropped else jobs, mine)
         log.warning("job has branches; merging them", action="merge_job", job=name, leaves=len(leaves))
         winner, *losers = leaves
         before = self._held.get(name)

@@ -243,6 +243,51 @@ class TestMerging:
             assert changes.merge(leaves, settled).place.active is None
             assert changes.merge(leaves, second).place.active == second.place.active
 
+    def test_an_attempt_that_may_have_been_offered_stays_though_another_branch_is_further_ahead(self) -> None:
+        """A leader wrote the next occurrence to one copy alone, then a run on a quorum, and offered that."""
+        base = planned_idle()
+        unsure = planned(base, hour(13))
+        confirmed = planned(changes.request_run(base, request(1)), START)
+        assert confirmed.place.active is not None
+        assert confirmed.place.next_at == hour(13)
+        for leaves in ([unsure, confirmed], [confirmed, unsure]):
+            assert changes.merge(leaves).place.active == unsure.place.active
+            merged = changes.merge(leaves, confirmed)
+            assert merged.place.active == confirmed.place.active
+            # It comes in its turn.
+            assert merged.place.next_at == hour(13)
+            assert merged.place.waiting == ()
+
+    def test_what_the_offered_attempts_branch_still_has_ahead_is_not_skipped_as_well(self) -> None:
+        base = planned_idle()
+        frozen = Moment(hour(14), 1, replace(SETTINGS, frozen=True, frozen_at=START))
+        skipped = step(base, frozen, None)
+        assert skipped is not None
+        assert len(skipped.job.place.skips) == 1
+        confirmed = planned(changes.request_run(base, request(1)), START)
+        merged = changes.merge([skipped.job, confirmed], confirmed)
+        assert (merged.place.next_at, merged.place.skips) == (hour(13), ())
+
+    @pytest.mark.parametrize(
+        ("fields", "known"),
+        [
+            ({}, False),
+            ({"term": 2}, True),
+            ({"active": Active(Occurrence.of_schedule(UID, hour(13)), 2, 1, START)}, True),
+            ({"active": Active(Occurrence.of_schedule(UID, hour(14)), 1, 1, START)}, False),
+            ({"last": LastOutcome(f"{UID}:20260302T130000Z:001", State.FAILED, START)}, True),
+            ({"last": LastOutcome(f"{UID}:20260302T120000Z:001", State.FAILED, START)}, False),
+        ],
+    )
+    def test_a_leaf_knows_of_an_attempt_that_it_has_or_has_come_beyond(
+        self, fields: dict[str, object], known: bool
+    ) -> None:
+        base = planned_idle()
+        leaf = replace(base, place=replace(base.place, **fields))
+        assert changes.knows_of(leaf, planned(base, hour(13))) is known
+        assert changes.knows_of(replace(leaf, uid="another"), planned(base, hour(13)))
+        assert changes.knows_of(leaf, base)
+
     def test_a_merge_is_ahead_of_all_its_branches(self) -> None:
         job = job_at_start()
         leaves = [job, planned(job, hour(13))]

@@ -12,7 +12,7 @@ from dcron.domain.changes import merge, pause, request_run
 from dcron.domain.documents import REVISIONS_START
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.job_documents import job_body, job_of
-from dcron.domain.model import Active, Job, Occurrence, Skip, SkipReason
+from dcron.domain.model import Active, Job, LastOutcome, Occurrence, Skip, SkipReason, State
 from dcron.ports import JOBS, Document, WriteKind, WriteResult
 from dcron.services import book as module
 from dcron.services.book import LOOKS_AGAIN, JobBook, is_job_id
@@ -470,6 +470,35 @@ async def test_branches_are_merged_written_and_the_losing_ones_deleted(scene: Sc
     [leaf] = scene.store.branches["a"]
     assert job_of("a", leaf.body) == merged
     assert await scene.book.write([later(merged)]) == [True]
+
+
+async def test_an_attempt_that_somebody_merged_away_is_put_back(scene: Scene) -> None:
+    """It may have been offered; another one in its place would run beside it."""
+    await scene.stored(due("a", START))
+    await scene.book.poll(HORIZON)
+    offered = active(later(due("a", START)))
+    assert await scene.book.write([offered]) == [True]
+    without = replace(offered, place=replace(offered.place, active=None, sequence=9))
+    await scene.stored(without)
+    scene.book.note_change(await scene.current("a"), HORIZON)
+    await scene.book.load(["a"])
+    held = scene.book.get("a")
+    assert held.place.active == offered.place.active
+    assert held.place.sequence > without.place.sequence
+    assert job_of("a", (await scene.current("a")).body) == held
+
+
+async def test_an_attempt_that_was_settled_meanwhile_is_not_put_back(scene: Scene) -> None:
+    await scene.stored(due("a", START))
+    await scene.book.poll(HORIZON)
+    offered = active(later(due("a", START)))
+    assert await scene.book.write([offered]) == [True]
+    last = LastOutcome(offered.place.active.execution_id, State.SUCCEEDED, START)
+    settled = replace(offered, place=replace(offered.place, active=None, last=last, sequence=9))
+    await scene.stored(settled)
+    scene.book.note_change(await scene.current("a"), HORIZON)
+    await scene.book.load(["a"])
+    assert scene.book.get("a") == settled
 
 
 @pytest.mark.parametrize("kind", [WriteKind.LOST, WriteKind.UNSURE])
