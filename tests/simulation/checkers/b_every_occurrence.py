@@ -9,7 +9,7 @@ from itertools import pairwise
 from dcron.domain.model import Skip, SkipReason
 from tests.simulation.checkers.c_next_attempt import intents
 from tests.simulation.history import Fault, Stored
-from tests.simulation.timeline import CLOCK_OFF, Attempt, Timeline, Version, occurrences
+from tests.simulation.timeline import CLOCK_OFF, Attempt, Timeline, Version, occurrences, parts_of
 
 __all__ = ["check"]
 
@@ -77,7 +77,8 @@ def _too_early(timeline: Timeline) -> Iterator[str]:
     intended = intents(timeline)
     for run in timeline.runs:
         at = run.started.at
-        intent = intended.get(run.started.execution_id)
+        uid, key, _ = parts_of(run.started.execution_id)
+        intent = intended.get(f"{uid}:{key}:001")
         # The leader's clock may have been ahead when it decided, and be right again by now.
         decided_at = min(at, intent.at) if intent else at
         latest = timeline.true_time(at) + timeline.clock_tolerance(decided_at, at)
