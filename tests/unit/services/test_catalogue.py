@@ -20,15 +20,7 @@ from dcron.domain.model import Active, Claim, Job, Occurrence, Settings
 from dcron.ports import CLUSTER, JOBS, Document, WriteKind, executions_database
 from dcron.services.catalogue import Catalogue
 from dcron.services.revisions import StaleRevision
-from tests.unit.services.doubles import (
-    SCRIPT,
-    SCRIPT_TEXT,
-    SPECIFICATION,
-    START,
-    SettableClock,
-    SplitStore,
-    objects_with_script,
-)
+from tests.unit.services.doubles import SCRIPT, SCRIPT_TEXT, SPECIFICATION, START, SettableClock, SplitStore
 
 NAME = "report"
 
@@ -36,18 +28,6 @@ NAME = "report"
 @pytest.fixture
 def clock() -> SettableClock:
     return SettableClock()
-
-
-@pytest.fixture
-async def store() -> SplitStore:
-    store = SplitStore()
-    await store.prepare()
-    return store
-
-
-@pytest.fixture
-async def objects() -> MemoryObjectStore:
-    return await objects_with_script()
 
 
 @pytest.fixture

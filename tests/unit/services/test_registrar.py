@@ -18,22 +18,10 @@ from dcron.ports import JOBS, Document, WriteKind, WriteResult
 from dcron.services.registering import MAX_REGISTRATIONS, Registrar, Registration
 from dcron.services.revisions import job_documents
 from dcron.services.scripts import Scripts
-from tests.unit.services.doubles import SCRIPT, SPECIFICATION, START, SplitStore, objects_with_script
+from tests.unit.services.doubles import SCRIPT, SPECIFICATION, START, SplitStore
 
 NAME = "report"
 WANTED = Registration(NAME, SPECIFICATION, paused=False)
-
-
-@pytest.fixture
-async def store() -> SplitStore:
-    store = SplitStore()
-    await store.prepare()
-    return store
-
-
-@pytest.fixture
-async def objects() -> MemoryObjectStore:
-    return await objects_with_script()
 
 
 @pytest.fixture
