@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from dcron.certificates import CertificateFiles
 from dcron.domain.errors import InvalidInput, SetupError
@@ -70,7 +71,7 @@ def load_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
     values |= _from_environment(environment)
     listen = _address("listen", _text(values, "listen", DEFAULT_LISTEN))
     settings = Settings(
-        store=_required(values, "store"),
+        store=_store(values),
         objects=_required(values, "objects"),
         spool=Path(_required(values, "spool")).absolute(),
         node_id=_checked("node_id", check_node_id, _text(values, "node_id", socket.gethostname())),
@@ -113,7 +114,7 @@ def _require_protection(settings: Settings) -> None:
 _TLS_NAMES = ("tls_certificate", "tls_key", "tls_ca")
 
 
-_NAMES = frozenset(Settings.__dataclass_fields__)
+_NAMES = frozenset({*Settings.__dataclass_fields__, "store_password_file"})
 
 
 def _from_file(path: Path) -> dict[str, Any]:
@@ -135,6 +136,29 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     return {
         name: environment[variable] for name in _NAMES if (variable := f"DCRON_{name.upper()}") in environment
     }
+
+
+def _store(values: Mapping[str, Any]) -> str:
+    """The store's URL, complete: its password may be in a file that only the node has to read."""
+    url = _required(values, "store")
+    path = _text(values, "store_password_file", "")
+    if not path:
+        return url
+    scheme, _, rest = url.partition("://")
+    user, at, place = rest.rpartition("@")
+    if not (at and user) or ":" in user:
+        raise SetupError(
+            "store_password_file: the store is to name a user and no password: couchdb://user@host:5984/prefix"
+        )
+    try:
+        password = Path(path).read_text(encoding="utf-8").removesuffix("\n")
+    except OSError as error:
+        raise SetupError(f"store_password_file: {path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise SetupError(f"store_password_file: {path} is not UTF-8") from None
+    if not password:
+        raise SetupError(f"store_password_file: {path} is empty")
+    return f"{scheme}://{user}:{quote(password, safe='')}@{place}"
 
 
 def _required(values: Mapping[str, Any], name: str) -> str:

@@ -183,3 +183,35 @@ def test_a_value_of_the_wrong_kind_is_refused(tmp_path, text):
     environment = {key: value for key, value in REQUIRED.items() if key != f"DCRON_{name.upper()}"}
     with pytest.raises(SetupError, match=f"{name}: expected"):
         load_settings(path, environment)
+
+
+def test_the_password_of_the_store_may_be_in_a_file(tmp_path):
+    secret = tmp_path / "password"
+    secret.write_text("p@ss/w:rd\n")
+    settings = load(STORE="couchdb://user@a:5984,b:5984/dcron", STORE_PASSWORD_FILE=str(secret))
+    assert settings.store == "couchdb://user:p%40ss%2Fw%3Ard@a:5984,b:5984/dcron"
+    assert "p@ss" not in repr(settings)
+
+
+@pytest.mark.parametrize("url", [f"couchdb://user:{SECRET}@a/dcron", "couchdb://a/dcron", "sqlite:///a.db"])
+def test_a_password_file_wants_a_url_with_a_user_and_no_password(tmp_path, url):
+    secret = tmp_path / "password"
+    secret.write_text("other")
+    assert refused(STORE=url, STORE_PASSWORD_FILE=str(secret)).startswith(
+        "store_password_file: the store is to"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"", "is empty"), (b"\n", "is empty"), (b"\xff", "is not UTF-8")]
+)
+def test_a_password_file_has_to_hold_one(tmp_path, content, reason):
+    secret = tmp_path / "password"
+    secret.write_bytes(content)
+    message = refused(STORE="couchdb://user@a/dcron", STORE_PASSWORD_FILE=str(secret))
+    assert message == f"store_password_file: {secret} {reason}"
+
+
+def test_a_password_file_that_is_missing_is_named(tmp_path):
+    message = refused(STORE="couchdb://user@a/dcron", STORE_PASSWORD_FILE=str(tmp_path / "none"))
+    assert message == f"store_password_file: {tmp_path / 'none'}: No such file or directory"
