@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# molecule.sh [SCENARIO|all] [COMMAND ARGUMENTS...]: runs molecule's scenarios, each role's and `cluster`.
+# Sets up what it needs in .cache/ansible and, as root on Debian, by apt. Default: all, test.
+set -euo pipefail
+
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+cache=$repository/.cache/ansible
+packages=(podman runc netavark aardvark-dns iptables mmdebstrap openssh-client python3-venv ca-certificates)
+
+install_packages() {
+  local missing=() package
+  for package in "${packages[@]}"; do
+    dpkg-query --show --showformat '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+  done
+  ((${#missing[@]} == 0)) && return
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+}
+
+make_environment() {
+  local pins=$repository/ansible/requirements.txt test_pins=$repository/ansible/requirements-test.txt
+  # Written last, so that an installation that was interrupted is made again.
+  if ! cmp -s <(cat "$pins" "$test_pins") "$cache/venv/.pins"; then
+    python3 -m venv --clear "$cache/venv"
+    "$cache/venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$test_pins"
+    cat "$pins" "$test_pins" >"$cache/venv/.pins"
+  fi
+}
+
+scenarios() {
+  local folder
+  for folder in "$repository"/roles/*/molecule/default; do
+    basename "$(dirname "$(dirname "$folder")")"
+  done
+  echo cluster
+}
+
+run() { # SCENARIO COMMAND...
+  local name=default folder=$repository/roles/$1 started=$SECONDS
+  if [[ $1 == cluster ]]; then
+    name=cluster folder=$repository/ansible
+  fi
+  if [[ ! -f $folder/molecule/$name/molecule.yml ]]; then
+    echo "no scenario $1; there are: $(scenarios | xargs)" >&2
+    return 2
+  fi
+  printf '\n=== molecule %s of %s\n' "$2" "$1"
+  (cd "$folder" && molecule --base-config "$repository/.config/molecule/config.yml" "$2" --scenario-name "$name" "${@:3}")
+  printf '=== molecule %s of %s: done in %d s\n' "$2" "$1" $((SECONDS - started))
+}
+
+scenario=${1:-all}
+(($# > 0)) && shift
+(($# > 0)) || set -- test
+
+mkdir -p "$cache"
+install_packages
+make_environment
+export PATH=$cache/venv/bin:$PATH
+export CONTAINERS_CONF=$repository/ansible/testbed/containers.conf
+export ANSIBLE_ROLES_PATH=$repository/roles
+export MOLECULE_REPOSITORY=$repository
+export MOLECULE_SHARED=$repository/ansible/molecule/shared
+"$repository/ansible/testbed/make-image.sh"
+
+if [[ $scenario == all ]]; then
+  for each in $(scenarios); do
+    run "$each" "$@"
+  done
+else
+  run "$scenario" "$@"
+fi
