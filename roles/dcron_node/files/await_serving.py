@@ -1,10 +1,11 @@
-"""await_serving.py HOST:PORT SECONDS: waits until a node's gRPC health check says SERVING.
+"""await_serving.py HOST:PORT SECONDS [FOLDER]: waits until a node's gRPC health check says SERVING.
 
-Runs with the Python of a release, which has what it imports.
+FOLDER has the certificates of a node that speaks TLS. Runs with the Python of a release, which has what it imports.
 """
 
 import sys
 import time
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -13,9 +14,18 @@ CALL_SECONDS = 2.0
 PAUSE_SECONDS = 0.2
 
 
-def ask(address: str) -> str:
+def connect(address: str, folder: str) -> grpc.Channel:
+    """A channel to the node, by TLS where there is a folder of certificates."""
+    options = (("grpc.enable_http_proxy", 0),)
+    if not folder:
+        return grpc.insecure_channel(address, options)
+    ca, key, certificate = (Path(folder, name).read_bytes() for name in ("ca.pem", "key.pem", "certificate.pem"))
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(ca, key, certificate), options)
+
+
+def ask(address: str, folder: str) -> str:
     """Why the node does not serve; empty when it does."""
-    with grpc.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),)) as channel:
+    with connect(address, folder) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(
                 health_pb2.HealthCheckRequest(), timeout=CALL_SECONDS
@@ -26,9 +36,10 @@ def ask(address: str) -> str:
     return "" if serving else "it answers, and waits for its stores"
 
 
-def main(address: str, seconds: float) -> str | None:
+def main(address: str, seconds: float, folder: str = "") -> str | None:
+    """Why the node did not serve in time; None when it does."""
     until = time.monotonic() + seconds
-    while trouble := ask(address):
+    while trouble := ask(address, folder):
         if time.monotonic() > until:
             return f"{address} did not serve within {seconds:g} s: {trouble}; see 'journalctl -u dcron'"
         time.sleep(PAUSE_SECONDS)
@@ -36,4 +47,4 @@ def main(address: str, seconds: float) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], float(sys.argv[2])))
+    sys.exit(main(sys.argv[1], float(sys.argv[2]), *sys.argv[3:]))

@@ -57,7 +57,7 @@ def test_a_release_is_installed_and_current(host, version):
 @pytest.mark.parametrize(
     ("path", "owner", "group", "mode"),
     [
-        ("/etc/dcron", "root", "dcron", 0o750),
+        ("/etc/dcron", "root", "root", 0o755),
         ("/etc/dcron/node.toml", "root", "dcron", 0o640),
         ("/etc/dcron/credentials", "root", "root", 0o700),
         ("/var/lib/dcron", "dcron", "dcron", 0o750),
