@@ -6,7 +6,7 @@ SETUP := .venv/.setup-done
 
 .DEFAULT_GOAL := help
 .PHONY: help setup proto proto-check lint format types test test-servers sim sim-crashes sim-mutants
-.PHONY: bench failover demo check clean
+.PHONY: bench failover demo check clean molecule ansible-lint vagrant-check
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,16 @@ failover: test-servers ## How long a change of leaders takes, and what it loses 
 
 demo: $(SETUP) ## Run the main job on a three-node cluster on this machine, and show it
 	$(BIN)/dcron demo
+
+# The Ansible bundle has an environment of its own, in .cache/ansible. As root on Debian, what is missing is installed by apt.
+molecule: ## Test the Ansible bundle on podman hosts: all scenarios, or one SCENARIO=dcron_node
+	ansible/molecule.sh $(or $(SCENARIO),all) test
+
+ansible-lint: ## Check the style of the Ansible bundle
+	ansible/lint.sh
+
+vagrant-check: ## Bring the Vagrantfile's machines up on podman, provision them twice, run a job, destroy them
+	ansible/vagrant_check.sh
 
 check: lint types test ## Everything that has to pass before a change is done
 

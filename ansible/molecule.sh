@@ -17,16 +17,6 @@ install_packages() {
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
 }
 
-make_environment() {
-  local pins=$repository/ansible/requirements.txt test_pins=$repository/ansible/requirements-test.txt
-  # Written last, so that an installation that was interrupted is made again.
-  if ! cmp -s <(cat "$pins" "$test_pins") "$cache/venv/.pins"; then
-    python3 -m venv --clear "$cache/venv"
-    "$cache/venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$test_pins"
-    cat "$pins" "$test_pins" >"$cache/venv/.pins"
-  fi
-}
-
 scenarios() {
   local folder
   for folder in "$repository"/roles/*/molecule/default; do
@@ -53,13 +43,13 @@ scenario=${1:-all}
 (($# > 0)) && shift
 (($# > 0)) || set -- test
 
-mkdir -p "$cache"
 install_packages
-make_environment
+"$repository/ansible/environment.sh"
 export PATH=$cache/venv/bin:$PATH
 export CONTAINERS_CONF=$repository/ansible/testbed/containers.conf
 export ANSIBLE_ROLES_PATH=$repository/roles
 export MOLECULE_REPOSITORY=$repository
+export ANSIBLE_VAULT_PASSWORD_FILE=$repository/inventories/vagrant/vault-password
 export MOLECULE_SHARED=$repository/ansible/molecule/shared
 "$repository/ansible/testbed/make-image.sh"
 

@@ -41,7 +41,7 @@ def database_names(prefix: str, today: datetime.date, months: int) -> list[str]:
     first = today.year * 12 + today.month - 1
     coming = (divmod(first + ahead, 12) for ahead in range(months + 1))
     executions = [f"{prefix}-executions-{year:04}-{month + 1:02}" for year, month in coming]
-    return [f"{prefix}-jobs", f"{prefix}-cluster", *executions]
+    return [f"{prefix}-jobs", f"{prefix}-cluster", f"{prefix}-audit", *executions]
 
 
 def ensure(couch: Couch, name: str, security: dict[str, object]) -> None:

@@ -63,7 +63,7 @@ def test_nobody_else_is_without_a_password(ask):
 
 def test_the_databases_of_now_and_of_the_months_to_come_are_there(ask):
     _, names = ask(ADMIN, "/_all_dbs")
-    assert {"dcron-jobs", "dcron-cluster"} <= set(names)
+    assert {"dcron-jobs", "dcron-cluster", "dcron-audit"} <= set(names)
     assert len([name for name in names if name.startswith("dcron-executions-")]) == 3
 
 
@@ -135,5 +135,5 @@ def test_a_backup_holds_all_databases(host):
     assert host.service("couchdb-dcron-backup.timer").is_running
     host.check_output("systemctl start couchdb-dcron-backup.service")
     newest = host.check_output("ls -d /var/backups/couchdb/*").splitlines()[-1]
-    assert len(host.check_output(f"ls {newest}").splitlines()) == 5
+    assert len(host.check_output(f"ls {newest}").splitlines()) == 6
     assert host.file(newest).mode == 0o700

@@ -1,0 +1,61 @@
+"""What tests of the whole cluster share: its hosts, and the client on one of them."""
+
+import json
+import os
+import shlex
+import time
+
+import pytest
+import testinfra
+
+INVENTORY = os.path.join(os.environ["MOLECULE_SCENARIO_DIRECTORY"], "inventory/hosts.yml")
+NODES = {"node1": "172.30.84.11", "node2": "172.30.84.12", "node3": "172.30.84.13"}
+STORES = "172.30.84.10"
+IS_COUCHDB_REAL = bool(os.environ.get("COUCHDB_DEB"))
+WAIT_SECONDS = 60.0
+
+
+def on(name):
+    """A host, by its name in the inventory."""
+    return testinfra.get_host(f"ansible://{name}", ansible_inventory=INVENTORY)
+
+
+def wait_for(what, condition):
+    """The first true value of a condition; a failure that says what did not come."""
+    until = time.monotonic() + WAIT_SECONDS
+    while not (value := condition()):
+        assert time.monotonic() < until, f"waited {WAIT_SECONDS:g} s in vain for {what}"
+        time.sleep(0.5)
+    return value
+
+
+class Client:
+    """dcron's command line on the client host."""
+
+    def __init__(self):
+        self.host = on("stores")
+
+    def run(self, arguments, options=""):
+        """What came of a command."""
+        return self.host.run(f"dcron {options} {arguments}")
+
+    def check(self, arguments, options=""):
+        """What a command prints; it has to succeed."""
+        done = self.run(arguments, options)
+        assert done.rc == 0, done.stderr
+        return done.stdout.strip()
+
+    def ask(self, arguments):
+        """The JSON of a reading command."""
+        return json.loads(self.check(f"{arguments} --output json"))
+
+    def create(self, name, script, *options):
+        """Register a job."""
+        given = " ".join(map(shlex.quote, options))
+        done = self.host.run(f"echo {shlex.quote(script)} | dcron job create {name} --interpreter sh {given} -")
+        assert done.rc == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def client():
+    return Client()
