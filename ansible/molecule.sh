@@ -48,8 +48,11 @@ install_packages
 export PATH=$cache/venv/bin:$PATH
 export CONTAINERS_CONF=$repository/ansible/testbed/containers.conf
 export ANSIBLE_ROLES_PATH=$repository/roles
+# By the environment, which testinfra reads as ansible does; create.yml makes these files.
+export MOLECULE_KEYS=$cache/keys
+export ANSIBLE_SSH_COMMON_ARGS="-o IdentityFile=$MOLECULE_KEYS/id_ed25519 -o IdentitiesOnly=yes -o UserKnownHostsFile=$MOLECULE_KEYS/known_hosts"
 export MOLECULE_REPOSITORY=$repository
-export ANSIBLE_VAULT_PASSWORD_FILE=$repository/inventories/vagrant/vault-password
+export ANSIBLE_VAULT_PASSWORD_FILE=$repository/inventories/vagrant/vault-password.txt
 export MOLECULE_SHARED=$repository/ansible/molecule/shared
 "$repository/ansible/testbed/make-image.sh"
 

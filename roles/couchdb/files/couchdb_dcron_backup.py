@@ -101,6 +101,8 @@ def restore(couch: Couch, prefix: str, folder: Path) -> None:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             documents = (json.loads(line) for line in file)
             write(couch, database, (raised(document, now) for document in documents))
+    # Without the document that has the floor, what is restored would be started: then this ends with an error.
+    couch.ask("GET", f"/{prefix}-cluster/settings")
 
 
 def raised(document: dict, now: datetime.datetime) -> dict:

@@ -2,7 +2,7 @@
 """couchdb-dcron-databases URL PREFIX USER MONTHS CREDENTIALS: makes dcron's databases and gives them to USER.
 
 CREDENTIALS is a file with the admin's name and password, a line each. Each month's database of executions is made
-MONTHS ahead. Prints what it made or changed, and nothing else; safe to run on several hosts.
+MONTHS ahead; those that exist, as older ones that were restored, are given to USER too. Prints what it made or changed, and nothing else; safe to run on several hosts.
 """
 
 import base64
@@ -67,7 +67,9 @@ def main(url: str, prefix: str, user: str, months: str, credentials: str) -> Non
     # An admin of a database may make indexes in it; only the server's admin may make or delete databases.
     security = {"admins": owner, "members": owner}
     today = datetime.datetime.now(datetime.timezone.utc).date()
-    for name in database_names(prefix, today, int(months)):
+    _, existing = couch.ask("GET", "/_all_dbs")
+    ours = {name for name in existing if name.startswith(f"{prefix}-")}
+    for name in sorted(ours.union(database_names(prefix, today, int(months)))):
         ensure(couch, name, security)
 
 
