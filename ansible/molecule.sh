@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# molecule.sh [SCENARIO|all] [COMMAND ARGUMENTS...]: runs molecule's scenarios, each role's and `cluster`.
+# molecule.sh [SCENARIO|all|none] [COMMAND ARGUMENTS...]: runs molecule's scenarios, each role's and `cluster`.
 # Sets up what it needs in .cache/ansible and, as root on Debian, by apt. Default: all, test.
 set -euo pipefail
 
@@ -56,7 +56,9 @@ export ANSIBLE_VAULT_PASSWORD_FILE=$repository/inventories/vagrant/vault-passwor
 export MOLECULE_SHARED=$repository/ansible/molecule/shared
 "$repository/ansible/testbed/make-image.sh"
 
-if [[ $scenario == all ]]; then
+if [[ $scenario == none ]]; then
+  exit 0 # all is set up
+elif [[ $scenario == all ]]; then
   for each in $(scenarios); do
     run "$each" "$@"
   done

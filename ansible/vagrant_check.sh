@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# vagrant_check.sh: the Vagrantfile on Vagrant's docker provider, with podman in docker's place: validate, up,
+# provision, provision again without a change, a job, destroy. S3 is a stand-in, and CouchDB too unless COUCHDB_DEB
+# names a real package.
+set -euo pipefail
+
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+cache=$repository/.cache/ansible
+shared=$repository/ansible/molecule/shared
+image=localhost/dcron-test-host-vagrant:latest
+network=dcron-vagrant
+
+if ! command -v vagrant >/dev/null; then
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends vagrant
+fi
+"$repository/ansible/molecule.sh" none # what both need
+
+mkdir -p "$cache/shim" "$cache/keys" "$cache/vagrant"
+ln -sf "$(command -v podman)" "$cache/shim/docker"
+[[ -e $cache/keys/id_ed25519 ]] || ssh-keygen -q -t ed25519 -N '' -f "$cache/keys/id_ed25519"
+
+export PATH=$cache/shim:$cache/venv/bin:$PATH
+export CONTAINERS_CONF=$repository/ansible/testbed/containers.conf
+export VAGRANT_DEFAULT_PROVIDER=docker VAGRANT_DOTFILE_PATH=$cache/vagrant
+export DCRON_VAGRANT_USER=root DCRON_VAGRANT_KEY=$cache/keys/id_ed25519
+export DCRON_VAGRANT_IMAGE=$image DCRON_VAGRANT_NETWORK=$network
+export MOLECULE_REPOSITORY=$repository
+export ANSIBLE_VAULT_PASSWORD_FILE=$repository/inventories/vagrant/vault-password.txt
+given=(-e "@$repository/ansible/testbed/vagrant-standins.yml" -e "dcron_node_wheelhouse=$cache/wheelhouse")
+[[ -n ${COUCHDB_DEB-} ]] || given+=(-e "@$repository/ansible/testbed/vagrant-couchdb-standin.yml")
+export DCRON_VAGRANT_ARGUMENTS="${given[*]} --skip-tags minio"
+
+cd "$repository"
+clean_up() {
+  vagrant destroy --force >/dev/null || true
+  podman network rm --force "$network" >/dev/null || true
+}
+trap clean_up EXIT
+clean_up
+
+vagrant validate
+podman build --quiet --tag "$image" --file - "$cache/keys" <<IMAGE
+FROM localhost/dcron-test-host:latest
+COPY id_ed25519.pub /root/.ssh/authorized_keys
+RUN chmod 0600 /root/.ssh/authorized_keys
+IMAGE
+podman network create --subnet 192.168.56.0/24 "$network" >/dev/null
+vagrant up --no-provision
+
+for playbook in wheelhouse couchdb_package s3_standin; do
+  ansible-playbook -i inventories/vagrant -i ansible/testbed/vagrant-s3.yml "${given[@]}" "$shared/$playbook.yml"
+done
+export COUCHDB_DEB=$cache/couchdb.deb
+COUCHDB_DEB_CHECKSUM=$(<"$cache/couchdb.deb.sha256")
+export COUCHDB_DEB_CHECKSUM
+
+vagrant provision
+vagrant provision | tee "$cache/second-provision.log"
+if grep -E 'changed=[1-9]' "$cache/second-provision.log"; then
+  echo 'the second provision changed something' >&2
+  exit 1
+fi
+
+vagrant ssh node2 -c "echo 'echo ran on \$DCRON_NODE' | dcron job create first --interpreter sh --schedule '@daily' --timeout 1m -"
+vagrant ssh node3 -c 'dcron execution log --follow "$(dcron job run first)"' | tee /dev/stderr | grep -q 'ran on node'
+vagrant destroy --force
