@@ -1,10 +1,11 @@
-"""copy_objects.py backup|restore URL FOLDER [CA]: scripts and logs between dcron's object store and a folder.
+"""copy_objects.py backup|restore URL FOLDER [CA]: scripts and logs, between dcron's store and a folder.
 
-Runs with the Python of a release; boto3 finds the credentials. Objects that are there with the same size are left.
+Runs with the Python of a release; boto3 finds the credentials. What is there with the same size is left.
 """
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from boto3.session import Session
 from botocore.config import Config
@@ -12,7 +13,7 @@ from botocore.config import Config
 from dcron.adapters.s3_url import parse_s3_url
 
 
-def bucket_of(url: str, ca: str):
+def bucket_of(url: str, ca: str) -> Any:
     """The bucket that a URL names."""
     settings = parse_s3_url(url)
     style = {None: "auto", True: "path", False: "virtual"}[settings.path_style]
@@ -26,7 +27,7 @@ def bucket_of(url: str, ca: str):
     return resource.Bucket(settings.bucket)
 
 
-def backup(bucket, folder: Path) -> int:
+def backup(bucket: Any, folder: Path) -> int:
     """Copy what the folder does not have yet; how many objects that was."""
     copied = 0
     for each in bucket.objects.all():
@@ -38,7 +39,7 @@ def backup(bucket, folder: Path) -> int:
     return copied
 
 
-def restore(bucket, folder: Path) -> int:
+def restore(bucket: Any, folder: Path) -> int:
     """Copy what the bucket does not have yet; how many objects that was."""
     there = {each.key: each.size for each in bucket.objects.all()}
     copied = 0

@@ -1,14 +1,13 @@
 #!/usr/bin/python3
-"""couchdb-dcron-backup backup|restore URL PREFIX CREDENTIALS FOLDER [KEPT]: dcron's documents to and from files.
+"""couchdb-dcron-backup backup|restore URL PREFIX CREDENTIALS FOLDER [KEPT]: documents to and from files.
 
-`backup` writes <FOLDER>/<time>/<database>.jsonl.gz, a document a line with all its branches, and keeps the newest
-KEPT of such folders. `restore` takes one of them, into databases that hold no documents yet, and raises the floor
-to now, so that nothing that is restored is started for the past. No node may run meanwhile. CREDENTIALS is a file
-with the admin's name and password, a line each.
+`backup` writes <FOLDER>/<time>/<database>.jsonl.gz, a document a line with all its branches, and keeps the
+newest KEPT of such folders. `restore` takes one of them, into databases without documents, and raises
+the floor to now, so that nothing that is restored is started for the past. No node may run meanwhile.
+CREDENTIALS is a file with the admin's name and password, a line each.
 """
 
 import base64
-import datetime
 import gzip
 import http.client
 import json
@@ -16,6 +15,8 @@ import shutil
 import sys
 import urllib.parse
 from collections.abc import Iterator
+from datetime import datetime, timezone
+from http import HTTPStatus
 from pathlib import Path
 
 TIMEOUT_SECONDS = 60.0
@@ -41,12 +42,12 @@ class Couch:
             content = json.loads(answer.read())
         finally:
             connection.close()
-        if answer.status >= 300:
+        if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
             sys.exit(f"{method} {path.partition('?')[0]}: {answer.status} {content}")
         return content
 
     def databases(self, prefix: str) -> list[str]:
-        """dcron's databases."""
+        """The databases that are dcron's."""
         return [name for name in self.ask("GET", "/_all_dbs") if name.startswith(f"{prefix}-")]
 
     def documents(self, database: str) -> Iterator[dict]:
@@ -54,7 +55,9 @@ class Couch:
         start = None
         while True:
             query = {"include_docs": True, "conflicts": True, "limit": PAGE + 1}
-            rows = self.ask("POST", f"/{database}/_all_docs", query | ({"start_key": start} if start else {}))["rows"]
+            rows = self.ask(
+                "POST", f"/{database}/_all_docs", query | ({"start_key": start} if start else {})
+            )["rows"]
             for row in rows[:PAGE]:
                 if not row["id"].startswith("_design/"):
                     yield from self._branches(database, row["doc"])
@@ -72,7 +75,7 @@ class Couch:
 
 def backup(couch: Couch, prefix: str, folder: Path, kept: int) -> None:
     """Write a new backup, then remove those that are too many."""
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.now(timezone.utc)
     target = folder / f"{now:%Y%m%dT%H%M%SZ}"
     unfinished = target.with_suffix(".part")
     unfinished.mkdir(parents=True, mode=0o700)
@@ -93,7 +96,7 @@ def restore(couch: Couch, prefix: str, folder: Path) -> None:
     for database in existing:
         if next(couch.documents(database), None) is not None:
             sys.exit(f"{database} is not empty: restore into new databases")
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.now(timezone.utc)
     for path in sorted(folder.glob("*.jsonl.gz")):
         database = path.name.removesuffix(".jsonl.gz")
         if database not in existing:
@@ -101,12 +104,12 @@ def restore(couch: Couch, prefix: str, folder: Path) -> None:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             documents = (json.loads(line) for line in file)
             write(couch, database, (raised(document, now) for document in documents))
-    # Without the document that has the floor, what is restored would be started: then this ends with an error.
+    # It has the floor: without it what is restored would start, and this ends with an error.
     couch.ask("GET", f"/{prefix}-cluster/settings")
 
 
-def raised(document: dict, now: datetime.datetime) -> dict:
-    """The document as it is, but with the floor at now: older occurrences are accounted for, and not started."""
+def raised(document: dict, now: datetime) -> dict:
+    """The document as it is, but with the floor at now: what is older is accounted for, not started."""
     if document["_id"] == "settings":
         return document | {"floor": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")}
     return document
@@ -125,7 +128,9 @@ def write(couch: Couch, database: str, documents: Iterator[dict]) -> None:
 
 def flush(couch: Couch, database: str, batch: list[dict]) -> None:
     """One request; ends the program when a document is refused."""
-    refused = couch.ask("POST", f"/{database}/_bulk_docs", {"new_edits": False, "docs": batch}) if batch else []
+    refused = (
+        couch.ask("POST", f"/{database}/_bulk_docs", {"new_edits": False, "docs": batch}) if batch else []
+    )
     if refused:
         sys.exit(f"{database} refused {len(refused)} documents: {refused[0]}")
 

@@ -1,16 +1,18 @@
 #!/usr/bin/python3
 """couchdb-dcron-databases URL PREFIX USER MONTHS CREDENTIALS: makes dcron's databases and gives them to USER.
 
-CREDENTIALS is a file with the admin's name and password, a line each. Each month's database of executions is made
-MONTHS ahead; those that exist, as older ones that were restored, are given to USER too. Prints what it made or changed, and nothing else; safe to run on several hosts.
+CREDENTIALS is a file with the admin's name and password, a line each. Each month's database of executions is
+made MONTHS ahead; those that exist, as restored ones, are given to USER too. Prints what it made
+or changed, and nothing else; safe to run on several hosts.
 """
 
 import base64
-import datetime
 import http.client
 import json
 import sys
 import urllib.parse
+from datetime import date, datetime, timezone
+from http import HTTPStatus
 from pathlib import Path
 
 TIMEOUT_SECONDS = 30.0
@@ -36,7 +38,7 @@ class Couch:
             connection.close()
 
 
-def database_names(prefix: str, today: datetime.date, months: int) -> list[str]:
+def database_names(prefix: str, today: date, months: int) -> list[str]:
     """Those that dcron has now and in the months to come."""
     first = today.year * 12 + today.month - 1
     coming = (divmod(first + ahead, 12) for ahead in range(months + 1))
@@ -47,14 +49,14 @@ def database_names(prefix: str, today: datetime.date, months: int) -> list[str]:
 def ensure(couch: Couch, name: str, security: dict[str, object]) -> None:
     """Make a database if it is missing, and have it belong to whom it should."""
     status, answer = couch.ask("PUT", f"/{name}")
-    if status in (201, 202):
+    if status in (HTTPStatus.CREATED, HTTPStatus.ACCEPTED):
         print(f"made {name}")
-    elif status != 412:
+    elif status != HTTPStatus.PRECONDITION_FAILED:
         sys.exit(f"cannot make {name}: {status} {answer}")
     _, found = couch.ask("GET", f"/{name}/_security")
     if found != security:
         status, answer = couch.ask("PUT", f"/{name}/_security", security)
-        if status != 200:
+        if status != HTTPStatus.OK:
             sys.exit(f"cannot say whose {name} is: {status} {answer}")
         print(f"gave {name} to its user")
 
@@ -66,7 +68,7 @@ def main(url: str, prefix: str, user: str, months: str, credentials: str) -> Non
     owner = {"names": [user], "roles": []}
     # An admin of a database may make indexes in it; only the server's admin may make or delete databases.
     security = {"admins": owner, "members": owner}
-    today = datetime.datetime.now(datetime.timezone.utc).date()
+    today = datetime.now(timezone.utc).date()
     _, existing = couch.ask("GET", "/_all_dbs")
     ours = {name for name in existing if name.startswith(f"{prefix}-")}
     for name in sorted(ours.union(database_names(prefix, today, int(months)))):

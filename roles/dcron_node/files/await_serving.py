@@ -1,6 +1,6 @@
 """await_serving.py HOST:PORT SECONDS [FOLDER]: waits until a node's gRPC health check says SERVING.
 
-FOLDER has the certificates of a node that speaks TLS. Runs with the Python of a release, which has what it imports.
+FOLDER has the certificates of a node that speaks TLS. Runs with a release's Python.
 """
 
 import sys
@@ -19,7 +19,9 @@ def connect(address: str, folder: str) -> grpc.Channel:
     options = (("grpc.enable_http_proxy", 0),)
     if not folder:
         return grpc.insecure_channel(address, options)
-    ca, key, certificate = (Path(folder, name).read_bytes() for name in ("ca.pem", "key.pem", "certificate.pem"))
+    ca, key, certificate = (
+        Path(folder, name).read_bytes() for name in ("ca.pem", "key.pem", "certificate.pem")
+    )
     return grpc.secure_channel(address, grpc.ssl_channel_credentials(ca, key, certificate), options)
 
 

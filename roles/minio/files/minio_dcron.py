@@ -1,9 +1,10 @@
-"""Makes dcron's bucket and user in MinIO, as a JSON on standard input says. Prints what it changed, and nothing else."""
+"""Makes dcron's bucket and user in MinIO, as JSON on standard input says. Prints what it changed, no more."""
 
 import json
 import os
 import sys
 import urllib.parse
+from typing import Any
 
 import boto3
 import botocore.config
@@ -15,7 +16,7 @@ from minio.minioadmin import MinioAdmin
 LIFECYCLE_ID = "dcron-logs"
 
 
-def s3(wanted: dict, access_key: str, secret_key: str):
+def s3(wanted: dict, access_key: str, secret_key: str) -> Any:
     """A client of the store, as whom the keys are of."""
     return boto3.client(
         "s3",
@@ -33,7 +34,7 @@ def code_of(error: botocore.exceptions.ClientError) -> str:
     return error.response["Error"]["Code"]
 
 
-def ensure_bucket(root, bucket: str) -> None:
+def ensure_bucket(root: Any, bucket: str) -> None:
     """Make the bucket if it is missing."""
     try:
         root.head_bucket(Bucket=bucket)
@@ -44,7 +45,7 @@ def ensure_bucket(root, bucket: str) -> None:
         print(f"made bucket {bucket}")
 
 
-def ensure_lifecycle(root, bucket: str, days: int) -> None:
+def ensure_lifecycle(root: Any, bucket: str, days: int) -> None:
     """Have old logs removed, or not."""
     try:
         found = root.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
@@ -58,7 +59,9 @@ def ensure_lifecycle(root, bucket: str, days: int) -> None:
     rules = [rule for rule in found if rule["ID"] != LIFECYCLE_ID]
     if days:
         filter_ = {"Prefix": "logs/"}
-        rules.append({"ID": LIFECYCLE_ID, "Status": "Enabled", "Filter": filter_, "Expiration": {"Days": days}})
+        rules.append(
+            {"ID": LIFECYCLE_ID, "Status": "Enabled", "Filter": filter_, "Expiration": {"Days": days}}
+        )
     if rules:
         root.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": rules})
     else:
@@ -71,7 +74,8 @@ def policy_of(bucket: str) -> dict:
     place = f"arn:aws:s3:::{bucket}"
     on_bucket = ["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"]
     on_objects = [
-        "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"
+        "s3:GetObject", "s3:PutObject", "s3:DeleteObject",
+        "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts",
     ]  # fmt: skip
     return {
         "Version": "2012-10-17",
@@ -85,7 +89,9 @@ def policy_of(bucket: str) -> dict:
 def ensure_user(admin: MinioAdmin, wanted: dict) -> None:
     """Make the user, or give it this secret, unless it gets at the bucket already."""
     try:
-        s3(wanted, wanted["access_key"], wanted["secret_key"]).list_objects_v2(Bucket=wanted["bucket"], MaxKeys=1)
+        s3(wanted, wanted["access_key"], wanted["secret_key"]).list_objects_v2(
+            Bucket=wanted["bucket"], MaxKeys=1
+        )
     except botocore.exceptions.ClientError as error:
         if code_of(error) not in {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}:
             raise

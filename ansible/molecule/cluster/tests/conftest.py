@@ -3,12 +3,15 @@
 import json
 import os
 import shlex
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import testinfra
 
-INVENTORY = os.path.join(os.environ["MOLECULE_SCENARIO_DIRECTORY"], "inventory/hosts.yml")
+REPOSITORY = Path(os.environ["MOLECULE_REPOSITORY"])
+INVENTORY = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"]) / "inventory/hosts.yml"
 NODES = {"node1": "172.30.84.11", "node2": "172.30.84.12", "node3": "172.30.84.13"}
 STORES = "172.30.84.10"
 IS_COUCHDB_REAL = bool(os.environ.get("COUCHDB_DEB"))
@@ -17,7 +20,7 @@ WAIT_SECONDS = 60.0
 
 def on(name):
     """A host, by its name in the inventory."""
-    return testinfra.get_host(f"ansible://{name}", ansible_inventory=INVENTORY)
+    return testinfra.get_host(f"ansible://{name}", ansible_inventory=str(INVENTORY))
 
 
 def wait_for(what, condition):
@@ -27,6 +30,18 @@ def wait_for(what, condition):
         assert time.monotonic() < until, f"waited {WAIT_SECONDS:g} s in vain for {what}"
         time.sleep(0.5)
     return value
+
+
+def playbook(name, *options):
+    """Run one of the bundle's playbooks; a failure shows its end."""
+    command = [
+        "ansible-playbook",
+        "--inventory",
+        str(INVENTORY.parent),
+        str(REPOSITORY / "ansible" / name),
+    ]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stdout[-6000:]
 
 
 class Client:
@@ -52,7 +67,9 @@ class Client:
     def create(self, name, script, *options):
         """Register a job."""
         given = " ".join(map(shlex.quote, options))
-        done = self.host.run(f"echo {shlex.quote(script)} | dcron job create {name} --interpreter sh {given} -")
+        done = self.host.run(
+            f"echo {shlex.quote(script)} | dcron job create {name} --interpreter sh {given} -"
+        )
         assert done.rc == 0, done.stderr
 
 

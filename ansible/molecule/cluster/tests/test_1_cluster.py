@@ -68,7 +68,8 @@ def test_a_job_registered_through_one_node_runs_on_another_and_is_read_through_t
     job = "through-three"
     client.run(f"job delete {job} --yes")
     client.check(
-        f"job create {job} --interpreter sh --schedule '0 0 1 1 *' --timeout 60s --label {label} {script}", options
+        f"job create {job} --interpreter sh --schedule '0 0 1 1 *' --timeout 60s --label {label} {script}",
+        options,
     )
     execution = client.check(f"job run {job}", options)
     log = client.check(f"execution log --follow {execution}", f"--context vagrant --server {through[2]}")
@@ -101,7 +102,9 @@ def test_without_a_certificate_nobody_is_let_in(client):
 
 
 @pytest.mark.skipif(not IS_COUCHDB_REAL, reason="a stand-in for CouchDB cannot do this: set COUCHDB_DEB")
-@pytest.mark.parametrize(("path", "method"), [("/mine", "PUT"), ("/_users/_all_docs", "GET"), ("/dcron-jobs", "DELETE")])
+@pytest.mark.parametrize(
+    ("path", "method"), [("/mine", "PUT"), ("/_users/_all_docs", "GET"), ("/dcron-jobs", "DELETE")]
+)
 def test_couchdb_refuses_dcrons_user_anything_else(path, method):
     host = on("node1")
     status = host.check_output(

@@ -39,7 +39,9 @@ def test_when_the_leaders_host_is_killed_another_leads_and_the_schedule_goes_on(
     try:
         wait_for("another leader", lambda: client.ask("cluster status")["leaderId"] not in ("", leader))
         later = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
-        wait_for("executions after that", lambda: sum(each["scheduledAt"] > later for each in ended(client)) >= 3)
+        wait_for(
+            "executions after that", lambda: sum(each["scheduledAt"] > later for each in ended(client)) >= 3
+        )
         occurrences = [each["scheduledAt"] for each in ended(client)]
         assert len(occurrences) == len(set(occurrences)), "an occurrence ran twice"
         assert any(each < f"{killed_at:%Y-%m-%dT%H:%M:%S}" for each in occurrences)

@@ -1,4 +1,4 @@
-"""What the role couchdb leaves on hosts. Where there is a stand-in, what that cannot do is skipped, and says so."""
+"""What the role couchdb leaves on hosts. What a stand-in cannot do is skipped there, and says so."""
 
 import json
 import os
@@ -19,7 +19,9 @@ def ask(host):
     address = HOSTS[host.backend.get_pytest_id().removeprefix("ansible://")]
 
     def do(user, path, method="GET", body=None):
-        command = "curl --silent --show-error --max-time 20 --write-out '\\n%%{http_code}' -X %s -H %s --data %s"
+        command = (
+            "curl --silent --show-error --max-time 20 --write-out '\\n%%{http_code}' -X %s -H %s --data %s"
+        )
         given = [method, "Content-Type: application/json", "" if body is None else json.dumps(body)]
         if user:
             command += " --user %s"
@@ -77,7 +79,12 @@ def test_dcrons_user_reads_and_writes_its_databases(ask):
 @needs_real
 @pytest.mark.parametrize(
     ("path", "method"),
-    [("/other", "PUT"), ("/dcron-jobs", "DELETE"), ("/_users/_all_docs", "GET"), ("/_node/_local/_config", "GET")],
+    [
+        ("/other", "PUT"),
+        ("/dcron-jobs", "DELETE"),
+        ("/_users/_all_docs", "GET"),
+        ("/_node/_local/_config", "GET"),
+    ],
 )
 def test_dcrons_user_may_do_nothing_else(ask, path, method):
     assert ask(DCRON, path, method)[0] in (401, 403)

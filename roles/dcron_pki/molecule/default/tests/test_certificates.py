@@ -15,7 +15,9 @@ def told(host, folder, *options):
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_ca_vouches_for_each_certificate(host, folder):
-    answer = host.check_output(f"openssl verify -x509_strict -CAfile {folder}/ca.pem {folder}/certificate.pem")
+    answer = host.check_output(
+        f"openssl verify -x509_strict -CAfile {folder}/ca.pem {folder}/certificate.pem"
+    )
     assert answer.endswith(": OK")
 
 
@@ -60,7 +62,9 @@ def test_a_client_is_no_server(host):
 
 def test_what_was_about_to_end_was_issued_again_for_the_same_key(host):
     sixty_days = str(60 * 86400)
-    assert host.run(f"openssl x509 -noout -in /etc/aged-before/certificate.pem -checkend {sixty_days}").rc == 1
+    assert (
+        host.run(f"openssl x509 -noout -in /etc/aged-before/certificate.pem -checkend {sixty_days}").rc == 1
+    )
     assert host.run(f"openssl x509 -noout -in /etc/aged/certificate.pem -checkend {sixty_days}").rc == 0
     assert told(host, "/etc/aged-before", "-pubkey") == told(host, "/etc/aged", "-pubkey")
 

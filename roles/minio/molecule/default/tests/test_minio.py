@@ -9,7 +9,9 @@ import botocore.exceptions
 import pytest
 
 PROGRAM = Path(os.environ["MOLECULE_REPOSITORY"]) / ".cache/ansible/minio"
-needs_minio = pytest.mark.skipif(not PROGRAM.exists(), reason="there is no MinIO: set MINIO_BINARY, or install Go")
+needs_minio = pytest.mark.skipif(
+    not PROGRAM.exists(), reason="there is no MinIO: set MINIO_BINARY, or install Go"
+)
 URL = "http://172.30.86.11:9000"
 
 
@@ -53,7 +55,8 @@ def test_old_logs_end():
 
 @needs_minio
 @pytest.mark.parametrize(
-    ("name", "value"), [("User", "minio"), ("NoNewPrivileges", "yes"), ("ProtectSystem", "strict"), ("PrivateTmp", "yes")]
+    ("name", "value"),
+    [("User", "minio"), ("NoNewPrivileges", "yes"), ("ProtectSystem", "strict"), ("PrivateTmp", "yes")],
 )
 def test_the_unit_is_hardened(host, name, value):
     assert host.check_output(f"systemctl show --property {name} --value minio") == value

@@ -1,0 +1,52 @@
+"""backup.yml, everything wiped, restore.yml: what was is there again, and nothing is started for the past."""
+
+from datetime import UTC, datetime
+
+from conftest import NODES, on, playbook, wait_for
+
+JOB = "restored"
+WIPE = """
+set -e
+read -r user </etc/couchdb-dcron-admin
+password=$(sed -n 2p /etc/couchdb-dcron-admin)
+ask() { curl --silent --fail --user "$user:$password" "$@"; }
+url=http://172.30.84.10:5984
+for name in $(ask $url/_all_dbs | tr -d '[]"' | tr , ' '); do
+  case $name in dcron-*) ask -X DELETE $url/$name ;; esac
+done
+systemctl stop s3-standin
+find /opt/s3-standin/data -mindepth 1 -maxdepth 1 ! -name ports.json -exec rm -r {} +
+systemctl start s3-standin
+"""
+
+
+def test_what_was_backed_up_is_restored_and_nothing_fires_for_the_past(client, tmp_path):
+    client.create(JOB, "echo as before", "--schedule", "* * * * * *", "--timeout", "20s")
+    try:
+        before = wait_for(
+            "an execution", lambda: client.ask(f"execution list --job {JOB} --state succeeded")["executions"]
+        )[0]["id"]
+        playbook("backup.yml", "-e", f"backup_folder={tmp_path}")
+        for name in NODES:
+            on(name).check_output("systemctl stop dcron")
+        done = on("stores").run("bash -c %s", WIPE)
+        assert done.rc == 0, done.stderr
+        playbook("site.yml", "--tags", "couchdb")
+        began_at = datetime.now(UTC)
+        playbook("restore.yml", "-e", f"backup_folder={tmp_path}")
+
+        assert client.check(f"execution log {before}") == "as before"
+        later = f"{began_at:%Y-%m-%dT%H:%M:%S}"
+        runs = wait_for(
+            "the schedule",
+            lambda: [
+                each
+                for each in client.ask(f"execution list --job {JOB} --state succeeded --limit 1000")[
+                    "executions"
+                ]
+                if each["startedAt"] > later
+            ],
+        )
+        assert min(each["scheduledAt"] for each in runs) > later, "something was started for the past"
+    finally:
+        client.run(f"job delete {JOB} --yes")
