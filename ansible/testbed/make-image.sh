@@ -52,6 +52,18 @@ ExecStart=/usr/bin/ssh-keygen -A
 [Install]
 WantedBy=multi-user.target
 UNIT
+# On a host of its own systemd shares all mounts with the units; in a container it leaves that to the container's
+# manager, which does not. Without it credentials do not reach the units.
+cat >"$extra/etc/systemd/system/shared-mounts.service" <<'UNIT'
+[Unit]
+DefaultDependencies=no
+Before=sysinit.target
+[Service]
+Type=oneshot
+ExecStart=/bin/mount --make-rshared /
+[Install]
+WantedBy=sysinit.target
+UNIT
 
 packages=systemd,systemd-sysv,libpam-systemd,dbus,python3,python3-apt,python3-venv,sudo,iproute2,procps
 packages+=,ca-certificates,curl,openssh-server,nodejs
@@ -68,7 +80,7 @@ mmdebstrap --quiet --variant=minbase --include="$packages" \
   --customize-hook="chroot \"\$1\" systemctl mask ${masked[*]}" \
   --customize-hook='chroot "$1" systemctl set-default multi-user.target' \
   --customize-hook='rm -f "$1"/etc/ssh/ssh_host_*; mkdir -p -m700 "$1/root/.ssh"' \
-  --customize-hook='chroot "$1" systemctl enable ssh-hostkeys.service ssh.service' \
+  --customize-hook='chroot "$1" systemctl enable ssh-hostkeys.service ssh.service shared-mounts.service' \
   bookworm "$work/root.tar"
 podman import --quiet --change 'CMD ["/sbin/init"]' --change 'STOPSIGNAL SIGRTMIN+3' --change 'ENV container=podman' \
   --change "LABEL $label=$made_by" "$work/root.tar" "$image"
