@@ -9,6 +9,7 @@ from typing import Any
 
 from boto3.session import Session
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from dcron.adapters.s3_url import parse_s3_url
 
@@ -40,7 +41,13 @@ def backup(bucket: Any, folder: Path) -> int:
 
 
 def restore(bucket: Any, folder: Path) -> int:
-    """Copy what the bucket does not have yet; how many objects that was."""
+    """Copy what the bucket does not have yet, which is made if it is missing; how many objects that was."""
+    try:
+        bucket.meta.client.head_bucket(Bucket=bucket.name)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in {"404", "NoSuchBucket"}:
+            raise
+        bucket.create()
     there = {each.key: each.size for each in bucket.objects.all()}
     copied = 0
     for path in sorted(folder.rglob("*")):

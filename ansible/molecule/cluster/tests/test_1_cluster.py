@@ -53,7 +53,7 @@ def test_no_secret_is_in_the_settings_or_the_unit(name):
 
 
 def test_all_nodes_are_there_and_one_leads(client):
-    states = {node["nodeId"]: node for node in client.ask("cluster status")["nodes"]}
+    states = {node["id"]: node for node in client.ask("cluster status")["nodes"]}
     assert states.keys() == NODES.keys()
     assert [node["leading"] for node in states.values()].count(True) == 1
 
