@@ -53,6 +53,9 @@ export MOLECULE_KEYS=$cache/keys
 export ANSIBLE_SSH_COMMON_ARGS="-o IdentityFile=$MOLECULE_KEYS/id_ed25519 -o IdentitiesOnly=yes -o UserKnownHostsFile=$MOLECULE_KEYS/known_hosts"
 export MOLECULE_REPOSITORY=$repository
 export ANSIBLE_VAULT_PASSWORD_FILE=$repository/inventories/vagrant/vault-password.txt
+# A stand-in for CouchDB knows no clusters: one host is enough for it.
+MOLECULE_COUCHDB=$([[ -n ${COUCHDB_DEB-} ]] && echo molecule || echo couchdb-1)
+export MOLECULE_COUCHDB
 export MOLECULE_SHARED=$repository/ansible/molecule/shared
 "$repository/ansible/testbed/make-image.sh"
 

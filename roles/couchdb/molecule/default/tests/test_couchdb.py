@@ -8,7 +8,6 @@ import pytest
 IS_REAL = bool(os.environ.get("COUCHDB_DEB"))
 needs_real = pytest.mark.skipif(not IS_REAL, reason="a stand-in for CouchDB cannot do this: set COUCHDB_DEB")
 HOSTS = {f"couchdb-{number}": f"172.30.83.1{number}" for number in (1, 2, 3)}
-testinfra_hosts = [f"ansible://{name}" for name in (HOSTS if IS_REAL else ["couchdb-1"])]
 ADMIN = "admin:an admin's p@ssword"
 DCRON = "dcron:dcron's p@ssword"
 
