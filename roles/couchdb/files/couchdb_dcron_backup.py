@@ -47,8 +47,9 @@ class Couch:
         return content
 
     def databases(self, prefix: str) -> list[str]:
-        """The databases that are dcron's."""
-        return [name for name in self.ask("GET", "/_all_dbs") if name.startswith(f"{prefix}-")]
+        """The databases that are dcron's; executions last: what jobs wait for has most likely ended."""
+        names = [name for name in self.ask("GET", "/_all_dbs") if name.startswith(f"{prefix}-")]
+        return sorted(names, key=lambda name: (name.startswith(f"{prefix}-executions-"), name))
 
     def documents(self, database: str) -> Iterator[dict]:
         """All of a database, but for design documents; of each all branches that are not deleted."""

@@ -23,11 +23,11 @@ def on(name):
     return testinfra.get_host(f"ansible://{name}", ansible_inventory=str(INVENTORY))
 
 
-def wait_for(what, condition):
+def wait_for(what, condition, seconds=WAIT_SECONDS):
     """The first true value of a condition; a failure that says what did not come."""
-    until = time.monotonic() + WAIT_SECONDS
+    until = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < until, f"waited {WAIT_SECONDS:g} s in vain for {what}"
+        assert time.monotonic() < until, f"waited {seconds:g} s in vain for {what}"
         time.sleep(0.5)
     return value
 
