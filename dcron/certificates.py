@@ -192,7 +192,7 @@ def _read(path: Path) -> bytes:
 
 
 def _unreadable(path: Path, error: OSError) -> SetupError:
-    return SetupError(f"{path}: {error.strerror}")
+    return SetupError(f"{path} cannot be read: {error.strerror}")
 
 
 def _certificates(path: Path, content: bytes) -> list[x509.Certificate]:

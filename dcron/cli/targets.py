@@ -87,11 +87,14 @@ def _context(named: str | None) -> Mapping[str, str]:
     if name is None:
         return {}
     contexts = content.get("contexts", {})
-    where = f"in {path}" if path else f"for there is no {SYSTEM_FILE} and no {_own_file()}"
+    if path is None:
+        raise CommandFailed(
+            f"context {name!r}: neither {_own_file()} nor {SYSTEM_FILE} is there; see docs/security.md",
+            ExitCode.USAGE,
+        )
     if name not in contexts:
         known = f"; there are: {', '.join(sorted(contexts))}" if contexts else ""
-        raise CommandFailed(f"context {name!r} is not {where}{known}", ExitCode.USAGE)
-    assert path is not None
+        raise CommandFailed(f"context {name!r} is not in {path}{known}", ExitCode.USAGE)
     return _checked(path, name, contexts[name])
 
 

@@ -43,7 +43,7 @@ def test_a_file_that_cannot_be_used_is_named(authority, role):
         with pytest.raises(SetupError, match=str(path)):
             read_credentials(files)
     path.unlink()
-    with pytest.raises(SetupError, match=f"{path}: No such file"):
+    with pytest.raises(SetupError, match=f"{path} cannot be read: No such file"):
         read_credentials(files)
 
 
