@@ -1,9 +1,9 @@
-"""A certificate, its key and the CA of its peers: files, which may be replaced while dcron runs."""
+"""Reads certificates and keys from their files, which may be replaced while dcron runs.
+
+`cryptography` takes some 10 MiB: this is imported only where there is TLS."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -17,13 +17,11 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
+from dcron.credentials import CertificateFiles, Credentials, Identity
 from dcron.domain.errors import SetupError
 
 __all__ = [
-    "CertificateFiles",
     "CredentialWatch",
-    "Credentials",
-    "Identity",
     "identity_of",
     "is_of_ca",
     "read_credentials",
@@ -37,38 +35,6 @@ MAX_IDENTITIES = 256
 log = structlog.get_logger()
 
 _Signature = tuple[tuple[int, int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateFiles:
-    """Where they are, in PEM: our certificate (with those between it and its CA, if any), its key without
-    a passphrase, and the certificates of the CAs whose word we take for others."""
-
-    certificate: Path
-    key: Path
-    ca: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What a certificate says of its holder: the common name and organizational units of its subject, and the
-    host names and addresses that it is for."""
-
-    name: str
-    units: tuple[str, ...]
-    hosts: tuple[str, ...]
-    not_before: datetime
-    not_after: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What the files hold, checked to belong together."""
-
-    certificate: bytes
-    key: bytes = field(repr=False)
-    ca: bytes
-    identity: Identity
 
 
 class CredentialWatch:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from dcron.certificates import CertificateFiles
+from dcron.credentials import CertificateFiles
 from dcron.domain.errors import InvalidInput, SetupError
 from dcron.domain.validation import DEFAULT_MAX_SCRIPT_BYTES, check_labels, check_node_id
 

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -21,8 +22,8 @@ from dcron.adapters.trust import trusting
 from dcron.api.internal import Internal
 from dcron.api.public import Public
 from dcron.api.server import ApiServer
-from dcron.certificates import CredentialWatch
 from dcron.config import Settings
+from dcron.credentials import CertificateFiles
 from dcron.domain.errors import ObjectsUnreachable, SetupError, StoreUnreachable
 from dcron.domain.leadership import Lease
 from dcron.domain.nodes import NodeRecord
@@ -43,6 +44,9 @@ from dcron.services.script_cache import ScriptCache
 from dcron.services.spool import Spool
 from dcron.services.trouble import Trouble
 from dcron.services.worker import Worker
+
+if TYPE_CHECKING:
+    from dcron.certificates import CredentialWatch
 
 __all__ = ["STORE_FORM", "open_objects", "open_store", "script_environment", "serve_main", "store_trust"]
 
@@ -137,7 +141,7 @@ class Node:
         self._settings = settings
         self._store = open_store(settings.store, settings.store_ca)
         self._objects = open_objects(settings.objects, settings.objects_ca)
-        self._credentials = CredentialWatch(settings.tls) if settings.tls else None
+        self._credentials = _watch(settings.tls) if settings.tls else None
         self._nodes = GrpcNodeClient(self._credentials)
         self._spool = Spool(settings.spool)
         self._runner = KeeperRunner(settings.spool, clock)
@@ -255,6 +259,12 @@ class Node:
     def _workload(self) -> Workload:
         outbox = self._outbox
         return Workload(len(self._executor), len(outbox), outbox.warnings(), outbox.oldest_at())
+
+
+def _watch(files: CertificateFiles) -> CredentialWatch:
+    from dcron.certificates import CredentialWatch
+
+    return CredentialWatch(files)
 
 
 def _objects_trouble() -> Trouble:

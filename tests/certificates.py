@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from dcron.certificates import CertificateFiles
+from dcron.credentials import CertificateFiles
 
 DAY = timedelta(days=1)
 

@@ -8,7 +8,7 @@ import ssl
 import threading
 from typing import Self
 
-from dcron.certificates import CertificateFiles
+from dcron.credentials import CertificateFiles
 
 CHUNK_BYTES = 64 * 1024
 READY_SECONDS = 10.0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import grpc
 from grpc import aio
 
-from dcron.certificates import Credentials
+from dcron.credentials import Credentials
 
 __all__ = ["open_channel"]
 

@@ -6,18 +6,21 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 from grpc import aio
 
 from dcron.adapters.grpc_channel import open_channel
-from dcron.certificates import Credentials, CredentialWatch
+from dcron.credentials import Credentials
 from dcron.domain.errors import NodeUnreachable, NotFound
 from dcron.domain.offers import ClaimReference, OfferAnswer, OfferedAttempt
 from dcron.rpc import dcron_pb2 as pb
 from dcron.rpc import dcron_pb2_grpc
 from dcron.wire import CHANNEL_MESSAGE_BYTES, answer_from, attempt_message
+
+if TYPE_CHECKING:
+    from dcron.certificates import CredentialWatch
 
 __all__ = ["GrpcNodeClient"]
 

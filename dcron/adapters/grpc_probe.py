@@ -7,7 +7,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dcron.adapters.grpc_channel import open_channel
-from dcron.certificates import Credentials
+from dcron.credentials import Credentials
 
 __all__ = ["ask_health"]
 

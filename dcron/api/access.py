@@ -12,7 +12,6 @@ import structlog
 from grpc import aio
 
 from dcron.api.handlers import Context, guarded
-from dcron.certificates import identity_of
 from dcron.domain.access import ANONYMOUS, Caller, Role, refusal, roles_of
 
 __all__ = ["HEALTH_PREFIX", "LEAST_ROLE", "AccessInterceptor", "caller_of"]
@@ -98,6 +97,8 @@ def caller_of(context: Context) -> Caller:
     certificates = list(context.auth_context().get("x509_pem_cert", ()))
     if not certificates:
         return Caller(ANONYMOUS, frozenset(), address)
+    from dcron.certificates import identity_of
+
     identity = identity_of(certificates[0])
     return Caller(identity.name, roles_of(identity.units), address)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import copy_context
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc import aio
@@ -12,10 +13,13 @@ from grpc_reflection.v1alpha import reflection
 from dcron.api.access import AccessInterceptor
 from dcron.api.audit import AuditInterceptor, Trail
 from dcron.api.errors import ErrorInterceptor
-from dcron.certificates import Credentials, CredentialWatch
+from dcron.credentials import Credentials
 from dcron.domain.errors import SetupError
 from dcron.rpc import dcron_pb2, dcron_pb2_grpc
 from dcron.wire import CHANNEL_MESSAGE_BYTES
+
+if TYPE_CHECKING:
+    from dcron.certificates import CredentialWatch
 
 __all__ = ["PUBLIC_SERVICE", "ApiServer"]
 

@@ -9,9 +9,10 @@ import ssl
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from dcron.certificates import CertificateFiles, Credentials, read_credentials
+from dcron.certificates import read_credentials
 from dcron.cli.failures import CommandFailed, ExitCode
 from dcron.cli.targets import Target
+from dcron.credentials import CertificateFiles, Credentials
 from dcron.domain.errors import SetupError
 
 __all__ = ["ClientTls", "client_tls", "tls_trouble"]

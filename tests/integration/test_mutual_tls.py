@@ -19,7 +19,8 @@ from dcron.adapters.grpc_probe import ask_health
 from dcron.api import public as api_public
 from dcron.api.access import LEAST_ROLE
 from dcron.api.server import ApiServer
-from dcron.certificates import CertificateFiles, CredentialWatch, read_credentials
+from dcron.certificates import CredentialWatch, read_credentials
+from dcron.credentials import CertificateFiles
 from dcron.domain.access import Role
 from dcron.domain.errors import NodeUnreachable, NotFound
 from dcron.rpc import dcron_pb2 as pb

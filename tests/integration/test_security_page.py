@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dcron.certificates import CertificateFiles, is_of_ca, read_credentials
+from dcron.certificates import is_of_ca, read_credentials
+from dcron.credentials import CertificateFiles
 from dcron.domain.access import Role, roles_of
 
 PAGE = Path(__file__).parents[2] / "docs/security.md"

@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from dcron.certificates import CertificateFiles
+from dcron.credentials import CertificateFiles
 from dcron.rpc import dcron_pb2 as pb
 from dcron.rpc.dcron_pb2_grpc import InternalStub
 from tests.certificates import Authority, client_environment, node_environment, write_whole

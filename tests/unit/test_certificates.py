@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from structlog.testing import capture_logs
 
-from dcron.certificates import CertificateFiles, CredentialWatch, is_of_ca, read_credentials
+from dcron.certificates import CredentialWatch, is_of_ca, read_credentials
+from dcron.credentials import CertificateFiles
 from dcron.domain.errors import SetupError
 from tests.certificates import Authority, write_whole
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dcron.certificates import CertificateFiles
 from dcron.cli.main import main
+from dcron.credentials import CertificateFiles
 from tests.unit.cli.fake_node import Done, FakeNode
 
 
