@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
 import grpc
 import structlog
-from grpc import aio
 
-from dcron.api.handlers import Context, guarded
+from dcron.api.handlers import Context, Interceptor, guarded
 from dcron.domain.access import ANONYMOUS, Caller, Role, refusal, roles_of
 
 __all__ = ["HEALTH_PREFIX", "LEAST_ROLE", "AccessInterceptor", "caller_of"]
@@ -59,19 +58,13 @@ LEAST_ROLE: Mapping[str, Role] = {
 log = structlog.get_logger()
 
 
-class AccessInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+class AccessInterceptor(Interceptor):
     """Ends a call with PERMISSION_DENIED when the caller's certificate does not have the role for it."""
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+    def wrap(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
         """Put the check before the method."""
-        handler: Any = await continuation(handler_call_details)
-        method = handler_call_details.method
-        if handler is None or method.startswith(HEALTH_PREFIX):
-            return handler  # type: ignore[no-any-return]  # None where there is no such method
+        if method.startswith(HEALTH_PREFIX):
+            return handler  # type: ignore[no-any-return]  # as it came
         return guarded(handler, partial(_admit, method))
 
 

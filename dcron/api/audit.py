@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import grpc
-from grpc import aio
 
 from dcron.api.access import caller_of
 from dcron.api.errors import status_of
-from dcron.api.handlers import Context
+from dcron.api.handlers import Context, Interceptor
 from dcron.domain.access import Caller
 from dcron.domain.audit import DONE, Change
 from dcron.domain.errors import DcronError
@@ -33,22 +32,17 @@ class Trail(Protocol):
         """Record what came of each."""
 
 
-class AuditInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+class AuditInterceptor(Interceptor):
     """Stands directly before the methods, behind what refuses callers: what is refused changes nothing."""
 
     def __init__(self, trail: Trail) -> None:
         self._trail = trail
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+    def wrap(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
         """Wrap a method that changes something."""
-        handler: Any = await continuation(handler_call_details)
-        describe = CHANGES.get(handler_call_details.method)
-        if handler is None or describe is None:
-            return handler  # type: ignore[no-any-return]  # None where there is no such method
+        describe = CHANGES.get(method)
+        if describe is None:
+            return handler  # type: ignore[no-any-return]  # as it came
 
         async def recorded(request: Any, context: Context) -> Any:
             ids = await self._trail.request(caller_of(context), describe(request))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
 import grpc
 import structlog
 from grpc import aio
 
+from dcron.api.handlers import Answer, Context, Interceptor, Stream, same_kind
 from dcron.domain.errors import (
     AlreadyExists,
     DcronError,
@@ -51,11 +52,6 @@ _OPERATORS_MATTER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAU
 
 log = structlog.get_logger()
 
-# A method takes a message or a stream of them; what else there is to it, this module does not touch.
-_Context = aio.ServicerContext[Any, Any]
-_Answer = Callable[[Any, _Context], Awaitable[Any]]
-_Stream = Callable[[Any, _Context], AsyncIterator[Any]]
-
 
 def status_of(error: DcronError) -> grpc.StatusCode:
     """The gRPC status that says what an error says."""
@@ -65,33 +61,24 @@ def status_of(error: DcronError) -> grpc.StatusCode:
     return grpc.StatusCode.INTERNAL
 
 
-class ErrorInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+class ErrorInterceptor(Interceptor):
     """Ends a call with the status of the error that its method raised.
 
     What is not an error of dcron becomes INTERNAL with an id, under which the log has the traceback."""
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+    def wrap(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
         """Wrap the method of a dcron service; health and reflection speak for themselves."""
-        handler: Any = await continuation(handler_call_details)
-        method = handler_call_details.method
-        if handler is None or not method.startswith(SERVICES_PREFIX):
-            return handler  # type: ignore[no-any-return]  # None where there is no such method
-        codec = (handler.request_deserializer, handler.response_serializer)
-        if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(_answering(method, handler.unary_unary), *codec)
-        if handler.stream_unary:
-            return grpc.stream_unary_rpc_method_handler(_answering(method, handler.stream_unary), *codec)
-        if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(_streaming(method, handler.unary_stream), *codec)
-        raise TypeError(f"{method} is of a kind that no service of dcron has")
+        if not method.startswith(SERVICES_PREFIX):
+            return handler  # type: ignore[no-any-return]  # as it came
+        return same_kind(
+            handler,
+            _answering(method, handler.unary_unary or handler.stream_unary),
+            _streaming(method, handler.unary_stream or handler.stream_stream),
+        )
 
 
-def _answering(method: str, behaviour: _Answer) -> _Answer:
-    async def wrapped(request: Any, context: _Context) -> Any:
+def _answering(method: str, behaviour: Answer) -> Answer:
+    async def wrapped(request: Any, context: Context) -> Any:
         try:
             return await behaviour(request, context)
         except aio.AbortError:
@@ -102,8 +89,8 @@ def _answering(method: str, behaviour: _Answer) -> _Answer:
     return wrapped
 
 
-def _streaming(method: str, behaviour: _Stream) -> _Stream:
-    async def wrapped(request: Any, context: _Context) -> AsyncIterator[Any]:
+def _streaming(method: str, behaviour: Stream) -> Stream:
+    async def wrapped(request: Any, context: Context) -> AsyncIterator[Any]:
         try:
             async for message in behaviour(request, context):
                 yield message
@@ -115,7 +102,7 @@ def _streaming(method: str, behaviour: _Stream) -> _Stream:
     return wrapped
 
 
-async def _abort(context: _Context, method: str, error: Exception) -> NoReturn:
+async def _abort(context: Context, method: str, error: Exception) -> NoReturn:
     if not isinstance(error, DcronError):
         error_id = secrets.token_hex(8)
         log.error("call failed", action="call", method=method, error_id=error_id, exc_info=error)
