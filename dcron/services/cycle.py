@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import replace
+from datetime import datetime
 
 import structlog
 
@@ -25,7 +27,7 @@ from dcron.services.settings import KnownSettings
 from dcron.services.skips import SkipCopier
 from dcron.services.tracker import Tracked, Tracker
 from dcron.services.trouble import Trouble
-from dcron.services.waiting import wait_for
+from dcron.services.waiting import Pace, wait_for
 
 __all__ = ["Cycle"]
 
@@ -69,6 +71,7 @@ class Cycle:
         self._intended: set[str] = set()
         """Active attempts whose intent this very object wrote: nobody before it can have offered them."""
         self._dirty: dict[str, None] = {}
+        self._news_pace = Pace(by_duration=True)
         self._put_off_until: dict[str, tuple[int, float]] = {}
         """How often in a row a job was put off, and until when by the event loop's time."""
         self._trouble = Trouble("cycle", "cannot decide on jobs", "decides on jobs again")
@@ -121,13 +124,22 @@ class Cycle:
                 await asyncio.sleep(BACKOFF_SECONDS)
             else:
                 self._trouble.over()
-            if not self._dirty and not self._readable_stale():
+            if not self._news_is_ripe() and not self._readable_stale():
                 await self._sleep_until_due()
         raise Deposed
+
+    def _news_is_ripe(self) -> bool:
+        return bool(self._dirty) and not self._news_pace.left_seconds()
+
+    def _take_news(self) -> list[str]:
+        """Jobs with news. Those of a short while share a request; what is due does not wait for it."""
+        return list(self._dirty)[:CYCLE_JOBS] if self._news_is_ripe() else []
 
     async def _sleep_until_due(self) -> None:
         due_at = self._book.next_due_at()
         wait_seconds = STALE_SECONDS if self._book.stale else LOOK_SECONDS
+        if self._dirty:
+            wait_seconds = min(wait_seconds, self._news_pace.left_seconds())
         if due_at is not None:
             wait_seconds = min(max((due_at - self._clock.now()).total_seconds(), 0.0), wait_seconds)
         await wait_for(self.wake, wait_seconds)
@@ -146,16 +158,22 @@ class Cycle:
                 self._put_off(name)
             self.take_in(stale)
         now = self._clock.now()
-        names = dict.fromkeys([*list(self._dirty)[:CYCLE_JOBS], *self._book.take_due(now, CYCLE_JOBS)])
+        news = self._take_news()
+        names = dict.fromkeys([*news, *self._book.take_due(now, CYCLE_JOBS)])
         for name in names:
             self._dirty.pop(name, None)
-        if not names:
-            return
+        if names:
+            async with self._news_pace.turn() if news else nullcontext():
+                await self._decide_on(list(names), now)
+
+    async def _decide_on(self, names: list[str], now: datetime) -> None:
+        """Decide and write; all that could not be is to be decided on again."""
         try:
             # Read after the instant: whoever was told that the cluster is frozen before it is obeyed.
             settings = await self._settings.read()
-            steps, undecided = self._decide(list(names), Moment(now, self._leadership.term, settings))
+            steps, undecided = self._decide(names, Moment(now, self._leadership.term, settings))
             if undecided:
+                self._book.put_back(undecided)
                 self.mark(undecided)
                 await asyncio.sleep(0)
             if not self._leadership.may_lead():

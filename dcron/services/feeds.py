@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dcron.domain.errors import StoreUnreachable
 from dcron.ports import ChangeBatch, DocumentStore
 from dcron.services.trouble import Trouble
+from dcron.services.waiting import Pace
 
 __all__ = ["Feeds"]
 
@@ -36,9 +37,11 @@ class Feeds:
 
     async def _run(self, database: str, since: str) -> None:
         trouble = Trouble("follow", "feed broke", "feed is followed again", database=database)
+        pace = Pace(by_duration=False)
         while True:
             try:
-                batch = await self._store.changes(database, since, wait_seconds=WAIT_SECONDS)
+                async with pace.turn():
+                    batch = await self._store.changes(database, since, wait_seconds=WAIT_SECONDS)
             except StoreUnreachable as error:
                 trouble.met(str(error))
                 await asyncio.sleep(BACKOFF_SECONDS)

@@ -21,6 +21,7 @@ from dcron.domain.views import HeldExecution
 from dcron.ports import Document, DocumentStore, ObjectStore, WriteKind, executions_database
 from dcron.services.spool import Entry, Spool
 from dcron.services.trouble import Trouble
+from dcron.services.waiting import Pace
 
 __all__ = ["LOG_CUT_NOTICE", "Outbox"]
 
@@ -28,6 +29,10 @@ OUTCOME_BATCH = 500
 """Outcomes in one write."""
 UPLOADS = 8
 """Logs uploaded at once."""
+STARTS_FIRST_SECONDS = 0.25
+"""How long after a start uploads are put off: more starts may follow, and those are what is waited for."""
+MAX_PUT_OFF_SECONDS = 2.0
+"""How long starts that go on can put off a log."""
 LOG_PATIENCE_SECONDS = 3.0
 """How long an outcome waits for its log to be stored first."""
 MAX_NAMED = 5
@@ -45,6 +50,8 @@ class _Item:
     entry: Entry
     outcome: Outcome
     log_stored: bool
+    upload_by: float
+    """When its log is uploaded, by the event loop's time, even while scripts are being started."""
     ready: bool = False
     recorded: bool = False
 
@@ -59,6 +66,7 @@ class Outbox:
         self._items: dict[str, _Item] = {}
         self._of_execution: dict[str, dict[str, _Item]] = {}
         self._logs: deque[_Item] = deque()
+        self._uploads_from = 0.0
         self._ready: deque[_Item] = deque()
         self._rejected: list[tuple[Outcome, str]] = []
         """Outcomes that the store will never take, and why."""
@@ -75,7 +83,8 @@ class Outbox:
 
     def add(self, entry: Entry, outcome: Outcome) -> None:
         """Deliver an outcome and its log."""
-        item = _Item(entry, outcome, log_stored=outcome.log is None)
+        upload_by = asyncio.get_running_loop().time() + MAX_PUT_OFF_SECONDS
+        item = _Item(entry, outcome, log_stored=outcome.log is None, upload_by=upload_by)
         self._items[outcome.token] = item
         self._of_execution.setdefault(outcome.execution_id, {})[outcome.token] = item
         if item.log_stored:
@@ -84,6 +93,10 @@ class Outbox:
         self._logs.append(item)
         self._logs_wake.set()
         asyncio.get_running_loop().call_later(LOG_PATIENCE_SECONDS, self._make_ready, item)
+
+    def starts_go_first(self) -> None:
+        """Scripts are being started: leave them the processor and the stores for a moment."""
+        self._uploads_from = asyncio.get_running_loop().time() + STARTS_FIRST_SECONDS
 
     def holds(self, token: str) -> bool:
         """Whether an outcome is still on its way."""
@@ -145,12 +158,14 @@ class Outbox:
 
     async def _record_loop(self) -> None:
         failures = 0
+        pace = Pace(by_duration=True)
         while True:
             while not self._ready:
                 self._ready_wake.clear()
                 await self._ready_wake.wait()
-            batch = [self._ready.popleft() for _ in range(min(len(self._ready), OUTCOME_BATCH))]
-            left = await self._record(batch)
+            async with pace.turn():
+                batch = [self._ready.popleft() for _ in range(min(len(self._ready), OUTCOME_BATCH))]
+                left = await self._record(batch)
             self._ready.extend(left)
             failures = failures + 1 if left else 0
             if left:
@@ -228,6 +243,9 @@ class Outbox:
             while not self._logs:
                 self._logs_wake.clear()
                 await self._logs_wake.wait()
+            if put_off_seconds := self._put_off_seconds(self._logs[0]):
+                await asyncio.sleep(put_off_seconds)
+                continue
             item = self._logs.popleft()
             try:
                 await self._upload(item)
@@ -248,6 +266,10 @@ class Outbox:
             item.log_stored = True
             self._make_ready(item)
             self._finish(item)
+
+    def _put_off_seconds(self, item: _Item) -> float:
+        until = min(self._uploads_from, item.upload_by)
+        return max(0.0, until - asyncio.get_running_loop().time())
 
     async def _upload(self, item: _Item) -> None:
         stored = self._log_there_is(item)

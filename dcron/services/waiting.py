@@ -1,14 +1,50 @@
-"""Waiting for an event, but not for ever, and for several things at once."""
+"""Waiting for an event, but not for ever, for several things at once, and for more of the same."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 from dcron.domain.errors import StoreUnreachable
 
-__all__ = ["together", "wait_for"]
+__all__ = ["GATHER_SECONDS", "MAX_GATHER_SECONDS", "Pace", "together", "wait_for"]
+
+GATHER_SECONDS = 0.1
+"""How long what comes in quick succession is gathered for one request. A request for a single document costs
+CouchDB as much processor time as one for fifty."""
+MAX_GATHER_SECONDS = 0.5
+"""The same while the store is slow."""
+REST = 2.0
+"""How many times as long as a request has taken passes until the next one: the slower the store is, the more
+is done by each."""
+
+
+class Pace:
+    """Turns with a pause between them, so that what has come meanwhile shares one. The first after a while is
+    at once. With `by_duration` the pause grows with what a turn has taken."""
+
+    def __init__(self, *, by_duration: bool) -> None:
+        self._rest = REST if by_duration else 0.0
+        self._next_at = 0.0
+
+    def left_seconds(self) -> float:
+        """Until the next turn; 0 for now."""
+        return max(0.0, self._next_at - _now())
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a turn, and take it for what is done inside."""
+        if left_seconds := self.left_seconds():
+            await asyncio.sleep(left_seconds)
+        began_at = _now()
+        self._next_at = began_at + GATHER_SECONDS
+        try:
+            yield
+        finally:
+            gathered_seconds = min(self._rest * (_now() - began_at), MAX_GATHER_SECONDS)
+            self._next_at = max(began_at + GATHER_SECONDS, _now() + gathered_seconds)
 
 
 async def together(*work: Coroutine[Any, Any, Any]) -> list[Any]:
@@ -39,3 +75,7 @@ async def wait_for(event: asyncio.Event, seconds: float) -> None:
         return
     finally:
         event.clear()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
