@@ -36,6 +36,7 @@ from dcron.adapters.couchdb_http import (
     Reply,
     parse_couchdb_url,
 )
+from dcron.adapters.couchdb_own_writes import OwnWrites
 from dcron.adapters.couchdb_reading import DatabaseMissing, LeafReader, require_database
 from dcron.adapters.couchdb_setup import CouchSetup, design_name
 from dcron.adapters.documents import (
@@ -76,6 +77,7 @@ class CouchDocumentStore:
         self._http = CouchHttp(settings, tls_context=tls_context)
         self._setup = CouchSetup(self._http)
         self._reader = LeafReader(self._http)
+        self._own_writes = OwnWrites()
 
     async def prepare(self) -> None:
         """Make the databases and indexes that are missing; a user without rights may find them made."""
@@ -264,18 +266,19 @@ class CouchDocumentStore:
                         results[item.position] = WriteResult(WriteKind.LOST)
                     else:
                         present.append(item)
-                for item, result in zip(present, await self._store(name, present), strict=True):
-                    results[item.position] = result
+                stored = await self._store(name, present)
+                self._own_writes.note(name, zip((item.document for item in present), stored, strict=True))
+                results.update(zip((item.position for item in present), stored, strict=True))
 
     async def _absent(self, name: str, documents: Sequence[Document]) -> set[str]:
         """Which of the updated documents never existed: CouchDB would take the update and store a stray.
 
         `_revs_diff` costs a fifth of the write but asks one copy, which may be behind; only what that
         one does not know is asked of a quorum. A document that existed once keeps its tombstone, so it
-        cannot vanish between this and the write."""
+        cannot vanish between this and the write; nor since this very process wrote it, a moment ago."""
         revisions: dict[str, list[str]] = {}
         for document in documents:
-            if document.revision is not None:
+            if document.revision is not None and not self._own_writes.has(name, document):
                 revisions.setdefault(document.id, []).append(document.revision)
         if not revisions:
             return set()

@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 import pytest
 from aiohttp import web
 
+from dcron.adapters import couchdb_own_writes
 from dcron.adapters.couchdb import CouchDocumentStore, CouchSettings, parse_couchdb_url
 from dcron.adapters.couchdb_documents import position_of
+from dcron.adapters.couchdb_own_writes import REMEMBERED_SECONDS
 from dcron.adapters.couchdb_setup import REVISIONS_KEPT
 from dcron.domain.errors import SetupError, StoreUnreachable
 from dcron.ports import CLUSTER, JOBS, Document, WriteKind, executions_database
@@ -307,6 +309,38 @@ class TestAnswers:
     async def test_what_was_updated_cannot_be_confirmed(self, scripted):
         with pytest.raises(ValueError, match="not as it was created"):
             await scripted.confirm(CLUSTER, [Document("a", {}, "2-abc")])
+
+    async def test_an_update_over_a_write_of_ones_own_is_not_preceded_by_a_question(self, script, scripted):
+        script.answers += [(201, [_stored("a")]), (201, [_stored("a", rev="2-b")])]
+        await scripted.write(CLUSTER, [Document("a", {})])
+        [updated] = await scripted.write(CLUSTER, [Document("a", {}, "1-a")])
+        assert (updated.kind, updated.revision) == (WriteKind.DONE, "2-b")
+        assert [path.rpartition("/")[2] for _, path, _, _ in script.requests] == ["_bulk_docs"] * 2
+
+    @pytest.mark.parametrize("later", [0.0, REMEMBERED_SECONDS])
+    async def test_what_was_written_by_others_or_long_ago_is_looked_for(
+        self, script, scripted, monkeypatch, later
+    ):
+        script.answers += [(201, [_stored("a")]), (200, {"a": {"missing": []}}), (200, {"results": []})]
+        await scripted.write(CLUSTER, [Document("a", {})])
+        loop = asyncio.get_running_loop()
+        now = loop.time() + later
+        monkeypatch.setattr(couchdb_own_writes, "_now", lambda: now)
+        [updated] = await scripted.write(CLUSTER, [Document("a", {}, "1-a" if later else "1-b")])
+        assert updated.kind is WriteKind.LOST
+        asked = [path.rpartition("/")[2] for _, path, _, _ in script.requests]
+        assert asked == ["_bulk_docs", "_revs_diff", "_bulk_get"]
+
+    async def test_no_more_writes_are_remembered_than_there_is_room_for(self, script, scripted, monkeypatch):
+        monkeypatch.setattr(couchdb_own_writes, "MAX_REMEMBERED", 1)
+        script.answers += [
+            (201, [_stored("a"), _stored("b")]),
+            (200, {}),
+            (201, [_stored("a"), _stored("b")]),
+        ]
+        await scripted.write(CLUSTER, [Document("a", {}), Document("b", {})])
+        await scripted.write(CLUSTER, [Document("a", {}, "1-a"), Document("b", {}, "1-a")])
+        assert script.requests[1][3] == {"a": ["1-a"]}
 
     async def test_that_jobs_and_leadership_are_missing_altogether_is_not_believed(self, script, scripted):
         for database in (JOBS, CLUSTER):

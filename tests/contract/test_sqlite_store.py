@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dcron.adapters import sqlite as sqlite_adapter
 from dcron.adapters.sqlite import SqliteDocumentStore, parse_sqlite_url
 from dcron.domain.errors import SetupError, StoreUnreachable
 from dcron.ports import CLUSTER, JOBS, Document, WriteKind
@@ -20,6 +21,7 @@ CONTESTS = 50
 CONTESTANT = """
 import asyncio, json, sys
 from pathlib import Path
+from dcron.adapters import sqlite as sqlite_adapter
 from dcron.adapters.sqlite import SqliteDocumentStore
 from dcron.ports import CLUSTER, Document
 
@@ -108,6 +110,19 @@ async def test_what_was_written_is_there_after_the_file_is_opened_again(tmp_path
     await second.prepare()
     assert await second.read(JOBS, ["a"]) == [(Document("a", {"n": 1}, result.revision),)]
     assert (await second.changes(JOBS, position.since, wait_seconds=0)).documents == ()
+
+
+async def test_a_commit_by_another_connection_ends_the_wait_for_changes(tmp_path, stores, store, monkeypatch):
+    # Not by the reading that comes by itself after a while.
+    monkeypatch.setattr(sqlite_adapter, "CHANGES_READ_SECONDS", 1000.0)
+    await store.write(JOBS, [Document("a", {})])
+    position = await store.changes(JOBS, None, wait_seconds=0)
+    waiting = asyncio.create_task(store.changes(JOBS, position.since, wait_seconds=20))
+    await asyncio.sleep(0.2)
+    assert not waiting.done()
+    await stores(tmp_path / "store.db").write(JOBS, [Document("b", {})])
+    async with asyncio.timeout(5):
+        assert [document.id for document in (await waiting).documents] == ["b"]
 
 
 async def test_the_file_can_be_read_by_its_owner_only(tmp_path, store):

@@ -11,7 +11,7 @@ import pytest
 
 from dcron.domain.model import LogObject, Outcome, State
 from dcron.ports import WriteKind
-from dcron.services import outbox
+from dcron.services import outbox, waiting
 from dcron.services.outbox import Outbox
 from dcron.services.spool import Spool
 from tests.doubles import START, sample_claim, until
@@ -125,6 +125,35 @@ async def test_an_outcome_waits_for_its_log_within_the_patience(scene, long_pati
     assert await scene.store.outcomes() == {}
     scene.objects.unreachable = False
     await scene.recorded("token0")
+
+
+async def test_outcomes_in_quick_succession_share_a_request_and_the_first_does_not_wait(scene, monkeypatch):
+    monkeypatch.setattr(waiting, "GATHER_SECONDS", 0.5)
+    scene.end(0, printed=b"")
+    await scene.recorded("token0")
+    for number in range(1, 5):
+        scene.end(number, printed=b"")
+        await asyncio.sleep(0.001)
+    await scene.recorded("token4")
+    assert [len(ids) for _, ids in scene.store.requests] == [1, 4]
+
+
+async def test_logs_wait_while_scripts_are_started(scene, monkeypatch):
+    monkeypatch.setattr(outbox, "STARTS_FIRST_SECONDS", 0.2)
+    started_at = asyncio.get_running_loop().time()
+    scene.outbox.starts_go_first()
+    scene.end()
+    await scene.recorded("token0")
+    assert asyncio.get_running_loop().time() - started_at >= 0.2
+    assert scene.objects.text("logs/0.log") == b"hello"
+
+
+async def test_starts_without_end_put_a_log_off_for_a_while_only(scene, monkeypatch):
+    monkeypatch.setattr(outbox, "STARTS_FIRST_SECONDS", 1000.0)
+    monkeypatch.setattr(outbox, "MAX_PUT_OFF_SECONDS", 0.05)
+    scene.outbox.starts_go_first()
+    scene.end()
+    await until(lambda: not scene.folders())
 
 
 @pytest.mark.parametrize("fault", [WriteKind.UNSURE, "committed", "gone"])

@@ -1,13 +1,15 @@
-"""Things done at once fail as one of them would have alone."""
+"""Things done at once fail as one of them would have alone; what comes in quick succession shares a turn."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
 from dcron.domain.errors import StoreUnreachable
-from dcron.services.waiting import together
+from dcron.services import waiting
+from dcron.services.waiting import Pace, together
 
 
 async def give(result: int) -> int:
@@ -62,3 +64,46 @@ async def test_a_cancellation_that_comes_with_a_failure_is_not_lost(steps_before
     done, _ = await asyncio.wait([task], timeout=5)
     assert done
     assert task.cancelled()
+
+
+class TestPace:
+    """On the event loop's own clock, with pauses made long enough to be seen apart from it."""
+
+    async def test_the_first_turn_is_at_once_and_the_next_ones_are_apart(self, monkeypatch):
+        monkeypatch.setattr(waiting, "GATHER_SECONDS", 0.05)
+        pace = Pace(by_duration=True)
+        began_at = [await self.turn(pace) for _ in range(3)]
+        assert began_at[1] - began_at[0] >= 0.05
+        assert began_at[2] - began_at[1] >= 0.05
+
+    async def test_after_a_while_a_turn_is_at_once_again(self, monkeypatch):
+        monkeypatch.setattr(waiting, "GATHER_SECONDS", 0.02)
+        pace = Pace(by_duration=True)
+        await self.turn(pace)
+        assert pace.left_seconds() > 0
+        await asyncio.sleep(0.03)
+        assert pace.left_seconds() == 0
+
+    @pytest.mark.parametrize("fails", [False, True])
+    async def test_the_pause_grows_with_what_a_turn_takes_up_to_its_bound(self, monkeypatch, fails):
+        monkeypatch.setattr(waiting, "MAX_GATHER_SECONDS", 0.3)
+        monkeypatch.setattr(waiting, "REST", 1000.0)
+        pace = Pace(by_duration=True)
+        with suppress(StoreUnreachable):
+            async with pace.turn():
+                await asyncio.sleep(0.01)
+                if fails:
+                    raise StoreUnreachable("unplugged")
+        assert 0.1 < pace.left_seconds() <= 0.3
+
+    async def test_a_turn_that_only_waited_adds_nothing_where_duration_does_not_count(self, monkeypatch):
+        monkeypatch.setattr(waiting, "GATHER_SECONDS", 0.01)
+        pace = Pace(by_duration=False)
+        async with pace.turn():
+            await asyncio.sleep(0.02)
+        assert pace.left_seconds() == 0
+
+    @staticmethod
+    async def turn(pace: Pace) -> float:
+        async with pace.turn():
+            return asyncio.get_running_loop().time()

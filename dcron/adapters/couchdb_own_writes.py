@@ -1,0 +1,49 @@
+"""What this process has just written to CouchDB: those documents need not be looked for before an update."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from itertools import takewhile
+from typing import Final
+
+from dcron.ports import Document, WriteResult
+
+__all__ = ["OwnWrites"]
+
+REMEMBERED_SECONDS: Final = 10.0
+"""Longer than a renewal of the lease, and shorter than anybody takes to make a database anew."""
+MAX_REMEMBERED: Final = 20_000
+
+
+class OwnWrites:
+    """Revisions that got a plain success a moment ago, by database and document."""
+
+    def __init__(self) -> None:
+        self._revisions: dict[tuple[str, str], tuple[str, float]] = {}
+        """With the time at which each is forgotten; the oldest first."""
+
+    def note(self, name: str, results: Iterable[tuple[Document, WriteResult]]) -> None:
+        """Remember what was stored."""
+        now = _now()
+        for document, result in results:
+            if result.done and result.revision is not None:
+                key = (name, document.id)
+                self._revisions.pop(key, None)
+                self._revisions[key] = (result.revision, now + REMEMBERED_SECONDS)
+        self._forget(now)
+
+    def has(self, name: str, document: Document) -> bool:
+        """Whether an update follows a revision that was stored from here, so that the document is there."""
+        revision, until = self._revisions.get((name, document.id), ("", 0.0))
+        return revision == document.revision and _now() < until
+
+    def _forget(self, now: float) -> None:
+        excess = len(self._revisions) - MAX_REMEMBERED
+        old = [key for key, _ in takewhile(lambda item: item[1][1] <= now, self._revisions.items())]
+        for key in [*old, *list(self._revisions)[len(old) : max(excess, len(old))]]:
+            del self._revisions[key]
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
