@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
+from collections.abc import Mapping
 from typing import Any, Final
+
+import orjson
 
 from dcron.ports import AUDIT, CLUSTER, EXECUTIONS_PREFIX, INDEXES, JOBS, Document
 
@@ -23,6 +26,9 @@ MAX_DOCUMENT_BYTES: Final = 4 * 1024 * 1024
 """Half of what CouchDB takes by default, so that all stores refuse the same documents."""
 
 MAX_ID_BYTES: Final = 1024
+
+_PLAIN: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+"""What is read back is to be what was written."""
 
 _EXECUTIONS = re.compile(rf"{EXECUTIONS_PREFIX}\d{{4}}-\d{{2}}")
 
@@ -72,13 +78,22 @@ def encode(document: Document, **special: Any) -> bytes:
     try:
         id_bytes = len(document.id.encode())
         body = {} if document.deleted else document.body
-        text = json.dumps(
-            {**special, **body}, ensure_ascii=False, allow_nan=False, separators=(",", ":")
-        ).encode()
+        text = orjson.dumps({**special, **body}, option=_PLAIN)
     except (TypeError, ValueError, RecursionError) as error:
         raise UnstorableError(f"the document is no JSON: {error}") from error
+    # What is no number is written as null.
+    if b"null" in text and not _is_finite(body):
+        raise UnstorableError("the document is no JSON: it has a number that is none")
     if id_bytes > MAX_ID_BYTES:
         raise UnstorableError(f"the id has {id_bytes} bytes; at most {MAX_ID_BYTES} are stored")
     if len(text) > MAX_DOCUMENT_BYTES:
         raise UnstorableError(f"the document has {len(text)} bytes; at most {MAX_DOCUMENT_BYTES} are stored")
     return text
+
+
+def _is_finite(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
+    return not isinstance(value, list | tuple) or all(map(_is_finite, value))

@@ -10,6 +10,7 @@ import asyncio
 import os
 import queue
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -40,7 +41,7 @@ BUSY_SECONDS: Final = 1.5
 CHANGES_POLL_SECONDS: Final = 0.05
 """Another process cannot wake us; a look at whether anything was committed costs some 5 microseconds."""
 CHANGES_READ_SECONDS: Final = 1.0
-"""How often changes are read though no commit shows: two can fall into one tick of the disk's clock."""
+"""How often changes are read though no commit shows: who made it may have been killed before it did."""
 MAX_CALLS_PER_COMMIT: Final = 200
 MAX_CALLS_WAITING: Final = 10_000
 _SETUP_CODES: Final = frozenset(
@@ -81,7 +82,6 @@ class SqliteDocumentStore:
 
     def __init__(self, path: Path, *, call_seconds: float = CALL_SECONDS) -> None:
         self._path = path
-        self._commits_path = Path(f"{path}-wal")
         self._call_seconds = call_seconds
         self._calls: queue.Queue[_Call] = queue.Queue(MAX_CALLS_WAITING)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
@@ -183,7 +183,7 @@ class SqliteDocumentStore:
                 return batch
             await self._wait_for_commit(seen, until)
 
-    async def _wait_for_commit(self, seen: tuple[int, int] | None, until: float) -> None:
+    async def _wait_for_commit(self, seen: int, until: float) -> None:
         """Until anybody commits after what was `seen`, or it is time to read all the same."""
         loop = asyncio.get_running_loop()
         until = min(until, loop.time() + CHANGES_READ_SECONDS)
@@ -192,14 +192,19 @@ class SqliteDocumentStore:
             if self._last_commit() != seen:
                 return
 
-    def _last_commit(self) -> tuple[int, int] | None:
-        """Length and time of the log that each commit is written to, of whichever process; None while there
-        is none."""
+    def _last_commit(self) -> int:
+        """When the last commit became readable, of whichever process; see `_show_commit`."""
         try:
-            status = self._commits_path.stat()
-        except FileNotFoundError:
-            return None
-        return status.st_size, status.st_mtime_ns
+            return self._path.stat().st_mtime_ns
+        except OSError as error:
+            raise StoreUnreachable(f"{self._path}: {error.strerror}") from error
+
+    def _show_commit(self) -> None:
+        """Tell all who wait for changes. The time of the write-ahead log would come too early: a commit is
+        written there first, and can be read only once it is on the disk."""
+        now_ns = time.time_ns()
+        with suppress(OSError):  # they read once in a while even so
+            os.utime(self._path, ns=(now_ns, now_ns))
 
     async def databases(self) -> list[str]:
         """See `DocumentStore.databases`."""
@@ -262,6 +267,7 @@ class SqliteDocumentStore:
         writing = [call for call in calls if call.writes]
         if writing:
             self._run(writing, self._transact)
+            self._show_commit()
         for call in calls:
             if not call.writes:
                 self._run([call], lambda connection, one: [one[0].work(connection)])

@@ -31,8 +31,9 @@ from dcron.services.waiting import Pace, wait_for
 
 __all__ = ["Cycle"]
 
-CYCLE_JOBS = 500
-"""Jobs decided on in one cycle, and written in one request."""
+CYCLE_JOBS = 200
+"""Jobs decided on in one cycle, and written in one request: workers start the first of many while the leader
+decides on the next."""
 DECIDE_SECONDS = 0.1
 """How long one cycle may plan before it lets others run."""
 LOOK_SECONDS = 1.0

@@ -122,11 +122,10 @@ class Executor:
         """Start claimed attempts; what cannot start gets its outcome at once."""
         self.occupy(launch.entry for launch in launches)
         self._starting += len(launches)
-        self._outbox.starts_go_first()
         try:
-            await self._start(launches)
+            with self._outbox.starts_first():
+                await self._start(launches)
         finally:
-            self._outbox.starts_go_first()
             self._starting -= len(launches)
             self._fewer_start.set()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -30,9 +31,9 @@ OUTCOME_BATCH = 500
 UPLOADS = 8
 """Logs uploaded at once."""
 STARTS_FIRST_SECONDS = 0.25
-"""How long after a start uploads are put off: more starts may follow, and those are what is waited for."""
+"""How long after starts uploads are put off: more starts may follow, and those are what is waited for."""
 MAX_PUT_OFF_SECONDS = 2.0
-"""How long starts that go on can put off a log."""
+"""How long starts can put off a log."""
 LOG_PATIENCE_SECONDS = 3.0
 """How long an outcome waits for its log to be stored first."""
 MAX_NAMED = 5
@@ -66,6 +67,7 @@ class Outbox:
         self._items: dict[str, _Item] = {}
         self._of_execution: dict[str, dict[str, _Item]] = {}
         self._logs: deque[_Item] = deque()
+        self._starting = 0
         self._uploads_from = 0.0
         self._ready: deque[_Item] = deque()
         self._rejected: list[tuple[Outcome, str]] = []
@@ -94,9 +96,15 @@ class Outbox:
         self._logs_wake.set()
         asyncio.get_running_loop().call_later(LOG_PATIENCE_SECONDS, self._make_ready, item)
 
-    def starts_go_first(self) -> None:
-        """Scripts are being started: leave them the processor and the stores for a moment."""
-        self._uploads_from = asyncio.get_running_loop().time() + STARTS_FIRST_SECONDS
+    @contextmanager
+    def starts_first(self) -> Iterator[None]:
+        """While scripts are being started, and a moment longer, leave them the processor and the stores."""
+        self._starting += 1
+        try:
+            yield
+        finally:
+            self._starting -= 1
+            self._uploads_from = asyncio.get_running_loop().time() + STARTS_FIRST_SECONDS
 
     def holds(self, token: str) -> bool:
         """Whether an outcome is still on its way."""
@@ -268,8 +276,9 @@ class Outbox:
             self._finish(item)
 
     def _put_off_seconds(self, item: _Item) -> float:
-        until = min(self._uploads_from, item.upload_by)
-        return max(0.0, until - asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        uploads_from = now + STARTS_FIRST_SECONDS if self._starting else self._uploads_from
+        return max(0.0, min(uploads_from, item.upload_by) - now)
 
     async def _upload(self, item: _Item) -> None:
         stored = self._log_there_is(item)

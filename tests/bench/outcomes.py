@@ -15,11 +15,14 @@ from tests.bench.seeding import open_patient
 __all__ = ["OutcomeWatch"]
 
 WAIT_SECONDS = 1.0
+PAUSE_SECONDS = 0.1
+"""Between two readings: who follows every change costs the store as much as a leader does."""
 READY_SECONDS = 30.0
 
 
 class OutcomeWatch:
-    """Follows the database of the executions due at an instant, in a thread, from `with` on.
+    """Follows the database of the executions due at an instant, in a thread: from `follow` on it takes in
+    what has changed since `with`.
 
     `seen` has the time at which each outcome was first seen here, and its state."""
 
@@ -28,6 +31,7 @@ class OutcomeWatch:
         self._url = store_url
         self._database = executions_database(due_at)
         self._ready = Event()
+        self._wanted = Event()
         self._over = Event()
         self._failure: BaseException | None = None
         self._thread = Thread(target=self._run)
@@ -39,7 +43,12 @@ class OutcomeWatch:
 
     def __exit__(self, *_exception: object) -> None:
         self._over.set()
+        self._wanted.set()
         self._thread.join()
+
+    def follow(self) -> None:
+        """Begin to read; before, nothing is asked of the store."""
+        self._wanted.set()
 
     def has(self, count: int) -> bool:
         """Whether that many scripts have succeeded."""
@@ -80,9 +89,11 @@ class OutcomeWatch:
     async def _follow_in(self, store: DocumentStore) -> None:
         batch = await store.changes(self._database, None, wait_seconds=0)
         self._ready.set()
+        await asyncio.to_thread(self._wanted.wait)
         while not self._over.is_set():
             batch = await store.changes(self._database, batch.since, wait_seconds=WAIT_SECONDS)
             self._take_in(batch)
+            await asyncio.sleep(PAUSE_SECONDS)
 
     def _take_in(self, batch: ChangeBatch) -> None:
         now = time.time()

@@ -111,6 +111,7 @@ def _run_job(cluster: Cluster, name: str, wanted: Specification) -> None:
     """Have a job run once; returns when both stores have what came of it."""
     due_at = due_after(SETTLE_SECONDS)
     with OutcomeWatch(cluster.store_url, due_at) as outcomes:
+        outcomes.follow()
         seeded(cluster, name, 1, wanted, seeding.at_instant(due_at))
         wait_for(f"the outcome of {name}", lambda: outcomes.has(1), MOST_SECONDS)
     wait_for("the log to be stored", lambda: spools_are_empty(cluster.nodes), MOST_SECONDS)

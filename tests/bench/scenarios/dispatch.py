@@ -59,6 +59,7 @@ def _one_wave(cluster: Cluster, wanted: Specification, number: int, count: int) 
     """Occurrences a second, from the instant until the last outcome is stored and settled."""
     due_at = due_after(SETTLE_SECONDS + count / SEEDED_PER_SECOND)
     with OutcomeWatch(cluster.store_url, due_at) as outcomes:
+        outcomes.follow()
         seeded(cluster, f"wave{number}", count, wanted, seeding.at_instant(due_at))
         assert time.time() < due_at.timestamp() - 1, "writing the jobs took too long for the instant"
         sleep_until(due_at)

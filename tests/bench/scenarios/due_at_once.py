@@ -100,10 +100,12 @@ def _one_run(
         seeded(cluster, f"run{number}", count, wanted, seeding.at_instant(due_at))
         assert time.time() < due_at.timestamp() - 1, "writing the jobs took too long for the instant"
         sleep_until(due_at)
-        wait_for("all outcomes", lambda: outcomes.has(count), MOST_SECONDS)
+        wait_for("all starts", lambda: marks.count() >= count, MOST_SECONDS)
         emptied_at = wait_for(
             "empty spools", lambda: spools_are_empty(cluster.nodes) and time.time(), MOST_SECONDS
         )
+        outcomes.follow()
+        wait_for("all outcomes", lambda: outcomes.has(count), MOST_SECONDS)
         outcomes.finished_after(due_at, count)
     runs.lateness.append(marks.lateness_at(due_at, count))
     runs.stored.append(emptied_at - due_at.timestamp())

@@ -140,20 +140,21 @@ async def test_outcomes_in_quick_succession_share_a_request_and_the_first_does_n
 
 async def test_logs_wait_while_scripts_are_started(scene, monkeypatch):
     monkeypatch.setattr(outbox, "STARTS_FIRST_SECONDS", 0.2)
+    with scene.outbox.starts_first():
+        scene.end()
+        await asyncio.sleep(0.3)
+        assert not scene.objects.puts
     started_at = asyncio.get_running_loop().time()
-    scene.outbox.starts_go_first()
-    scene.end()
     await scene.recorded("token0")
     assert asyncio.get_running_loop().time() - started_at >= 0.2
     assert scene.objects.text("logs/0.log") == b"hello"
 
 
 async def test_starts_without_end_put_a_log_off_for_a_while_only(scene, monkeypatch):
-    monkeypatch.setattr(outbox, "STARTS_FIRST_SECONDS", 1000.0)
     monkeypatch.setattr(outbox, "MAX_PUT_OFF_SECONDS", 0.05)
-    scene.outbox.starts_go_first()
-    scene.end()
-    await until(lambda: not scene.folders())
+    with scene.outbox.starts_first():
+        scene.end()
+        await until(lambda: not scene.folders())
 
 
 @pytest.mark.parametrize("fault", [WriteKind.UNSURE, "committed", "gone"])
