@@ -52,7 +52,7 @@ class S3Server:
         self._flavour = flavour
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
-        self._access_key = "test:dcron" if flavour == "swift" else "dcron"
+        self._access_key = "test:dcron" if flavour == "swift" else f"key-{secrets.token_hex(6)}"
         self._secret_key = secrets.token_hex(16)
         folder.mkdir(parents=True, exist_ok=True)
 

@@ -31,6 +31,8 @@ UPLOADS = 4
 """Uploads at a time: they leave threads to others, and hold one part each in memory."""
 PART_BYTES = 8 * 1024 * 1024
 """What is not larger is uploaded in one request. S3 wants parts of 5 MiB at least."""
+SMALL_BYTES = 64 * 1024
+"""What is not larger is read and sent in one go, as most logs are."""
 MAX_PARTS = 10_000
 """S3's own limit."""
 STREAM_MEMORY_BYTES = 1024 * 1024
@@ -123,12 +125,22 @@ class S3ObjectStore:
 
         What cannot be read of the file raises OSError, as nothing is wrong with the store."""
         check_key(key)
+        if size_bytes + len(trailer) <= SMALL_BYTES:
+            async with self._uploads:
+                await self._run("put_object", partial(self._put_small, key, path, size_bytes, trailer))
+            return
         open_source = partial(FileSource, path, size_bytes, trailer)
         source = await self._threads.call(CALL_DEADLINE_SECONDS, open_source)
         try:
             await self._upload(key, source, source.total_bytes)
         finally:
             self._threads.release(source.close)
+
+    def _put_small(self, key: str, path: Path, size_bytes: int, trailer: bytes) -> None:
+        """In a thread, and so without a way there and back for each step."""
+        with FileSource(path, size_bytes, trailer) as source:
+            body = source.read(source.total_bytes)
+        self._client.put_object(Bucket=self._settings.bucket, Key=key, Body=body)
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes], *, max_bytes: int) -> int:
         """Collect a stream, then store it; see `ObjectStore.put_stream`."""

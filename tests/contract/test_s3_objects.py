@@ -36,7 +36,8 @@ MEMORY_GROWTH_BYTES = 48 * MIB
 
 
 def _client(settings: S3Settings) -> Any:
-    return boto3.client("s3", endpoint_url=settings.endpoint, region_name=settings.region)
+    # In a session of its own: the default one keeps the credentials of the first server.
+    return boto3.session.Session().client("s3", endpoint_url=settings.endpoint, region_name=settings.region)
 
 
 async def _eventually(condition: Callable[[], bool]) -> None:
