@@ -8,7 +8,7 @@ lease, and no adapter repeats a write by itself.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -28,6 +28,7 @@ __all__ = [
     "Document",
     "DocumentStore",
     "IndexRow",
+    "Known",
     "NodeClient",
     "ObjectStore",
     "ProcessExit",
@@ -117,6 +118,10 @@ class ChangeBatch:
     branched: frozenset[str] = frozenset()
 
 
+Known = Callable[[str, str], bool]
+"""Whether whoever asks for changes has no use for the document of this id at this revision."""
+
+
 class DocumentStore(Protocol):
     """Jobs, executions, leadership and the record of changes, in databases named by `JOBS`,
     `executions_database`, `CLUSTER` and `AUDIT`.
@@ -167,10 +172,18 @@ class DocumentStore(Protocol):
         hint whose cost follows `limit`, not what is stored."""
 
     async def changes(
-        self, database: str, since: str | None, *, wait_seconds: float, limit: int = 1000
+        self,
+        database: str,
+        since: str | None,
+        *,
+        wait_seconds: float,
+        limit: int = 1000,
+        known: Known | None = None,
     ) -> ChangeBatch:
         """What changed after `since`; returns at once when there is something, else after at most
-        `wait_seconds` with nothing. None means from now on: answers at once with a position."""
+        `wait_seconds` with nothing. None means from now on: answers at once with a position.
+
+        What is `known` at the revision that it has now may be left out, which can spare reading it."""
 
     async def databases(self) -> list[str]:
         """Names of the executions databases that exist, oldest first."""

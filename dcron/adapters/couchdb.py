@@ -23,6 +23,7 @@ from dcron.adapters.couchdb_documents import (
     change_batch,
     document_of,
     encoded,
+    is_known,
     live_leaves,
     position_of,
     to_json,
@@ -46,7 +47,7 @@ from dcron.adapters.documents import (
     require_index,
 )
 from dcron.domain.errors import SetupError, StoreUnreachable
-from dcron.ports import AUDIT, CLUSTER, JOBS, ChangeBatch, Document, IndexRow, WriteKind, WriteResult
+from dcron.ports import AUDIT, CLUSTER, JOBS, ChangeBatch, Document, IndexRow, Known, WriteKind, WriteResult
 
 __all__ = ["CouchDocumentStore", "CouchSettings", "parse_couchdb_url"]
 
@@ -192,7 +193,13 @@ class CouchDocumentStore:
         return [IndexRow(row["_id"], row[index]) for row in reply.require(HTTPStatus.OK).payload["docs"]]
 
     async def changes(
-        self, database: str, since: str | None, *, wait_seconds: float, limit: int = 1000
+        self,
+        database: str,
+        since: str | None,
+        *,
+        wait_seconds: float,
+        limit: int = 1000,
+        known: Known | None = None,
     ) -> ChangeBatch:
         """See `DocumentStore.changes`; waiting counts beside the deadline of the call."""
         name = self._name(database)
@@ -202,15 +209,33 @@ class CouchDocumentStore:
         until = loop.time() + wait_seconds
         while True:
             remaining = max(0.0, until - loop.time())
-            reply = await self._poll(name, since, remaining, limit)
-            batch = ChangeBatch((), since)
-            if reply is not None and reply.status == HTTPStatus.NOT_FOUND:
+            batch = await self._look(name, since, remaining, limit, known)
+            if batch is None:
                 await asyncio.sleep(min(remaining, MISSING_DATABASE_POLL_SECONDS))
-            elif reply is not None:
-                batch = change_batch(reply.require(HTTPStatus.OK).payload)
-            if batch.documents or loop.time() >= until:
+                batch = ChangeBatch((), since)
+            # What is known is nothing new, but it is not waited for once more either, change by change.
+            is_over = batch.documents or (known is not None and batch.since != since)
+            if is_over or loop.time() >= until:
                 return batch
             since = batch.since
+
+    async def _look(
+        self, name: str, since: str, wait_seconds: float, limit: int, known: Known | None
+    ) -> ChangeBatch | None:
+        """What changed, within `wait_seconds`; None where there is no such database."""
+        bodies = known is None
+        reply = await self._poll(name, since, wait_seconds, limit, bodies=bodies)
+        if reply is not None and known is not None and reply.status == HTTPStatus.OK:
+            rows = reply.payload["results"]
+            if all(is_known(row, known) for row in rows):
+                return ChangeBatch((), position_of(reply.payload["last_seq"]))
+            # The same again, as its copy has it: a reading from a quorum may be behind what it tells.
+            reply = await self._poll(name, since, 0, len(rows), bodies=True)
+        if reply is None:
+            return ChangeBatch((), since)
+        if reply.status == HTTPStatus.NOT_FOUND:
+            return None
+        return change_batch(reply.require(HTTPStatus.OK).payload)
 
     async def databases(self) -> list[str]:
         """See `DocumentStore.databases`. A user who is no admin needs `admin_only_all_dbs = false`."""
@@ -328,9 +353,13 @@ class CouchDocumentStore:
             else position_of(reply.require(HTTPStatus.OK).payload["last_seq"])
         )
 
-    async def _poll(self, name: str, since: str, wait_seconds: float, limit: int) -> Reply | None:
-        """One request for changes; None when the server did not end it in time by itself."""
-        params = {"since": since, "limit": str(limit), "include_docs": "true", "conflicts": "true"}
+    async def _poll(
+        self, name: str, since: str, wait_seconds: float, limit: int, *, bodies: bool
+    ) -> Reply | None:
+        """One request for changes, with bodies or with the revisions of all leaves; None when the server did
+        not end it in time by itself."""
+        params = {"since": since, "limit": str(limit)}
+        params |= {"include_docs": "true", "conflicts": "true"} if bodies else {"style": "all_docs"}
         if wait_seconds <= 0:
             async with self._http.deadline(self._call_seconds):
                 return await self._http.request("GET", f"{name}/_changes", params=params)

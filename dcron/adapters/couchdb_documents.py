@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from dcron.adapters.documents import UnstorableError, encode
 from dcron.domain.errors import StoreUnreachable
-from dcron.ports import ChangeBatch, Document, WriteKind, WriteResult
+from dcron.ports import ChangeBatch, Document, Known, WriteKind, WriteResult
 
 __all__ = [
     "MAX_DOCUMENTS_PER_REQUEST",
@@ -21,6 +21,7 @@ __all__ = [
     "change_batch",
     "document_of",
     "encoded",
+    "is_known",
     "leaves_of",
     "live_leaves",
     "position_of",
@@ -145,3 +146,9 @@ def change_batch(payload: Mapping[str, Any]) -> ChangeBatch:
     told = [row["doc"] for row in payload["results"] if row.get("doc") and not row["id"].startswith("_")]
     branched = frozenset(each["_id"] for each in told if each.get("_conflicts"))
     return ChangeBatch(tuple(map(document_of, told)), position_of(payload["last_seq"]), branched)
+
+
+def is_known(row: Mapping[str, Any], known: Known) -> bool:
+    """Whether a row of `_changes`, with the revisions of all leaves, has no news; branches always are."""
+    leaves = row["changes"]
+    return row["id"].startswith("_") or (len(leaves) == 1 and known(row["id"], leaves[0]["rev"]))

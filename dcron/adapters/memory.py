@@ -17,7 +17,7 @@ from dcron.adapters.documents import (
     require_executions_database,
     require_index,
 )
-from dcron.ports import AUDIT, CLUSTER, JOBS, ChangeBatch, Document, IndexRow, WriteKind, WriteResult
+from dcron.ports import AUDIT, CLUSTER, JOBS, ChangeBatch, Document, IndexRow, Known, WriteKind, WriteResult
 
 __all__ = ["MemoryDocumentStore"]
 
@@ -126,7 +126,13 @@ class MemoryDocumentStore:
         return sorted(found, key=lambda row: (row.key, row.id), reverse=descending)[:limit]
 
     async def changes(
-        self, database: str, since: str | None, *, wait_seconds: float, limit: int = 1000
+        self,
+        database: str,
+        since: str | None,
+        *,
+        wait_seconds: float,
+        limit: int = 1000,
+        known: Known | None = None,  # noqa: ARG002 - bodies cost nothing here
     ) -> ChangeBatch:
         """See `DocumentStore.changes`."""
         if since is None:

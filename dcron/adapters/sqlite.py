@@ -30,7 +30,7 @@ from dcron.adapters.sqlite_tables import (
     write,
 )
 from dcron.domain.errors import SetupError, StoreUnreachable
-from dcron.ports import ChangeBatch, Document, IndexRow, WriteResult
+from dcron.ports import ChangeBatch, Document, IndexRow, Known, WriteResult
 
 __all__ = ["SqliteDocumentStore", "parse_sqlite_url"]
 
@@ -163,7 +163,13 @@ class SqliteDocumentStore:
         return await self._call(work, writes=False)
 
     async def changes(
-        self, database: str, since: str | None, *, wait_seconds: float, limit: int = 1000
+        self,
+        database: str,
+        since: str | None,
+        *,
+        wait_seconds: float,
+        limit: int = 1000,
+        known: Known | None = None,  # noqa: ARG002 - bodies cost next to nothing here
     ) -> ChangeBatch:
         """See `DocumentStore.changes`."""
         index_fields(database)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from dcron.domain.errors import StoreUnreachable
-from dcron.ports import ChangeBatch, DocumentStore
+from dcron.ports import ChangeBatch, DocumentStore, Known
 from dcron.services.trouble import Trouble
 from dcron.services.waiting import Pace
 
@@ -19,9 +19,16 @@ BACKOFF_SECONDS = 0.5
 class Feeds:
     """The feeds being followed; each batch goes to `on_change(database, batch)`."""
 
-    def __init__(self, store: DocumentStore, on_change: Callable[[str, ChangeBatch], None]) -> None:
+    def __init__(
+        self,
+        store: DocumentStore,
+        on_change: Callable[[str, ChangeBatch], None],
+        known: Mapping[str, Known],
+    ) -> None:
+        """`known` tells by database what need not be read."""
         self._store = store
         self._on_change = on_change
+        self._known = known
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def follow(self, database: str, group: asyncio.TaskGroup) -> None:
@@ -41,7 +48,9 @@ class Feeds:
         while True:
             try:
                 async with pace.turn():
-                    batch = await self._store.changes(database, since, wait_seconds=WAIT_SECONDS)
+                    batch = await self._store.changes(
+                        database, since, wait_seconds=WAIT_SECONDS, known=self._known.get(database)
+                    )
             except StoreUnreachable as error:
                 trouble.met(str(error))
                 await asyncio.sleep(BACKOFF_SECONDS)

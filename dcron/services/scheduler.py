@@ -15,7 +15,7 @@ import structlog
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.nodes import MAX_REPORTED, LeaderReport, Waiting
 from dcron.domain.planning import may_be_offered
-from dcron.ports import JOBS, ChangeBatch, Clock, DocumentStore, NodeClient, executions_database
+from dcron.ports import JOBS, ChangeBatch, Clock, Document, DocumentStore, NodeClient, executions_database
 from dcron.services.book import JobBook, is_job_id
 from dcron.services.cycle import Cycle
 from dcron.services.dispatcher import Dispatcher
@@ -69,7 +69,7 @@ class Scheduler:
         self._book = JobBook(store, unsure_sequences)
         self._tracker = Tracker(store, clock)
         self._skips = SkipCopier(store)
-        self._feeds = Feeds(store, self._learn)
+        self._feeds = Feeds(store, self._learn, {JOBS: self._knows})
         self._dispatcher = Dispatcher(
             nodes,
             clock,
@@ -181,6 +181,10 @@ class Scheduler:
         if news:
             self._cycle.mark(news)
             self._dispatcher.freed()
+
+    def _knows(self, identifier: str, revision: str) -> bool:
+        """Whether a change of the jobs is an echo of this leader's own, as most are."""
+        return not is_job_id(identifier) or self._book.is_known(Document(identifier, {}, revision))
 
     def _learn_jobs(self, batch: ChangeBatch) -> None:
         for document in batch.documents:

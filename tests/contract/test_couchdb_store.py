@@ -440,6 +440,24 @@ class TestAnswers:
         again = await scripted.changes(JOBS, position.since, wait_seconds=0)
         assert script.requests[1][2]["since"] == position.since == again.since == position_of(sequence)
 
+    async def test_bodies_are_read_only_where_something_is_not_known(self, script, scripted):
+        def told(*revisions, position):
+            changes = [{"rev": revision} for revision in revisions]
+            row = {"id": "a", "seq": position, "changes": changes, "doc": {"_id": "a", "_rev": revisions[0]}}
+            return (200, {"results": [row], "last_seq": position})
+
+        def known(identifier, revision):
+            return (identifier, revision) == ("a", "2-b")
+
+        script.answers += [told("2-b", position="1"), *[told("2-b", "2-a", position="2")] * 2]
+        echo = await scripted.changes(JOBS, "0", wait_seconds=5, known=known)
+        assert (echo.documents, echo.since) == ((), "1")
+        branched = await scripted.changes(JOBS, echo.since, wait_seconds=5, known=known)
+        assert [document.revision for document in branched.documents] == ["2-b"]
+        asked = [query for _, _, query, _ in script.requests]
+        assert ["include_docs" in query for query in asked] == [False, False, True]
+        assert [query["since"] for query in asked] == ["0", "1", "1"]
+
     async def test_design_documents_are_no_changes_and_the_wait_goes_on(self, script, scripted):
         row = {"id": "_design/x", "seq": 1, "doc": {"_id": "_design/x", "_rev": "1-a"}}
         found = {"id": "a", "seq": 2, "doc": {"_id": "a", "_rev": "1-a", "n": 1}}

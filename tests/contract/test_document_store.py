@@ -395,6 +395,24 @@ class TestChanges:
         if backend.one_copy:
             assert len((await store.changes(JOBS, position.since, wait_seconds=5)).documents) == 2
 
+    async def test_what_is_known_may_be_left_out_and_nothing_else(self, store):
+        position = await store.changes(JOBS, None, wait_seconds=0)
+        revision = await create(store, JOBS, "a", n=1)
+
+        def known(identifier, at):
+            return (identifier, at) == ("a", revision)
+
+        batch = await store.changes(JOBS, position.since, wait_seconds=5, known=known)
+        assert {document.id for document in batch.documents} <= {"a"}
+        await store.write(JOBS, [Document("a", {"n": 2}, revision), Document("b", {"n": 3})])
+        told = {}
+        since = batch.since
+        async with asyncio.timeout(HINT_SECONDS):
+            while told != {"a": {"n": 2}, "b": {"n": 3}}:
+                batch = await store.changes(JOBS, since, wait_seconds=5, known=known)
+                told |= {document.id: document.body for document in batch.documents}
+                since = batch.since
+
     async def test_batches_of_limited_size_miss_nothing(self, store):
         since = (await store.changes(JOBS, None, wait_seconds=0)).since
         expected = {f"{n}" for n in range(25)}

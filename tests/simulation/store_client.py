@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from dcron.adapters.documents import index_fields, require_executions_database, require_index
 from dcron.domain.errors import StoreUnreachable
-from dcron.ports import ChangeBatch, Document, IndexRow, WriteKind, WriteResult
+from dcron.ports import ChangeBatch, Document, IndexRow, Known, WriteKind, WriteResult
 from tests.simulation.copies import Copy, document
 from tests.simulation.history import History, Written, instant
 from tests.simulation.links import Link
@@ -186,7 +186,13 @@ class StoreClient:
     # The changes feed: `since` is a position on one copy.
 
     async def changes(
-        self, database: str, since: str | None, *, wait_seconds: float, limit: int = 1000
+        self,
+        database: str,
+        since: str | None,
+        *,
+        wait_seconds: float,
+        limit: int = 1000,
+        known: Known | None = None,
     ) -> ChangeBatch:
         """See `DocumentStore.changes`. When its copy is away, another one begins from its beginning."""
         if since is None:

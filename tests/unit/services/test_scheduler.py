@@ -439,7 +439,7 @@ async def test_what_falls_due_in_a_frozen_cluster_is_skipped_and_recorded(scene)
 
 
 async def test_without_any_news_from_the_feeds_reconciliation_finds_everything(scene, monkeypatch):
-    async def mute(database, since, *, wait_seconds, limit=1000):
+    async def mute(database, since, *, wait_seconds, limit=1000, known=None):
         if since is not None:
             await asyncio.Event().wait()
         return await type(scene.store).changes(scene.store, database, None, wait_seconds=0)
