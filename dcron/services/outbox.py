@@ -1,7 +1,7 @@
 """Brings outcomes to the document store and logs to the object store, until both have them.
 
-The two do not wait for each other for long: while the object store is away, outcomes go ahead after a
-short patience, so that retries and results do not depend on it.
+The two do not wait for each other for long: while the object store is away or has much to do, outcomes go
+ahead, so that retries and results do not depend on it.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ MAX_PUT_OFF_SECONDS = 2.0
 """How long starts can put off a log."""
 LOG_PATIENCE_SECONDS = 3.0
 """How long an outcome waits for its log to be stored first."""
+LOGS_WAITED_FOR = 2 * UPLOADS
+"""How many logs may be waiting if an outcome is to wait for its own. Where more do, a burst has ended, and
+its outcomes go ahead in few requests."""
 MAX_NAMED = 5
 """Rejected outcomes that the node names in its warnings."""
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
@@ -94,7 +97,10 @@ class Outbox:
             return
         self._logs.append(item)
         self._logs_wake.set()
-        asyncio.get_running_loop().call_later(LOG_PATIENCE_SECONDS, self._make_ready, item)
+        if len(self._logs) > LOGS_WAITED_FOR:
+            self._make_ready(item)
+        else:
+            asyncio.get_running_loop().call_later(LOG_PATIENCE_SECONDS, self._make_ready, item)
 
     @contextmanager
     def starts_first(self) -> Iterator[None]:

@@ -138,6 +138,17 @@ async def test_outcomes_in_quick_succession_share_a_request_and_the_first_does_n
     assert [len(ids) for _, ids in scene.store.requests] == [1, 4]
 
 
+async def test_outcomes_do_not_wait_for_a_long_queue_of_logs(scene, long_patience):
+    scene.objects.unreachable = True
+    count = outbox.UPLOADS + outbox.LOGS_WAITED_FOR + 5
+    for number in range(count):
+        scene.end(number)
+    assert len(await scene.recorded(f"token{count - 1}")) == count - outbox.LOGS_WAITED_FOR
+    scene.objects.unreachable = False
+    await until(lambda: not scene.folders())
+    assert len(await scene.store.outcomes()) == count
+
+
 async def test_logs_wait_while_scripts_are_started(scene, monkeypatch):
     monkeypatch.setattr(outbox, "STARTS_FIRST_SECONDS", 0.2)
     with scene.outbox.starts_first():
