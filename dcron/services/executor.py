@@ -123,7 +123,7 @@ class Executor:
         self.occupy(launch.entry for launch in launches)
         self._starting += len(launches)
         try:
-            with self._outbox.starts_first():
+            with self._outbox.starts_first(len(launches)):
                 await self._start(launches)
         finally:
             self._starting -= len(launches)

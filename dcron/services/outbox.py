@@ -30,10 +30,12 @@ OUTCOME_BATCH = 500
 """Outcomes in one write."""
 UPLOADS = 8
 """Logs uploaded at once."""
+BURST_STARTS = 10
+"""Scripts that are being started at once, from which on that goes before what has ended."""
 STARTS_FIRST_SECONDS = 0.25
-"""How long after starts uploads are put off: more starts may follow, and those are what is waited for."""
+"""How long after such starts what has ended is put off: more may follow, and those are what is waited for."""
 MAX_PUT_OFF_SECONDS = 2.0
-"""How long starts can put off a log."""
+"""How long starts can put off what has ended."""
 LOG_PATIENCE_SECONDS = 3.0
 """How long an outcome waits for its log to be stored first."""
 LOGS_WAITED_FOR = 2 * UPLOADS
@@ -54,8 +56,8 @@ class _Item:
     entry: Entry
     outcome: Outcome
     log_stored: bool
-    upload_by: float
-    """When its log is uploaded, by the event loop's time, even while scripts are being started."""
+    put_off_until: float
+    """When it is delivered, by the event loop's time, even while scripts are being started."""
     ready: bool = False
     recorded: bool = False
 
@@ -71,7 +73,7 @@ class Outbox:
         self._of_execution: dict[str, dict[str, _Item]] = {}
         self._logs: deque[_Item] = deque()
         self._starting = 0
-        self._uploads_from = 0.0
+        self._starts_until = 0.0
         self._ready: deque[_Item] = deque()
         self._rejected: list[tuple[Outcome, str]] = []
         """Outcomes that the store will never take, and why."""
@@ -88,8 +90,8 @@ class Outbox:
 
     def add(self, entry: Entry, outcome: Outcome) -> None:
         """Deliver an outcome and its log."""
-        upload_by = asyncio.get_running_loop().time() + MAX_PUT_OFF_SECONDS
-        item = _Item(entry, outcome, log_stored=outcome.log is None, upload_by=upload_by)
+        put_off_until = asyncio.get_running_loop().time() + MAX_PUT_OFF_SECONDS
+        item = _Item(entry, outcome, log_stored=outcome.log is None, put_off_until=put_off_until)
         self._items[outcome.token] = item
         self._of_execution.setdefault(outcome.execution_id, {})[outcome.token] = item
         if item.log_stored:
@@ -103,14 +105,19 @@ class Outbox:
             asyncio.get_running_loop().call_later(LOG_PATIENCE_SECONDS, self._make_ready, item)
 
     @contextmanager
-    def starts_first(self) -> Iterator[None]:
-        """While scripts are being started, and a moment longer, leave them the processor and the stores."""
-        self._starting += 1
+    def starts_first(self, count: int) -> Iterator[None]:
+        """While so many scripts are being started, and a moment longer, leave them the processor and the
+        stores, if they are many."""
+        self._starting += count
         try:
             yield
         finally:
-            self._starting -= 1
-            self._uploads_from = asyncio.get_running_loop().time() + STARTS_FIRST_SECONDS
+            self._note_burst()
+            self._starting -= count
+
+    def _note_burst(self) -> None:
+        if self._starting >= BURST_STARTS:
+            self._starts_until = asyncio.get_running_loop().time() + STARTS_FIRST_SECONDS
 
     def holds(self, token: str) -> bool:
         """Whether an outcome is still on its way."""
@@ -177,6 +184,9 @@ class Outbox:
             while not self._ready:
                 self._ready_wake.clear()
                 await self._ready_wake.wait()
+            if put_off_seconds := self._put_off_seconds(self._ready[0]):
+                await asyncio.sleep(put_off_seconds)
+                continue
             async with pace.turn():
                 batch = [self._ready.popleft() for _ in range(min(len(self._ready), OUTCOME_BATCH))]
                 left = await self._record(batch)
@@ -282,9 +292,9 @@ class Outbox:
             self._finish(item)
 
     def _put_off_seconds(self, item: _Item) -> float:
-        now = asyncio.get_running_loop().time()
-        uploads_from = now + STARTS_FIRST_SECONDS if self._starting else self._uploads_from
-        return max(0.0, min(uploads_from, item.upload_by) - now)
+        self._note_burst()
+        until = min(self._starts_until, item.put_off_until)
+        return max(0.0, until - asyncio.get_running_loop().time())
 
     async def _upload(self, item: _Item) -> None:
         stored = self._log_there_is(item)

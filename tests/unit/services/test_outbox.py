@@ -149,21 +149,30 @@ async def test_outcomes_do_not_wait_for_a_long_queue_of_logs(scene, long_patienc
     assert len(await scene.store.outcomes()) == count
 
 
-async def test_logs_wait_while_scripts_are_started(scene, monkeypatch):
+async def test_what_has_ended_waits_while_many_scripts_are_started(scene, monkeypatch):
     monkeypatch.setattr(outbox, "STARTS_FIRST_SECONDS", 0.2)
-    with scene.outbox.starts_first():
-        scene.end()
+    with scene.outbox.starts_first(outbox.BURST_STARTS):
+        scene.end(0)
+        scene.end(1, printed=b"")
         await asyncio.sleep(0.3)
         assert not scene.objects.puts
+        assert not scene.store.requests
     started_at = asyncio.get_running_loop().time()
-    await scene.recorded("token0")
+    await scene.recorded("token0", "token1")
     assert asyncio.get_running_loop().time() - started_at >= 0.2
     assert scene.objects.text("logs/0.log") == b"hello"
 
 
-async def test_starts_without_end_put_a_log_off_for_a_while_only(scene, monkeypatch):
+async def test_starts_without_end_put_it_off_for_a_while_only(scene, monkeypatch):
     monkeypatch.setattr(outbox, "MAX_PUT_OFF_SECONDS", 0.05)
-    with scene.outbox.starts_first():
+    with scene.outbox.starts_first(outbox.BURST_STARTS):
+        scene.end()
+        await until(lambda: not scene.folders())
+
+
+async def test_few_starts_put_nothing_off(scene, monkeypatch):
+    monkeypatch.setattr(outbox, "MAX_PUT_OFF_SECONDS", 1000.0)
+    with scene.outbox.starts_first(outbox.BURST_STARTS - 1):
         scene.end()
         await until(lambda: not scene.folders())
 
