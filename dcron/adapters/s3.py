@@ -8,6 +8,8 @@ that takes as long as all the rest of a node together.
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -19,6 +21,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from dcron.adapters.objects import CHUNK_BYTES, BoundedThreads, FileSource, check_key, limited
+from dcron.adapters.s3_short_puts import ShortPuts
 from dcron.adapters.s3_url import S3Settings, parse_s3_url
 from dcron.adapters.trust import trusting
 from dcron.domain.errors import NotFound, ObjectsUnreachable, SetupError
@@ -31,8 +34,10 @@ UPLOADS = 4
 """Uploads at a time: they leave threads to others, and hold one part each in memory."""
 PART_BYTES = 8 * 1024 * 1024
 """What is not larger is uploaded in one request. S3 wants parts of 5 MiB at least."""
-SMALL_BYTES = 64 * 1024
+SHORT_BYTES = 64 * 1024
 """What is not larger is read and sent in one go, as most logs are."""
+SHORT_URL_SECONDS = 900
+"""For which the URL of such a PUT is valid: clocks of servers differ."""
 MAX_PARTS = 10_000
 """S3's own limit."""
 STREAM_MEMORY_BYTES = 1024 * 1024
@@ -95,6 +100,8 @@ class S3ObjectStore:
         self._signer = _make_client(settings, public, ca) if public else self._client
         self._threads = BoundedThreads(self._name, THREADS)
         self._uploads = asyncio.Semaphore(UPLOADS)
+        tls_context = trusting("objects_ca", ca) if ca is not None else None
+        self._short_puts = ShortPuts(self._name, UPLOADS, READ_TIMEOUT_SECONDS, tls_context)
 
     async def prepare(self) -> None:
         """Make the bucket if it is missing; many nodes may do so at once."""
@@ -125,9 +132,8 @@ class S3ObjectStore:
 
         What cannot be read of the file raises OSError, as nothing is wrong with the store."""
         check_key(key)
-        if size_bytes + len(trailer) <= SMALL_BYTES:
-            async with self._uploads:
-                await self._run("put_object", partial(self._put_small, key, path, size_bytes, trailer))
+        if self._short_puts.possible and size_bytes + len(trailer) <= SHORT_BYTES:
+            await self._put_short(key, path, size_bytes, trailer)
             return
         open_source = partial(FileSource, path, size_bytes, trailer)
         source = await self._threads.call(CALL_DEADLINE_SECONDS, open_source)
@@ -136,11 +142,24 @@ class S3ObjectStore:
         finally:
             self._threads.release(source.close)
 
-    def _put_small(self, key: str, path: Path, size_bytes: int, trailer: bytes) -> None:
-        """In a thread, and so without a way there and back for each step."""
+    async def _put_short(self, key: str, path: Path, size_bytes: int, trailer: bytes) -> None:
+        async with self._uploads:
+            read = partial(self._read_and_sign, key, path, size_bytes, trailer)
+            body, url, headers = await self._run("put_object", read)
+            if not await self._short_puts.put(url, headers, body):
+                await self._request("put_object", {"Key": key, "Body": body})
+
+    def _read_and_sign(
+        self, key: str, path: Path, size_bytes: int, trailer: bytes
+    ) -> tuple[bytes, str, dict[str, str]]:
+        """In a thread: what to send, where to, and the headers that are signed with it. The store refuses
+        what does not have the digest."""
         with FileSource(path, size_bytes, trailer) as source:
             body = source.read(source.total_bytes)
-        self._client.put_object(Bucket=self._settings.bucket, Key=key, Body=body)
+        digest = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+        wanted = {"Bucket": self._settings.bucket, "Key": key, "ContentMD5": digest}
+        url = self._client.generate_presigned_url("put_object", Params=wanted, ExpiresIn=SHORT_URL_SECONDS)
+        return body, url, {"Content-MD5": digest}
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes], *, max_bytes: int) -> int:
         """Collect a stream, then store it; see `ObjectStore.put_stream`."""
@@ -195,6 +214,7 @@ class S3ObjectStore:
 
     async def close(self) -> None:
         """Let the threads end and close the connections."""
+        await self._short_puts.close()
         self._threads.close()
         self._client.close()
         self._signer.close()

@@ -258,6 +258,37 @@ def silent_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
+@pytest.mark.parametrize("proxy", [False, True])
+@pytest.mark.usefixtures("some_credentials")
+async def test_a_short_object_is_sent_at_once_and_through_a_proxy_by_boto3(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, proxy: bool
+) -> None:
+    asked: list[str] = []
+
+    async def store_it(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        asked.append(head)
+        await reader.readexactly(5)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    path = tmp_path / "body"
+    path.write_bytes(b"hello")
+    async with await asyncio.start_server(store_it, "127.0.0.1", 0) as server:
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        if proxy:
+            monkeypatch.setenv("http_proxy", address)
+        endpoint = "http://store.invalid" if proxy else address
+        store = S3ObjectStore(S3Settings("bucket", endpoint=endpoint, path_style=True))
+        await store.put_file("key", path, size_bytes=5)
+        await store.close()
+    [head] = asked
+    assert head.startswith(f"put {endpoint if proxy else ''}/bucket/key")
+    assert ("x-amz-signature=" in head) is not proxy
+
+
 @pytest.mark.usefixtures("some_credentials")
 async def test_a_server_that_is_down_is_unreachable_at_once(tmp_path: Path) -> None:
     path = tmp_path / "body"
