@@ -359,7 +359,10 @@ class CouchDocumentStore:
         """One request for changes, with bodies or with the revisions of all leaves; None when the server did
         not end it in time by itself."""
         params = {"since": since, "limit": str(limit)}
-        params |= {"include_docs": "true", "conflicts": "true"} if bodies else {"style": "all_docs"}
+        params |= {"include_docs": "true"} if bodies else {"style": "all_docs"}
+        if bodies and not is_executions_database(name.removeprefix(f"{self._prefix}-")):
+            # Executions are created and never updated: whoever cares for branches of one reads its leaves.
+            params["conflicts"] = "true"
         if wait_seconds <= 0:
             async with self._http.deadline(self._call_seconds):
                 return await self._http.request("GET", f"{name}/_changes", params=params)

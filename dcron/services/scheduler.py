@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from itertools import chain, repeat
 
 import structlog
 
@@ -33,6 +34,9 @@ __all__ = ["Scheduler"]
 
 POLL_SECONDS = 60.0
 """How often the index is asked for what falls due, and all that is active is reconciled."""
+EARLY_POLL_SECONDS = (5.0, 15.0)
+"""Pauses after the first polls of a term. What was registered just before it may be missing from the copy
+that is asked, and come before the position at which the feed was taken up on another one."""
 HORIZON = timedelta(seconds=2 * POLL_SECONDS)
 """How far ahead a poll looks: beyond the next poll, with room for a slow one."""
 SILENCE_SECONDS = 1.0
@@ -198,6 +202,7 @@ class Scheduler:
 
     async def _poll_loop(self) -> None:
         trouble = Trouble("poll", "cannot look for due jobs", "looks for due jobs again")
+        pauses = chain(EARLY_POLL_SECONDS, repeat(POLL_SECONDS))
         while True:
             horizon = self._clock.now() + HORIZON
             try:
@@ -211,7 +216,7 @@ class Scheduler:
             unknown = [name for name in self._book.active_names() if self._tracker.of_job(name) is None]
             self._cycle.take_in(unknown)
             self._cycle.wake.set()
-            await asyncio.sleep(SILENCE_SECONDS if full else POLL_SECONDS)
+            await asyncio.sleep(SILENCE_SECONDS if full else next(pauses))
 
     async def _reconcile_loop(self, group: asyncio.TaskGroup) -> None:
         trouble = Trouble("reconcile", "cannot reconcile", "reconciles again")

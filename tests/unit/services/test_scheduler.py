@@ -438,18 +438,33 @@ async def test_what_falls_due_in_a_frozen_cluster_is_skipped_and_recorded(scene)
 # What fails around it.
 
 
-async def test_without_any_news_from_the_feeds_reconciliation_finds_everything(scene, monkeypatch):
+@pytest.fixture
+def mute_feeds(scene, monkeypatch):
     async def mute(database, since, *, wait_seconds, limit=1000, known=None):
         if since is not None:
             await asyncio.Event().wait()
         return await type(scene.store).changes(scene.store, database, None, wait_seconds=0)
 
     monkeypatch.setattr(scene.store, "changes", mute)
+
+
+@pytest.mark.usefixtures("mute_feeds")
+async def test_without_any_news_from_the_feeds_reconciliation_finds_everything(scene, monkeypatch):
     monkeypatch.setattr(scheduler, "POLL_SECONDS", 0.02)
     scene.lead()
     await scene.add_job()
     await scene.run_script()
     await scene.settled()
+    assert await scene.starts() == [attempt().execution_id]
+
+
+@pytest.mark.usefixtures("mute_feeds")
+async def test_what_the_first_poll_of_a_term_missed_is_found_soon(scene, monkeypatch):
+    monkeypatch.setattr(scheduler, "EARLY_POLL_SECONDS", (0.2, 0.2))
+    scene.lead()
+    await asyncio.sleep(0.1)
+    await scene.add_job()
+    await scene.run_script()
     assert await scene.starts() == [attempt().execution_id]
 
 
