@@ -111,7 +111,8 @@ class IndexRow:
 class ChangeBatch:
     """Documents changed since a position, in no particular order, each as it is now; `since` is opaque.
 
-    `branched` are the ids among them that have more than one live leaf on the copy that told."""
+    `branched` are the ids among them that have more than one live leaf on the copy that told; of
+    executions, which are never updated, it may say nothing."""
 
     documents: tuple[Document, ...]
     since: str
