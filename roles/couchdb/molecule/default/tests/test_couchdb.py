@@ -2,6 +2,7 @@
 
 import json
 import os
+import urllib.parse
 
 import pytest
 
@@ -9,6 +10,8 @@ IS_REAL = bool(os.environ.get("COUCHDB_DEB"))
 needs_real = pytest.mark.skipif(not IS_REAL, reason="a stand-in for CouchDB cannot do this: set COUCHDB_DEB")
 HOSTS = {f"couchdb-{number}": f"172.30.83.1{number}" for number in (1, 2, 3)}
 ADMIN = "admin:an admin's p@ssword"
+DOCUMENTS = 1000
+"""Those that prepare.yml has written to the first host, when it was alone."""
 DCRON = "dcron:dcron's p@ssword"
 
 
@@ -47,9 +50,27 @@ def test_the_hosts_are_one_cluster(ask):
 
 
 @needs_real
-def test_documents_are_kept_three_times(ask):
-    _, answer = ask(ADMIN, "/dcron-jobs")
+@pytest.mark.parametrize("database", ["_users", "dcron-jobs", "dcron-cluster"])
+def test_documents_are_kept_three_times(ask, database):
+    _, answer = ask(ADMIN, f"/{database}")
     assert answer["cluster"]["n"] == 3
+
+
+@needs_real
+def test_each_host_has_all_documents_also_one_that_joined_and_one_that_came_back_blank(ask):
+    _, placed = ask(ADMIN, "/_node/_local/_dbs/dcron-jobs")
+    suffix = bytes(placed["shard_suffix"]).decode()
+    shards = [f"shards/{part}/dcron-jobs{suffix}" for part in placed["by_range"]]
+    counts = [
+        ask(ADMIN, f"/_node/_local/{urllib.parse.quote(shard, safe='')}")[1]["doc_count"] for shard in shards
+    ]
+    assert sum(counts) == DOCUMENTS
+
+
+@needs_real
+def test_no_host_is_in_maintenance_mode(host, ask):
+    assert ask(ADMIN, "/_up")[1]["status"] == "ok"
+    assert not host.file("/opt/couchdb/etc/local.d/40-dcron-maintenance.ini").exists
 
 
 def test_the_admin_is_let_in(ask):
