@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,14 @@ INVENTORY = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"]) / "inventory/hosts.y
 NODES = {"node1": "172.30.84.11", "node2": "172.30.84.12", "node3": "172.30.84.13"}
 STORES = "172.30.84.10"
 IS_COUCHDB_REAL = bool(os.environ.get("COUCHDB_DEB"))
+IS_MINIO_REAL = bool(os.environ.get("MINIO_BINARY"))
+OTHER_STORE = f"s3://moved?endpoint=http://{STORES}:{9001 if IS_MINIO_REAL else 9000}&path_style=true"
+"""A bucket of the stand-in for S3: beside MinIO where there is one, else beside the first bucket."""
+OTHER_OBJECTS = [
+    *("-e", f"dcron_objects={OTHER_STORE}"),
+    *("-e", "dcron_node_objects_ca="),
+    *("-e", "{dcron_node_s3_access_key: '{{ s3_standin_access_key }}'}"),
+]
 WAIT_SECONDS = 60.0
 
 
@@ -32,8 +41,8 @@ def wait_for(what, condition, seconds=WAIT_SECONDS):
     return value
 
 
-def playbook(name, *options):
-    """Run one of the bundle's playbooks; a failure shows its end."""
+def playbook(name, *options, fails=False):
+    """Run one of the bundle's playbooks, and give what it says of errors; it has to succeed, or to fail."""
     command = [
         "ansible-playbook",
         "--inventory",
@@ -41,7 +50,8 @@ def playbook(name, *options):
         str(REPOSITORY / "ansible" / name),
     ]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, cwd=REPOSITORY)
-    assert done.returncode == 0, done.stdout[-6000:]
+    assert (done.returncode != 0) == fails, done.stdout[-6000:] + done.stderr[-3000:]
+    return done.stderr
 
 
 class Client:
@@ -71,6 +81,25 @@ class Client:
             f"echo {shlex.quote(script)} | dcron job create {name} --interpreter sh {given} -"
         )
         assert done.rc == 0, done.stderr
+
+
+def missing(records):
+    """Instants between the first and the last one that neither a run nor a skip record accounts for."""
+    covered = set()
+    for each in records:
+        if each["state"] == "NOT_STARTED":
+            continue
+        first = instant(each["scheduledAt"])
+        until = instant(each.get("occurrencesUntil") or each["scheduledAt"])
+        covered.update(
+            first + timedelta(seconds=more) for more in range(int((until - first).total_seconds()) + 1)
+        )
+    whole = int((max(covered) - min(covered)).total_seconds()) + 1
+    return {min(covered) + timedelta(seconds=more) for more in range(whole)} - covered
+
+
+def instant(text):
+    return datetime.fromisoformat(text)
 
 
 @pytest.fixture(scope="session")

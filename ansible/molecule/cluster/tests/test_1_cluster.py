@@ -1,7 +1,7 @@
 """site.yml has made a cluster: who listens where, who is let in, and that a job goes through it."""
 
 import pytest
-from conftest import IS_COUCHDB_REAL, NODES, STORES, on
+from conftest import IS_COUCHDB_REAL, IS_MINIO_REAL, NODES, STORES, on, playbook
 
 SSH = {"0.0.0.0:22", "[::]:22"}
 
@@ -24,7 +24,9 @@ def test_a_node_listens_on_its_own_address_and_nowhere_else(name):
 def test_the_stores_listen_where_they_should():
     lines = on("stores").check_output("ss --no-header --listening --tcp --numeric").splitlines()
     beyond = {line.split()[3] for line in lines if not line.split()[3].startswith(("127.0.0.1:", "[::1]:"))}
-    expected = {f"{STORES}:5984", f"{STORES}:9000"} | ({f"{STORES}:6984"} if IS_COUCHDB_REAL else set())
+    expected = {f"{STORES}:5984", f"{STORES}:9000"}
+    expected |= {f"{STORES}:6984"} if IS_COUCHDB_REAL else set()
+    expected |= {f"{STORES}:9001"} if IS_MINIO_REAL else set()
     assert beyond - SSH == expected
 
 
@@ -76,6 +78,18 @@ def test_a_job_registered_through_one_node_runs_on_another_and_is_read_through_t
     assert log == f"ran on {other}"
 
 
+@pytest.mark.parametrize(
+    ("tag", "secret", "says"),
+    [
+        ("pki", "vault_dcron_pki_ca_passphrase", "dcron_pki_ca_passphrase is not set"),
+        ("couchdb", "vault_couchdb_cookie", "couchdb_cookie is not set"),
+        ("dcron", "vault_couchdb_dcron_password", "dcron_node_store_password is not set"),
+    ],
+)
+def test_a_secret_that_is_missing_stops_the_play_with_its_name(tag, secret, says):
+    assert says in playbook("site.yml", "--tags", tag, "-e", f"{secret}=", fails=True)
+
+
 def test_a_viewer_may_look_and_no_more(client):
     options = " ".join(
         f"--{option} /etc/dcron/viewer/{file}.pem"
@@ -114,3 +128,21 @@ def test_couchdb_refuses_dcrons_user_anything_else(path, method):
         f"https://{STORES}:6984{path}",
     )
     assert status in {"401", "403"}
+
+
+@pytest.mark.skipif(not IS_MINIO_REAL, reason="a stand-in for S3 cannot do this: set MINIO_BINARY")
+@pytest.mark.parametrize("act", ["create_bucket(Bucket='mine')", "delete_bucket(Bucket='dcron')"])
+def test_minio_refuses_dcrons_user_anything_else(act):
+    program = f"""
+import boto3
+s3 = boto3.client(
+    "s3", endpoint_url="https://{STORES}:9000", region_name="us-east-1", verify="/etc/dcron/tls/ca.pem"
+)
+try:
+    print(s3.{act})
+except s3.exceptions.ClientError as error:
+    print(error.response["Error"]["Code"])
+"""
+    keys = "AWS_SHARED_CREDENTIALS_FILE=/etc/dcron/credentials/s3"
+    said = on("node1").check_output(f"{keys} /opt/dcron/current/bin/python -c %s", program)
+    assert said == "AccessDenied"

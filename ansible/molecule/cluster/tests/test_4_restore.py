@@ -16,6 +16,11 @@ url=http://172.30.84.10:5984
 for name in $(ask $url/_all_dbs | tr -d '[]"' | tr , ' '); do
   case $name in dcron-*) ask -X DELETE $url/$name ;; esac
 done
+if [ -e /etc/minio ]; then
+  systemctl stop minio
+  find /var/lib/minio/drive1 -mindepth 1 -delete
+  systemctl start minio
+fi
 systemctl stop s3-standin
 find /opt/s3-standin/data -mindepth 1 -maxdepth 1 ! -name ports.json -exec rm -r {} +
 systemctl start s3-standin
@@ -33,10 +38,12 @@ def test_what_was_backed_up_is_restored_and_nothing_fires_for_the_past(client, t
             on(name).check_output("systemctl stop dcron")
         done = on("stores").run("bash -c %s", WIPE)
         assert done.rc == 0, done.stderr
-        playbook("site.yml", "--tags", "couchdb")
+        playbook("site.yml", "--tags", "couchdb,minio")
         began_at = datetime.now(UTC)
         playbook("restore.yml", "-e", f"backup_folder={tmp_path}")
 
+        for name in ("stores", *NODES):
+            assert on(name).check_output("find /var/tmp -name 'dcron-*'") == "", "it left files on the host"
         assert client.check(f"execution log {before}") == "as before"
         later = f"{began_at:%Y-%m-%dT%H:%M:%S}"
         runs = wait_for(

@@ -1,16 +1,17 @@
 """rotate_certificates.yml gives all hosts new keys and certificates, and nodes take them up as they run."""
 
-from conftest import NODES, on, playbook, wait_for
+import pytest
+from conftest import IS_MINIO_REAL, NODES, STORES, on, playbook, wait_for
 
 SERVED = (
-    "openssl s_client -connect {address}:7420 -alpn h2 -CAfile /etc/dcron/client/ca.pem"
+    "openssl s_client -connect {address} -alpn h2 -CAfile /etc/dcron/client/ca.pem"
     " -cert /etc/dcron/client/certificate.pem -key /etc/dcron/client/key.pem </dev/null 2>/dev/null"
     " | openssl x509 -noout -serial"
 )
 
 
 def served(client, name):
-    return client.host.check_output(SERVED.format(address=NODES[name]))
+    return client.host.check_output(SERVED.format(address=f"{NODES[name]}:7420"))
 
 
 def daemons():
@@ -19,7 +20,7 @@ def daemons():
 
 def test_nodes_serve_with_new_certificates_without_a_restart(client):
     before, running = {name: served(client, name) for name in NODES}, daemons()
-    playbook("rotate_certificates.yml", "--tags", "pki,couchdb")
+    playbook("rotate_certificates.yml", "--tags", "pki,couchdb,minio")
     for name in NODES:
         wait_for(f"the new certificate of {name}", lambda name=name: served(client, name) != before[name])
     assert daemons() == running
@@ -30,3 +31,13 @@ def test_nodes_serve_with_new_certificates_without_a_restart(client):
         assert log.rc == 0, log.stderr
     finally:
         client.run("job delete after-rotation --yes")
+
+
+@pytest.mark.skipif(not IS_MINIO_REAL, reason="a stand-in for S3 has no TLS: set MINIO_BINARY")
+def test_minio_serves_with_its_new_certificate(client):
+    file = client.host.check_output("openssl x509 -noout -serial -in /etc/minio-tls/certificate.pem")
+    address = f"{STORES}:9000"
+    wait_for(
+        "MinIO's new certificate",
+        lambda: client.host.check_output(SERVED.format(address=address)) == file,
+    )
