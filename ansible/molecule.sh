@@ -42,6 +42,14 @@ run() { # SCENARIO COMMAND...
 scenario=${1:-all}
 (($# > 0)) && shift
 (($# > 0)) || set -- test
+command=$1
+
+# Leaves no process behind: `test` has its hosts removed, also after a failure that kept molecule from it.
+clean_up() {
+  "$repository/ansible/testbed/disconnect.sh" "$MOLECULE_SOCKETS"
+  rm -rf "$MOLECULE_SOCKETS"
+  [[ $command != test ]] || "$repository/ansible/testbed/remove-hosts.sh"
+}
 
 install_packages
 "$repository/ansible/environment.sh"
@@ -50,13 +58,18 @@ export CONTAINERS_CONF=$repository/ansible/testbed/containers.conf
 export ANSIBLE_ROLES_PATH=$repository/roles
 # By the environment, which testinfra reads as ansible does; create.yml makes these files.
 export MOLECULE_KEYS=$cache/keys
-export ANSIBLE_SSH_COMMON_ARGS="-o IdentityFile=$MOLECULE_KEYS/id_ed25519 -o IdentitiesOnly=yes -o UserKnownHostsFile=$MOLECULE_KEYS/known_hosts"
+MOLECULE_SOCKETS=$(mktemp -d /tmp/dcron-ssh.XXXXXX) # a socket's path has to be short
+export MOLECULE_SOCKETS
+ANSIBLE_SSH_COMMON_ARGS="-o IdentityFile=$MOLECULE_KEYS/id_ed25519 -o IdentitiesOnly=yes -o UserKnownHostsFile=$MOLECULE_KEYS/known_hosts"
+ANSIBLE_SSH_COMMON_ARGS+=" -o ControlMaster=auto -o ControlPersist=60s -o ControlPath=$MOLECULE_SOCKETS/%C"
+export ANSIBLE_SSH_COMMON_ARGS
 export MOLECULE_REPOSITORY=$repository
 export ANSIBLE_VAULT_PASSWORD_FILE=$repository/inventories/vagrant/vault-password.txt
 # A stand-in for CouchDB knows no clusters: one host is enough for it.
 MOLECULE_COUCHDB=$([[ -n ${COUCHDB_DEB-} ]] && echo molecule || echo couchdb-1)
 export MOLECULE_COUCHDB
 export MOLECULE_SHARED=$repository/ansible/molecule/shared
+trap clean_up EXIT
 "$repository/ansible/testbed/make-image.sh"
 
 if [[ $scenario == none ]]; then

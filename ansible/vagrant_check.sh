@@ -26,6 +26,8 @@ export VAGRANT_DEFAULT_PROVIDER=docker VAGRANT_DOTFILE_PATH=$cache/vagrant
 export DCRON_VAGRANT_USER=root DCRON_VAGRANT_KEY=$cache/keys/id_ed25519
 export DCRON_VAGRANT_IMAGE=$image DCRON_VAGRANT_NETWORK=$network
 export MOLECULE_REPOSITORY=$repository
+ANSIBLE_SSH_CONTROL_PATH_DIR=$(mktemp -d /tmp/dcron-ssh.XXXXXX) # a socket's path has to be short
+export ANSIBLE_SSH_CONTROL_PATH_DIR
 export ANSIBLE_VAULT_PASSWORD_FILE=$repository/inventories/vagrant/vault-password.txt
 given=(-e "@$repository/ansible/testbed/vagrant-standins.yml" -e "dcron_node_wheelhouse=$cache/wheelhouse")
 [[ -n ${COUCHDB_DEB-} ]] || given+=(-e "@$repository/ansible/testbed/vagrant-couchdb-standin.yml")
@@ -33,10 +35,12 @@ export DCRON_VAGRANT_ARGUMENTS="${given[*]} --skip-tags minio"
 
 cd "$repository"
 clean_up() {
+  "$repository/ansible/testbed/disconnect.sh" "$ANSIBLE_SSH_CONTROL_PATH_DIR"
   vagrant destroy --force >/dev/null || true
+  "$repository/ansible/testbed/remove-hosts.sh"
   podman network rm --force "$network" >/dev/null || true
 }
-trap clean_up EXIT
+trap 'clean_up; rm -rf "$ANSIBLE_SSH_CONTROL_PATH_DIR"' EXIT
 clean_up
 
 vagrant validate
