@@ -104,15 +104,16 @@ def step(job: Job, moment: Moment, view: AttemptView | None) -> Step | None:
     `view` is what is known of the active attempt, if there is one."""
     if job.place.active is None:
         return _start_next(job, moment)
-    view = view or AttemptView()
-    result = _result_of(job, job.place.active, view)
-    if result is None or (job.place.active.revoked and result.state is State.NOT_STARTED):
-        return _give_up(job, job.place.active, view, moment)
-    if result.retry:
+    active, view = job.place.active, view or AttemptView()
+    result = _result_of(job, active, view)
+    if result is None or (result.state is State.NOT_STARTED and not may_be_offered(active, moment.settings)):
+        return _give_up(job, active, view, moment)
+    # No worker would take another attempt of what is from before the floor.
+    if result.retry and not _is_before_floor(active, moment.settings):
         if moment.settings.frozen:
             return None
-        return _retry(job, job.place.active, result, moment)
-    settled = _settle(job, job.place.active, result, moment)
+        return _retry(job, active, result, moment)
+    settled = _settle(job, active, result, moment)
     following = _start_next(settled.job, moment)
     if following is None:
         return settled
@@ -121,7 +122,11 @@ def step(job: Job, moment: Moment, view: AttemptView | None) -> Step | None:
 
 def may_be_offered(active: Active, settings: Settings) -> bool:
     """Whether workers may take an attempt at all."""
-    return not active.revoked and active.occurrence.scheduled_at >= settings.floor
+    return not active.revoked and not _is_before_floor(active, settings)
+
+
+def _is_before_floor(active: Active, settings: Settings) -> bool:
+    return active.occurrence.scheduled_at < settings.floor
 
 
 def _give_up(job: Job, active: Active, view: AttemptView, moment: Moment) -> Step | None:

@@ -461,6 +461,24 @@ def test_what_no_worker_may_take_any_more_is_given_up_once_nobody_can_have_start
         assert [skip.reason for skip in given_up.job.place.skips] == [SkipReason.MISSED] * skipped
 
 
+@pytest.mark.parametrize("state", [State.TIMED_OUT, State.LOST])
+def test_what_is_from_before_the_floor_is_not_tried_again(state):
+    job = active_job()
+    raised = moment(START + timedelta(seconds=2), floor=START + timedelta(seconds=1))
+    settled = step(job, raised, view(job, state)).job
+    assert settled.place.active is None
+    assert settled.place.last.state is state
+
+
+def test_what_was_not_started_before_the_floor_was_raised_is_missed():
+    job = active_job()
+    missed = step(
+        job, moment(START + MINUTE, floor=START + timedelta(seconds=1)), view(job, State.NOT_STARTED)
+    )
+    assert missed.job.place.active is None
+    assert [skip.reason for skip in missed.job.place.skips] == [SkipReason.MISSED]
+
+
 def test_what_fell_due_in_a_freeze_and_waited_is_skipped_after_the_thaw():
     frozen_at, thawed_at = START - timedelta(minutes=1), START + timedelta(minutes=3)
     thawed = replace(INITIAL_SETTINGS, frozen_at=frozen_at, thawed_at=thawed_at)
