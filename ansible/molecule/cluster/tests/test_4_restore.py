@@ -28,7 +28,8 @@ systemctl start s3-standin
 
 
 def test_what_was_backed_up_is_restored_and_nothing_fires_for_the_past(client, tmp_path):
-    client.create(JOB, "echo as before", "--schedule", "* * * * * *", "--timeout", "20s")
+    # It runs while the backup is made.
+    client.create(JOB, "echo as before; sleep 0.9", "--schedule", "* * * * * *", "--timeout", "20s")
     try:
         before = wait_for(
             "an execution", lambda: client.ask(f"execution list --job {JOB} --state succeeded")["executions"]
