@@ -3,7 +3,7 @@
 set -euo pipefail
 shopt -s nullglob
 
-for socket in "$1"/*; do
+for socket in "${1:?a folder}"/*; do
   # One that has just ended by itself is no error.
   ssh -o ControlPath="$socket" -O exit unused 2>/dev/null || true
 done
