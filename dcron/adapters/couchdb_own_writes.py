@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Iterable
-from itertools import takewhile
 from typing import Final
 
 from dcron.ports import Document, WriteResult
@@ -20,7 +20,7 @@ class OwnWrites:
     """Revisions that got a plain success a moment ago, by database and document."""
 
     def __init__(self) -> None:
-        self._revisions: dict[tuple[str, str], tuple[str, float]] = {}
+        self._revisions: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
         """With the time at which each is forgotten; the oldest first."""
 
     def note(self, name: str, results: Iterable[tuple[Document, WriteResult]]) -> None:
@@ -29,8 +29,8 @@ class OwnWrites:
         for document, result in results:
             if result.done and result.revision is not None:
                 key = (name, document.id)
-                self._revisions.pop(key, None)
                 self._revisions[key] = (result.revision, now + REMEMBERED_SECONDS)
+                self._revisions.move_to_end(key)
         self._forget(now)
 
     def has(self, name: str, document: Document) -> bool:
@@ -39,10 +39,11 @@ class OwnWrites:
         return revision == document.revision and _now() < until
 
     def _forget(self, now: float) -> None:
-        excess = len(self._revisions) - MAX_REMEMBERED
-        old = [key for key, _ in takewhile(lambda item: item[1][1] <= now, self._revisions.items())]
-        for key in [*old, *list(self._revisions)[len(old) : max(excess, len(old))]]:
-            del self._revisions[key]
+        while self._revisions:
+            _, until = next(iter(self._revisions.values()))
+            if until > now and len(self._revisions) <= MAX_REMEMBERED:
+                break
+            self._revisions.popitem(last=False)
 
 
 def _now() -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import ssl
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -90,8 +91,7 @@ class S3ObjectStore:
 
     def __init__(self, settings: S3Settings, *, ca: Path | None = None) -> None:
         """`ca` is whose certificates are believed, instead of those that boto3 brings along."""
-        if ca is not None:
-            _check_ca(settings, ca)
+        tls_context = None if ca is None else _trusting(settings, ca)
         self._settings = settings
         self._name = f"S3 bucket {settings.bucket}"
         self._client = _make_client(settings, settings.endpoint, ca)
@@ -100,7 +100,6 @@ class S3ObjectStore:
         self._signer = _make_client(settings, public, ca) if public else self._client
         self._threads = BoundedThreads(self._name, THREADS)
         self._uploads = asyncio.Semaphore(UPLOADS)
-        tls_context = trusting("objects_ca", ca) if ca is not None else None
         self._short_puts = ShortPuts(self._name, UPLOADS, READ_TIMEOUT_SECONDS, tls_context)
 
     async def prepare(self) -> None:
@@ -301,11 +300,12 @@ class S3ObjectStore:
             raise _translated(f"{self._name}: {what}", error) from error
 
 
-def _check_ca(settings: S3Settings, ca: Path) -> None:
-    """SetupError where a CA cannot be used: boto3 would say so at the first request only."""
+def _trusting(settings: S3Settings, ca: Path) -> ssl.SSLContext:
+    """A context that believes a CA; SetupError where it cannot be used: boto3 would say so at the first
+    request only."""
     if settings.endpoint and not settings.endpoint.startswith("https:"):
         raise SetupError("objects_ca: only an endpoint that is reached by https:// has a certificate")
-    trusting("objects_ca", ca)
+    return trusting("objects_ca", ca)
 
 
 def _make_client(settings: S3Settings, endpoint: str | None, ca: Path | None) -> Any:

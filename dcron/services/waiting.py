@@ -9,7 +9,7 @@ from typing import Any
 
 from dcron.domain.errors import StoreUnreachable
 
-__all__ = ["GATHER_SECONDS", "MAX_GATHER_SECONDS", "Pace", "together", "wait_for"]
+__all__ = ["Pace", "together", "wait_for"]
 
 GATHER_SECONDS = 0.1
 """How long what comes in quick succession is gathered for one request. A request for a single document costs
@@ -39,7 +39,6 @@ class Pace:
         if left_seconds := self.left_seconds():
             await asyncio.sleep(left_seconds)
         began_at = _now()
-        self._next_at = began_at + GATHER_SECONDS
         try:
             yield
         finally:
