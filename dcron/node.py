@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import secrets
 import signal
@@ -54,6 +55,8 @@ STOP_GRACE_SECONDS = 2.0
 """How long calls that clients have begun may go on when the node stops."""
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Pauses between tries to reach a store at the start; the last one repeats."""
+GARBAGE_OBJECTS = 10_000
+"""New objects before Python looks for cycles among them; its own 700 are a few executions."""
 STORE_FORM = "store: expected couchdb://user:password@host:5984/prefix, couchdbs://… or sqlite:///path"
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "SHELL")
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -112,6 +115,7 @@ async def serve_main(settings: Settings) -> int:
             address=settings.listen,
         )
     node = Node(settings)
+    _look_for_garbage_less_often()
     run = asyncio.create_task(node.run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -121,6 +125,14 @@ async def serve_main(settings: Settings) -> int:
         raise _setup_error_in(error) or error
     log.info("stopped", action="stop")
     return 0
+
+
+def _look_for_garbage_less_often() -> None:
+    """What is here by now stays, and most of what comes is gone before it could be part of a cycle: looking
+    at all of it again and again took a leader a tenth of its processor time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_OBJECTS)
 
 
 def _setup_error_in(error: BaseException) -> SetupError | None:
