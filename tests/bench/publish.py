@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.bench.figures import Curve, Figure, Results
 from tests.bench.plots import draw
@@ -43,8 +44,15 @@ def _machine(path: Path) -> str:
     return (
         f"- {scenarios}: {record['measured_at'][:16].replace('T', ' ')} UTC, {machine['cores']} cores,"
         f" {machine['memory_gib']} GiB, Python {machine['python']}, BENCH={record['mode']},"
-        f" load average {machine['load_average_before']} before"
+        f" load average {machine['load_average_before']} before{_disk(machine)}"
     )
+
+
+def _disk(machine: Mapping[str, Any]) -> str:
+    """Nothing for results of before that was looked at."""
+    if "disk" not in machine:
+        return ""
+    return f", {machine['disk']} where a file takes {machine['file_milliseconds']:.2f} ms of processor time"
 
 
 def _table(figures: Sequence[Figure]) -> Iterator[str]:

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, Self
 
 from dcron import __version__
+from tests.bench.disk import file_milliseconds, file_system
 from tests.bench.figures import Bound, Curve, Figure, Measured, Results
 
 __all__ = ["Machine", "load", "save"]
@@ -28,10 +30,15 @@ class Machine:
     system: str
     python: str
     load_average_before: float
+    disk: str
+    """The file system of the folder for temporary files, where all nodes, SQLite and MinIO keep theirs."""
+    file_milliseconds: float
+    """See `disk.file_milliseconds`."""
 
     @classmethod
     def this(cls) -> Self:
         """This one, as it is now."""
+        folder = Path(gettempdir())
         memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         return cls(
             cores=os.cpu_count() or 1,
@@ -39,6 +46,8 @@ class Machine:
             system=platform.platform(),
             python=platform.python_version(),
             load_average_before=round(os.getloadavg()[0], 2),
+            disk=file_system(folder),
+            file_milliseconds=round(file_milliseconds(folder), 3),
         )
 
 
