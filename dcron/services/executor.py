@@ -66,7 +66,6 @@ class Executor:
         self._running: dict[str, Entry] = {}
         self._of_execution: dict[str, Entry] = {}
         self._unanswered: asyncio.Queue[list[Entry]] = asyncio.Queue()
-        self._starting = 0
         self._fewer_start = asyncio.Event()
 
     def __len__(self) -> int:
@@ -113,20 +112,18 @@ class Executor:
         """Wait until what is claimed now would be started soon, for so long at most."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self._starting > MAX_STARTING:
+                while self._outbox.starting > MAX_STARTING:
                     self._fewer_start.clear()
                     await self._fewer_start.wait()
-        return self._starting <= MAX_STARTING
+        return self._outbox.starting <= MAX_STARTING
 
     async def start(self, launches: list[Launch]) -> None:
         """Start claimed attempts; what cannot start gets its outcome at once."""
         self.occupy(launch.entry for launch in launches)
-        self._starting += len(launches)
         try:
             with self._outbox.starts_first(len(launches)):
                 await self._start(launches)
         finally:
-            self._starting -= len(launches)
             self._fewer_start.set()
 
     async def _start(self, launches: list[Launch]) -> None:

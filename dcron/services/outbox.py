@@ -72,7 +72,8 @@ class Outbox:
         self._items: dict[str, _Item] = {}
         self._of_execution: dict[str, dict[str, _Item]] = {}
         self._logs: deque[_Item] = deque()
-        self._starting = 0
+        self.starting = 0
+        """Scripts that are being started now; see `starts_first`."""
         self._starts_until = 0.0
         self._ready: deque[_Item] = deque()
         self._rejected: list[tuple[Outcome, str]] = []
@@ -108,15 +109,15 @@ class Outbox:
     def starts_first(self, count: int) -> Iterator[None]:
         """While so many scripts are being started, and a moment longer, leave them the processor and the
         stores, if they are many."""
-        self._starting += count
+        self.starting += count
         try:
             yield
         finally:
             self._note_burst()
-            self._starting -= count
+            self.starting -= count
 
     def _note_burst(self) -> None:
-        if self._starting >= BURST_STARTS:
+        if self.starting >= BURST_STARTS:
             self._starts_until = asyncio.get_running_loop().time() + STARTS_FIRST_SECONDS
 
     def holds(self, token: str) -> bool:
