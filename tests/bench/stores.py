@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import os
+import secrets
 import urllib.request
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
+from urllib.parse import urlsplit
 
 from dcron.adapters.couchdb_http import parse_couchdb_url
 from tests.conftest import COUCHDB_VARIABLE
@@ -89,15 +91,17 @@ def couch(folder: Path) -> Iterator[Stores]:
 
 @contextmanager
 def real_couch(folder: Path) -> Iterator[Stores]:
-    """The CouchDB that the environment names, and S3; what is stored there under new names is removed."""
-    url = os.environ[COUCHDB_VARIABLE]
-    before = set(_databases(url))
+    """The CouchDB that the environment names, and S3. The databases have their own names, and are removed."""
+    named = urlsplit(os.environ[COUCHDB_VARIABLE])
+    prefix = f"bench{secrets.token_hex(4)}"
+    url = named._replace(path=f"/{prefix}").geturl()
     try:
         with _s3(folder) as (kind, objects, environment):
             yield Stores(f"CouchDB + {kind}", "couchdb", url, objects, environment)
     finally:
-        for name in set(_databases(url)) - before:
-            _ask(url, "DELETE", name)
+        for name in _databases(url):
+            if name.startswith(f"{prefix}-"):
+                _ask(url, "DELETE", name)
 
 
 def _with_folder(opened: OpenStores) -> OpenStores:
