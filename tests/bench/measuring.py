@@ -78,7 +78,8 @@ def cluster_on(
         folder,
         stores.documents,
         stores.objects,
-        {**stores.environment, "DCRON_SLOTS": str(SLOTS), **settings},
+        # The log as a deployed node writes it.
+        {**stores.environment, "DCRON_SLOTS": str(SLOTS), "DCRON_LOG_FORMAT": "json", **settings},
         nodes=nodes,
         lease_seconds=LEASE_SECONDS,
     )
