@@ -1,11 +1,12 @@
 """What clients asked to change: who, from where, what, when, and what came of it.
 
-Two documents each, created and never updated: the request before the change is made, its result after.
+A document for each change before it is made, and one with the results of all changes of a call after; created
+and never updated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -21,11 +22,11 @@ __all__ = [
     "AuditRecord",
     "Change",
     "is_result",
-    "record_id_of",
     "record_of",
     "request_body",
-    "result_body",
-    "result_id",
+    "results_body",
+    "results_id",
+    "results_of",
 ]
 
 MAX_SUBJECT_CHARACTERS = 200
@@ -80,19 +81,15 @@ class AuditPage:
     searched_to: datetime | None = None
 
 
-def result_id(record_id: str) -> str:
-    """Id of the document with the result."""
-    return f"{record_id}{_RESULT_SUFFIX}"
+def results_id(record_ids: Sequence[str]) -> str:
+    """Id of the document with the results of one call's changes: it sorts after all their records, and within
+    the same millisecond."""
+    return f"{max(record_ids)}{_RESULT_SUFFIX}"
 
 
 def is_result(document_id: str) -> bool:
-    """Whether an id is that of a result."""
+    """Whether an id is that of results."""
     return document_id.endswith(_RESULT_SUFFIX)
-
-
-def record_id_of(document_id: str) -> str:
-    """The record that a document belongs to."""
-    return document_id.removesuffix(_RESULT_SUFFIX)
 
 
 def request_body(caller: Caller, node_id: str, change: Change, asked_at: datetime) -> Body:
@@ -109,13 +106,19 @@ def request_body(caller: Caller, node_id: str, change: Change, asked_at: datetim
     }
 
 
-def result_body(result: str, answered_at: datetime) -> Body:
-    """The document of a result."""
-    return {"kind": "audit_result", "result": result, "answered_at": format_precise(answered_at)}
+def results_body(results: Mapping[str, str], answered_at: datetime) -> Body:
+    """The document of what came of each record of one call."""
+    return {"kind": "audit_result", "results": dict(results), "answered_at": format_precise(answered_at)}
 
 
-def record_of(record_id: str, request: Mapping[str, Any], result: Mapping[str, Any] | None) -> AuditRecord:
-    """The record of its documents; None where the second is not there (yet)."""
+def results_of(body: Mapping[str, Any]) -> dict[str, tuple[str, datetime]]:
+    """What came of each record, and when, from the document of results."""
+    answered_at = parse_instant(body["answered_at"])
+    return {record_id: (result, answered_at) for record_id, result in body["results"].items()}
+
+
+def record_of(record_id: str, request: Mapping[str, Any], result: tuple[str, datetime] | None) -> AuditRecord:
+    """The record of a request and its result; None where that is not there (yet)."""
     return AuditRecord(
         id=record_id,
         who=request["who"],
@@ -123,6 +126,6 @@ def record_of(record_id: str, request: Mapping[str, Any], result: Mapping[str, A
         node_id=request["node"],
         change=Change(request["method"], request["subject"], request["content"]),
         asked_at=parse_instant(request["asked_at"]),
-        result=result["result"] if result else "",
-        answered_at=parse_instant(result["answered_at"]) if result else None,
+        result=result[0] if result else "",
+        answered_at=result[1] if result else None,
     )

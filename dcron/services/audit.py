@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from secrets import token_bytes
-from typing import Any
 
 import structlog
 
@@ -16,11 +15,11 @@ from dcron.domain.audit import (
     AuditRecord,
     Change,
     is_result,
-    record_id_of,
     record_of,
     request_body,
-    result_body,
-    result_id,
+    results_body,
+    results_id,
+    results_of,
 )
 from dcron.domain.errors import InvalidInput, SetupError, StoreUnreachable
 from dcron.domain.ids import ULID_RANDOMNESS_BYTES, new_ulid
@@ -34,7 +33,7 @@ DEFAULT_LIMIT = 50
 MAX_LIMIT = 1_000
 PAGE_DOCUMENTS = 500
 MAX_DOCUMENTS = 20_000
-"""How many documents one question looks at; a record has two."""
+"""How many documents one question looks at; a record has one, and its call one more."""
 _AFTER_ALL = "~"
 
 log = structlog.get_logger()
@@ -68,27 +67,25 @@ class AuditTrail:
         return ids
 
     async def results(self, ids: Sequence[str], results: Sequence[str]) -> None:
-        """Record what came of each. The changes are made by then: where this fails, the log has it."""
-        now = self._clock.now()
-        documents = [
-            Document(result_id(record_id), result_body(result, now))
-            for record_id, result in zip(ids, results, strict=True)
-        ]
+        """Record what came of each change of a call. All are made by then: where this fails, the log has it."""
+        if not ids:
+            return
+        came_of = dict(zip(ids, results, strict=True))
+        document = Document(results_id(ids), results_body(came_of, self._clock.now()))
         try:
-            written = await self._store.write(AUDIT, documents)
+            [written] = await self._store.write(AUDIT, [document])
         except StoreUnreachable as error:
-            troubles = [str(error)] * len(documents)
+            trouble = str(error)
         else:
-            troubles = [each.reason if each.kind is WriteKind.REJECTED else "" for each in written]
-        for record_id, result, trouble in zip(ids, results, troubles, strict=True):
-            if trouble:
-                log.warning(
-                    "the result of a change is not in the database of records",
-                    action="audit",
-                    record=record_id,
-                    result=result,
-                    error=trouble,
-                )
+            trouble = written.reason if written.kind is WriteKind.REJECTED else ""
+        for record_id, result in came_of.items() if trouble else ():
+            log.warning(
+                "the result of a change is not in the database of records",
+                action="audit",
+                record=record_id,
+                result=result,
+                error=trouble,
+            )
 
     async def list(self, query: AuditQuery) -> AuditPage:
         """The newest records that a query asks for."""
@@ -98,11 +95,11 @@ class AuditTrail:
         uid = await self._uid_of(query.job)
         found: list[AuditRecord] = []
         documents = 0
-        results: dict[str, Mapping[str, Any]] = {}
+        results: dict[str, tuple[str, datetime]] = {}
         async for document in self._newest_first(query):
             documents += 1
             if is_result(document.id):
-                results[record_id_of(document.id)] = document.body
+                results |= results_of(document.body)
                 continue
             record = record_of(document.id, document.body, results.pop(document.id, None))
             if _is_asked_for(record, query, uid):

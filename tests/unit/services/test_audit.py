@@ -140,14 +140,23 @@ async def test_a_search_ends_at_its_bound_and_says_where(scene, monkeypatch):
     assert await scene.subjects(until=page.searched_to) == ["c", "b"], "it goes on where it ended"
 
 
-async def test_many_changes_of_one_call_are_recorded_each_by_itself_in_two_writes(scene):
+@pytest.mark.parametrize("page", [1, 2, 500])
+async def test_many_changes_of_one_call_are_recorded_each_by_itself_in_two_writes(scene, monkeypatch, page):
+    monkeypatch.setattr(audit, "PAGE_DOCUMENTS", page)
     ids = await scene.trail.request(ALICE, [Change("CreateJobs", name) for name in "abc"])
     await scene.trail.results(ids, ["OK", "ALREADY_EXISTS", "OK"])
-    assert len(scene.store.requests) == 2
-    records = (await scene.trail.list(AuditQuery())).records
+    assert scene.store.requests == [(AUDIT, tuple(ids)), (AUDIT, (f"{max(ids)}:result",))]
+    until = START + timedelta(milliseconds=1)
+    records = (await scene.trail.list(AuditQuery(since=START, until=until))).records
     assert {record.change.subject: record.result for record in records} == {
         "a": "OK", "b": "ALREADY_EXISTS", "c": "OK",
     }  # fmt: skip
+
+
+async def test_a_call_without_changes_leaves_no_record(scene):
+    ids = await scene.trail.request(ALICE, [])
+    await scene.trail.results(ids, [])
+    assert (await scene.trail.list(AuditQuery())).records == ()
 
 
 async def test_what_is_long_is_cut(scene):
