@@ -30,6 +30,7 @@ from dcron.adapters.couchdb_documents import (
     write_result,
 )
 from dcron.adapters.couchdb_http import (
+    AS_A_WHOLE,
     AccessRefused,
     CouchHttp,
     CouchSettings,
@@ -331,7 +332,7 @@ class CouchDocumentStore:
         return [write_result(reply.host, answer, quorum=not vague) for answer in answers]
 
     async def _span(self, name: str, low: str, high: str, limit: int, *, descending: bool) -> list[Document]:
-        params = {"include_docs": "true", "limit": str(limit)}
+        params = {"include_docs": "true", "limit": str(limit), **AS_A_WHOLE}
         if descending:
             # The first key is always included; `high` is not wanted, so ask for one more than fits.
             params |= {"startkey": json.dumps(high), "endkey": json.dumps(low), "descending": "true"}
@@ -358,7 +359,7 @@ class CouchDocumentStore:
     ) -> Reply | None:
         """One request for changes, with bodies or with the revisions of all leaves; None when the server did
         not end it in time by itself."""
-        params = {"since": since, "limit": str(limit)}
+        params = {"since": since, "limit": str(limit), **AS_A_WHOLE}
         params |= {"include_docs": "true"} if bodies else {"style": "all_docs"}
         if bodies and not is_executions_database(name.removeprefix(f"{self._prefix}-")):
             # Executions are created and never updated: whoever cares for branches of one reads its leaves.
