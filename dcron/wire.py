@@ -42,6 +42,8 @@ __all__ = [
 CHANNEL_MESSAGE_BYTES = 48 * 1024 * 1024
 """Largest message between nodes: MAX_OFFER attempts, each with MAX_TEXT_BYTES of text, and room beside."""
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY_SECONDS = 86_400
 _STATES = {
     State.RUNNING: pb.RUNNING,
     State.SUCCEEDED: pb.SUCCEEDED,
@@ -70,9 +72,11 @@ _RESULTS_BACK = {number: result for result, number in _RESULTS.items()}
 
 def timestamp(instant: datetime) -> Timestamp:
     """An instant as protobuf has it."""
-    message = Timestamp()
-    message.FromDatetime(instant)
-    return message
+    # Each job of a listing has several, and `FromDatetime` takes three times as long.
+    since_epoch = instant - _EPOCH
+    return Timestamp(
+        seconds=since_epoch.days * _DAY_SECONDS + since_epoch.seconds, nanos=since_epoch.microseconds * 1_000
+    )
 
 
 def state_from(number: pb.ExecutionState.ValueType) -> State | None:
