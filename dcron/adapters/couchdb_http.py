@@ -36,8 +36,8 @@ MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 MAX_CONNECTIONS: Final = 64
 MAX_REASON_CHARACTERS: Final = 300
 AS_A_WHOLE: Final[Mapping[str, str]] = {"buffer_response": "true"}
-"""A parameter for answers of many rows: otherwise CouchDB sends a few at a time, at a price for each time on both
-sides, and what goes wrong on the way is no error but an answer that breaks off."""
+"""A parameter for answers of many rows: otherwise CouchDB sends a few at a time, at a price for each time on
+both sides, and what goes wrong on the way is no error but an answer that breaks off."""
 
 _PREFIX = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _SCHEMES = {"couchdb": "http", "couchdbs": "https"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from grpc import aio
@@ -112,17 +113,19 @@ class Public(dcron_pb2_grpc.PublicServicer):
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: _Context) -> pb.ListJobsResponse:
         """See proto/dcron.proto."""
-        page = await self._catalogue.list(request.page_size, request.page_token)
+        answer = pb.ListJobsResponse()
         report = await self._cluster.report()
-        answer = pb.ListJobsResponse(next_page_token=page.next_token)
         size_bytes = 0
-        for job in page.jobs:
-            message = job_message(job, report)
-            size_bytes += message.ByteSize()
-            if answer.jobs and size_bytes > MAX_ANSWER_BYTES:
-                answer.next_page_token = answer.jobs[-1].name
-                break
-            answer.jobs.append(message)
+        async with aclosing(self._catalogue.parts(request.page_size, request.page_token)) as parts:
+            async for part in parts:
+                for job in part.jobs:
+                    message = job_message(job, report)
+                    size_bytes += message.ByteSize()
+                    if answer.jobs and size_bytes > MAX_ANSWER_BYTES:
+                        answer.next_page_token = answer.jobs[-1].name
+                        return answer
+                    answer.jobs.append(message)
+                answer.next_page_token = part.next_token
         return answer
 
     async def PauseJob(self, request: pb.PauseJobRequest, context: _Context) -> pb.Job:

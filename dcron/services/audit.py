@@ -67,7 +67,7 @@ class AuditTrail:
         return ids
 
     async def results(self, ids: Sequence[str], results: Sequence[str]) -> None:
-        """Record what came of each change of a call. All are made by then: where this fails, the log has it."""
+        """Record what came of a call's changes. They are made by then: where this fails, the log has it."""
         if not ids:
             return
         came_of = dict(zip(ids, results, strict=True))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 
@@ -18,17 +19,19 @@ from dcron.domain.job_documents import job_of
 from dcron.domain.model import Job, Occurrence, Specification, execution_id
 from dcron.domain.validation import check_specification, is_job_name, shown
 from dcron.domain.views import occurrence_instant
-from dcron.ports import JOBS, Clock, DocumentStore, ObjectStore, executions_database
+from dcron.ports import JOBS, Clock, Document, DocumentStore, ObjectStore, executions_database
 from dcron.services.registering import Registrar, Registration
 from dcron.services.revisions import Revisions, StaleRevision, job_documents, same_revision
 from dcron.services.scripts import Scripts, UploadPlan
 from dcron.services.settings import read_settings
 from dcron.services.trusted_time import trusted_now
 
-__all__ = ["MAX_PAGE", "Catalogue", "JobPage"]
+__all__ = ["MAX_PAGE", "Catalogue", "JobPart"]
 
 MAX_PAGE = 1_000
 """Jobs in one page of a listing."""
+MAX_PART = 350
+"""Jobs of a page that are read at a time, ahead of those that are handed over."""
 MAX_NEXT = 100
 DEFAULT_NEXT = 5
 MAX_REQUEST_AGE = timedelta(hours=24)
@@ -39,8 +42,8 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class JobPage:
-    """Jobs by name; `next_token` is empty on the last page."""
+class JobPart:
+    """Jobs by name, a part of a page; `next_token` is empty where none follow."""
 
     jobs: tuple[Job, ...]
     next_token: str
@@ -141,18 +144,38 @@ class Catalogue:
             raise _not_found(name)
         return job
 
-    async def list(self, page_size: int, token: str) -> JobPage:
-        """A page of jobs by name, after the name in `token`; a hint. `page_size` 0 means MAX_PAGE."""
+    async def parts(self, page_size: int, token: str) -> AsyncGenerator[JobPart, None]:
+        """A page of jobs by name, after the name in `token`, in parts; a hint. `page_size` 0 means MAX_PAGE.
+
+        While a part is worked on, the store is at the next one. To be closed by whoever leaves early."""
         if not 0 <= page_size <= MAX_PAGE:
             raise InvalidInput("page_size", f"{page_size} is not valid; give 0 to {MAX_PAGE}")
         if token and not is_job_name(token):
             raise InvalidInput("page_token", "is not from an earlier answer; start again without it")
-        limit = page_size or MAX_PAGE
+        left = page_size or MAX_PAGE
+        reading = self._read_part(token, left)
+        try:
+            while left:
+                size = min(left, MAX_PART)
+                documents = await reading
+                left -= size
+                token = documents[size - 1].id if len(documents) > size else ""
+                if left and token:
+                    reading = self._read_part(token, left)
+                    await asyncio.sleep(0)  # so that it is asked for before the caller takes its time
+                yield JobPart(tuple(job_of(each.id, each.body) for each in documents[:size]), token)
+                if not token:
+                    return
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    def _read_part(self, token: str, left: int) -> asyncio.Task[list[Document]]:
+        """Begin to read what follows a name, and one more, by which it is seen that something follows."""
         # "!" sorts before all that a name can go on with.
         start = f"{token}!" if token else ""
-        documents = await self._store.range(JOBS, start, REVISIONS_START, limit=limit + 1)
-        jobs = tuple(job_of(document.id, document.body) for document in documents[:limit])
-        return JobPage(jobs, jobs[-1].name if len(documents) > limit else "")
+        limit = min(left, MAX_PART) + 1
+        return asyncio.ensure_future(self._store.range(JOBS, start, REVISIONS_START, limit=limit))
 
     async def run(self, name: str, request_id: str) -> str:
         """Ask for one run now; the id of its first attempt. The same `request_id` runs once."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -18,6 +21,7 @@ from dcron.domain.instants import format_key
 from dcron.domain.job_documents import job_body, job_of
 from dcron.domain.model import Active, Claim, Job, Occurrence, Settings
 from dcron.ports import CLUSTER, JOBS, Document, WriteKind, executions_database
+from dcron.services import catalogue as catalogue_module
 from dcron.services.catalogue import Catalogue
 from dcron.services.revisions import StaleRevision
 from tests.unit.services.doubles import SCRIPT, SCRIPT_TEXT, SPECIFICATION, START, SettableClock, SplitStore
@@ -256,19 +260,89 @@ class TestRunning:
         assert caught.value.field == "request_id"
 
 
+async def page_of(catalogue: Catalogue, size: int, token: str) -> tuple[list[str], str]:
+    """Names of a page, and where the next one begins."""
+    parts = [part async for part in catalogue.parts(size, token)]
+    return [job.name for part in parts for job in part.jobs], parts[-1].next_token
+
+
 class TestListing:
-    async def test_pages_hold_every_job_once_and_no_revisions(self, catalogue: Catalogue) -> None:
+    @pytest.mark.parametrize("part", [1, 2, 250])
+    @pytest.mark.parametrize("size", [1, 2, 3, 4, 6, 7, 0])
+    async def test_pages_hold_every_job_once_and_no_revisions(
+        self, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, size: int, part: int
+    ) -> None:
+        monkeypatch.setattr(catalogue_module, "MAX_PART", part)
         names = ["a", "a-b", "a.b", "a0", "ab", "b"]
         for name in names:
             await catalogue.create(name, SPECIFICATION, paused=False)
         seen, token = [], ""
         for _ in names:
-            page = await catalogue.list(2, token)
-            seen += [job.name for job in page.jobs]
-            token = page.next_token
+            found, token = await page_of(catalogue, size, token)
+            seen.append(found)
             if not token:
                 break
-        assert seen == sorted(names)
+        assert [name for found in seen for name in found] == sorted(names)
+        assert all(len(found) == size for found in seen[:-1])
+
+    async def test_the_next_part_is_being_read_while_one_is_worked_on(
+        self, catalogue: Catalogue, store: SplitStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(catalogue_module, "MAX_PART", 1)
+        for name in "abc":
+            await catalogue.create(name, SPECIFICATION, paused=False)
+        asked: list[str] = []
+        read = store.range
+
+        async def note(database: str, start: str, end: str, **rest: Any) -> list[Document]:
+            asked.append(start)
+            return await read(database, start, end, **rest)
+
+        monkeypatch.setattr(store, "range", note)
+        async with aclosing(catalogue.parts(0, "")) as parts:
+            await anext(parts)
+            assert asked == ["", "a!"]
+            await anext(parts)
+            assert asked == ["", "a!", "b!"]
+
+    async def test_a_listing_that_is_left_reads_no_further(
+        self, catalogue: Catalogue, store: SplitStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(catalogue_module, "MAX_PART", 1)
+        for name in "ab":
+            await catalogue.create(name, SPECIFICATION, paused=False)
+        read = store.range
+        left = asyncio.Event()
+
+        async def hang(database: str, start: str, end: str, **rest: Any) -> list[Document]:
+            if start:
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    left.set()
+            return await read(database, start, end, **rest)
+
+        monkeypatch.setattr(store, "range", hang)
+        async with aclosing(catalogue.parts(0, "")) as parts:
+            await anext(parts)
+        assert left.is_set()
+
+    async def test_a_part_that_cannot_be_read_fails_the_listing(
+        self, catalogue: Catalogue, store: SplitStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(catalogue_module, "MAX_PART", 1)
+        for name in "ab":
+            await catalogue.create(name, SPECIFICATION, paused=False)
+        read = store.range
+
+        async def unplugged(database: str, start: str, end: str, **rest: Any) -> list[Document]:
+            if start:
+                raise StoreUnreachable("unplugged")
+            return await read(database, start, end, **rest)
+
+        monkeypatch.setattr(store, "range", unplugged)
+        with pytest.raises(StoreUnreachable):
+            await page_of(catalogue, 0, "")
 
     @pytest.mark.parametrize(
         ("size", "token", "field"), [(-1, "", "page_size"), (1001, "", "page_size"), (5, "~", "page_token")]
@@ -277,7 +351,7 @@ class TestListing:
         self, catalogue: Catalogue, size: int, token: str, field: str
     ) -> None:
         with pytest.raises(InvalidInput) as caught:
-            await catalogue.list(size, token)
+            await page_of(catalogue, size, token)
         assert caught.value.field == field
 
     async def test_the_next_occurrences_are_those_after_now_and_none_while_paused(
