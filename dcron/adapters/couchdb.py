@@ -10,6 +10,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -26,6 +27,7 @@ from dcron.adapters.couchdb_documents import (
     is_known,
     live_leaves,
     position_of,
+    tells_all,
     to_json,
     write_result,
 )
@@ -61,6 +63,7 @@ LONGPOLL_GRACE_SECONDS: Final = 0.5
 """How long after `wait_seconds` CouchDB may still end a longpoll by itself."""
 
 _BEGINNING = "0"
+_WITH_BODIES = {"include_docs": "true", "conflicts": "true"}
 _STORED = (HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
 
 
@@ -228,15 +231,29 @@ class CouchDocumentStore:
         reply = await self._poll(name, since, wait_seconds, limit, bodies=bodies)
         if reply is not None and known is not None and reply.status == HTTPStatus.OK:
             rows = reply.payload["results"]
-            if all(is_known(row, known) for row in rows):
-                return ChangeBatch((), position_of(reply.payload["last_seq"]))
+            position = position_of(reply.payload["last_seq"])
+            news = [row for row in rows if not is_known(row, known)]
+            if not news:
+                return ChangeBatch((), position)
             # The same again, as its copy has it: a reading from a quorum may be behind what it tells.
+            if len(news) < len(rows):
+                batch = await self._look_at(name, since, [row["id"] for row in news])
+                if tells_all(batch, news):
+                    return replace(batch, since=position)
             reply = await self._poll(name, since, 0, len(rows), bodies=True)
         if reply is None:
             return ChangeBatch((), since)
         if reply.status == HTTPStatus.NOT_FOUND:
             return None
         return change_batch(reply.require(HTTPStatus.OK).payload)
+
+    async def _look_at(self, name: str, since: str, ids: Sequence[str]) -> ChangeBatch:
+        """Some of what changed. Its position tells nothing about the rest."""
+        params = {"since": since, "filter": "_doc_ids", "limit": str(len(ids)), **_WITH_BODIES, **AS_A_WHOLE}
+        body = to_json({"doc_ids": ids})
+        async with self._http.deadline(self._call_seconds):
+            reply = await self._http.request("POST", f"{name}/_changes", params=params, body=body)
+        return change_batch(require_database(reply).require(HTTPStatus.OK).payload)
 
     async def databases(self) -> list[str]:
         """See `DocumentStore.databases`. A user who is no admin needs `admin_only_all_dbs = false`."""
@@ -360,10 +377,10 @@ class CouchDocumentStore:
         """One request for changes, with bodies or with the revisions of all leaves; None when the server did
         not end it in time by itself."""
         params = {"since": since, "limit": str(limit), **AS_A_WHOLE}
-        params |= {"include_docs": "true"} if bodies else {"style": "all_docs"}
-        if bodies and not is_executions_database(name.removeprefix(f"{self._prefix}-")):
+        params |= _WITH_BODIES if bodies else {"style": "all_docs"}
+        if bodies and is_executions_database(name.removeprefix(f"{self._prefix}-")):
             # Executions are created and never updated: whoever cares for branches of one reads its leaves.
-            params["conflicts"] = "true"
+            del params["conflicts"]
         if wait_seconds <= 0:
             async with self._http.deadline(self._call_seconds):
                 return await self._http.request("GET", f"{name}/_changes", params=params)

@@ -25,6 +25,7 @@ __all__ = [
     "leaves_of",
     "live_leaves",
     "position_of",
+    "tells_all",
     "to_json",
     "write_result",
 ]
@@ -152,3 +153,20 @@ def is_known(row: Mapping[str, Any], known: Known) -> bool:
     """Whether a row of `_changes`, with the revisions of all leaves, has no news; branches always are."""
     leaves = row["changes"]
     return row["id"].startswith("_") or (len(leaves) == 1 and known(row["id"], leaves[0]["rev"]))
+
+
+def tells_all(batch: ChangeBatch, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a batch has the documents of rows of `_changes`, as those tell or as they were written since.
+    A batch that was asked for later may come from another copy, which is behind."""
+    told = {document.id: document for document in batch.documents}
+    for row in rows:
+        document, leaves = told.get(row["id"]), row["changes"]
+        if document is None or _generation(document.revision) < _generation(leaves[0]["rev"]):
+            return False
+        if len(leaves) > 1 and document.id not in batch.branched:
+            return False
+    return True
+
+
+def _generation(revision: str | None) -> int:
+    return int((revision or "0").partition("-")[0])

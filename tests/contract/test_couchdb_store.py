@@ -458,6 +458,37 @@ class TestAnswers:
         assert ["include_docs" in query for query in asked] == [False, False, True]
         assert [query["since"] for query in asked] == ["0", "1", "1"]
 
+    @pytest.mark.parametrize(
+        ("second", "whole"),
+        [
+            ({"_rev": "1-b", "_conflicts": ["1-a"]}, False),
+            ({"_rev": "2-c", "_conflicts": ["1-a"]}, False),
+            ({"_rev": "1-b"}, True),
+            ({"_rev": "0-b", "_conflicts": ["1-a"]}, True),
+            (None, True),
+        ],
+        ids=["as told", "newer", "branch not seen", "older", "missing"],
+    )
+    async def test_only_the_news_is_read_unless_another_copy_is_behind_with_it(
+        self, script, scripted, second, whole
+    ):
+        def row(identifier, *revisions, **doc):
+            changes = [{"rev": revision} for revision in revisions]
+            return {"id": identifier, "changes": changes, "doc": {"_id": identifier, **doc}}
+
+        told = [row("echo", "3-a", _rev="3-a"), row("news", "1-b", "1-a", _rev="1-b", _conflicts=["1-a"])]
+        script.answers += [
+            (200, {"results": told, "last_seq": "5"}),
+            (200, {"results": [row("news", "1-b", **second)] if second else [], "last_seq": "9"}),
+            (200, {"results": told, "last_seq": "6"}),
+        ]
+        batch = await scripted.changes(JOBS, "0", wait_seconds=5, known=lambda each, _: each == "echo")
+        assert [each.id for each in batch.documents] == (["echo", "news"] if whole else ["news"])
+        assert batch.branched == {"news"}
+        assert batch.since == ("6" if whole else "5"), "nothing between the answers is passed over"
+        _, _, query, body = script.requests[1]
+        assert (query["since"], query["filter"], body) == ("0", "_doc_ids", {"doc_ids": ["news"]})
+
     async def test_design_documents_are_no_changes_and_the_wait_goes_on(self, script, scripted):
         row = {"id": "_design/x", "seq": 1, "doc": {"_id": "_design/x", "_rev": "1-a"}}
         found = {"id": "a", "seq": 2, "doc": {"_id": "a", "_rev": "1-a", "n": 1}}
