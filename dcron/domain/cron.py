@@ -70,7 +70,7 @@ class Schedule:
 
     def next_after(self, instant: datetime) -> datetime | None:
         """The first occurrence strictly after an instant; None when there is none."""
-        return next(self.after(instant), None)
+        return _next_after(self, instant)
 
     def between(self, after: datetime, until: datetime) -> tuple[list[datetime], datetime | None]:
         """Occurrences in (after, until], at most MAX_STEPS of them, and the first one beyond `until`.
@@ -81,7 +81,13 @@ class Schedule:
         return list(inside), following
 
 
-# Jobs that fall due together mostly have one schedule: whole fleets run something at midnight.
+# Jobs that are registered together, or fall due together, mostly have few schedules: whole fleets run
+# something at midnight.
+@lru_cache(maxsize=1_000)
+def _next_after(schedule: Schedule, instant: datetime) -> datetime | None:
+    return next(schedule.after(instant), None)
+
+
 @lru_cache(maxsize=1_000)
 def _between(
     schedule: Schedule, after: datetime, until: datetime
