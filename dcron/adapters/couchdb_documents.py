@@ -161,11 +161,16 @@ def tells_all(batch: ChangeBatch, rows: Sequence[Mapping[str, Any]]) -> bool:
     told = {document.id: document for document in batch.documents}
     for row in rows:
         document, leaves = told.get(row["id"]), row["changes"]
-        if document is None or _generation(document.revision) < _generation(leaves[0]["rev"]):
+        if document is None or not _is_or_follows(document.revision, leaves[0]["rev"]):
             return False
         if len(leaves) > 1 and document.id not in batch.branched:
             return False
     return True
+
+
+def _is_or_follows(revision: str | None, told: str) -> bool:
+    """Another one of the same generation is of another branch."""
+    return revision == told or _generation(revision) > _generation(told)
 
 
 def _generation(revision: str | None) -> int:

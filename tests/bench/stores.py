@@ -100,7 +100,7 @@ def real_couch(folder: Path) -> Iterator[Stores]:
             yield Stores(f"CouchDB + {kind}", "couchdb", url, objects, environment)
     finally:
         for name in _databases(url):
-            if name.startswith(f"{prefix}-"):
+            if name.startswith(prefix):
                 _ask(url, "DELETE", name)
 
 

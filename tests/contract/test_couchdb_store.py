@@ -464,10 +464,11 @@ class TestAnswers:
             ({"_rev": "1-b", "_conflicts": ["1-a"]}, False),
             ({"_rev": "2-c", "_conflicts": ["1-a"]}, False),
             ({"_rev": "1-b"}, True),
+            ({"_rev": "1-c", "_conflicts": ["1-a"]}, True),
             ({"_rev": "0-b", "_conflicts": ["1-a"]}, True),
             (None, True),
         ],
-        ids=["as told", "newer", "branch not seen", "older", "missing"],
+        ids=["as told", "newer", "branch not seen", "another branch", "older", "missing"],
     )
     async def test_only_the_news_is_read_unless_another_copy_is_behind_with_it(
         self, script, scripted, second, whole

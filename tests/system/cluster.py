@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import grpc
 from google.protobuf import json_format
@@ -149,6 +150,14 @@ class NodeProcess:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
+def _of_its_own(store_url: str) -> str:
+    """With databases beside those of other clusters on the same CouchDB; a SQLite file is one cluster's."""
+    if not store_url.startswith("couchdb"):
+        return store_url
+    parts = urlsplit(store_url)
+    return parts._replace(path=f"/{parts.path.strip('/')}t{secrets.token_hex(4)}").geturl()
+
+
 class Cluster:
     """Nodes on one pair of stores; what a user does goes through `cli` and `ask`."""
 
@@ -163,10 +172,7 @@ class Cluster:
         lease_seconds: float = 3.0,
     ) -> None:
         self.folder = folder
-        prefix = f"t{secrets.token_hex(4)}"
-        store = (
-            f"{store_url.rstrip('/').rpartition('/')[0]}/{prefix}" if "couchdb" in store_url else store_url
-        )
+        store = _of_its_own(store_url)
         shared = {
             **environment,
             "DCRON_STORE": store,
