@@ -11,11 +11,12 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 import structlog
 
 from dcron.cli.local_cluster import stop_signals_interrupt
+from tests.bench.disk import enter_journal, has_journal
 from tests.bench.figures import Results
 from tests.bench.measuring import Bench
 from tests.bench.records import Machine, save
@@ -45,6 +46,10 @@ def main(names: list[str]) -> int:
     scale = chosen_scale()
     machine = Machine.this()
     results = Results()
+    if not has_journal(Path(gettempdir())):
+        results.notes.append(
+            f"temporary files are on a disk without a journal: {machine.file_milliseconds} ms for each"
+        )
     try:
         failed = [name for name in names or SCENARIOS if not measure(name, scale, results)]
     finally:
@@ -72,5 +77,6 @@ def measure(name: str, scale: Scale, results: Results) -> bool:
 
 
 if __name__ == "__main__":
+    enter_journal(sys.argv[1:])
     stop_signals_interrupt()
     sys.exit(main(sys.argv[1:]))
