@@ -16,7 +16,7 @@ from tests.bench.figures import Bound, Curve, Figure, Measured
 from tests.bench.measuring import Bench, Marks, cluster_on, due_after, seeded, serving, sleep_until, uploaded
 from tests.bench.outcomes import OutcomeWatch
 from tests.bench.processes import memory_bytes
-from tests.bench.stores import OpenStores, Stores, pairs
+from tests.bench.stores import OpenStores, Stores, long_pairs
 from tests.system.cluster import Cluster, wait_for
 
 __all__ = ["run"]
@@ -32,19 +32,19 @@ LET_GO_SECONDS = POLL_SECONDS + 5.0
 for where its memory is compared."""
 SHARE_OF_CEILING = 0.5
 LEAST_PER_SECOND = {"sqlite": 3_000.0, "couchdb": 1_000.0}
-"""On stores that people use; for the stand-in's sake nothing is promised, and no memory compared."""
 NOISE_MIB = 4.0
 """By which the memory of a process goes up and down by itself."""
 _MIB = 2**20
 
 
 def run(bench: Bench) -> None:
-    """Measure every pair of stores."""
-    for open_stores in pairs(bench.scale.kinds):
-        _measure(bench, open_stores)
+    """Measure every pair of stores; memory with the last of them, which a node needs the most parts for."""
+    measured = long_pairs(bench.scale.kinds)
+    for open_stores in measured:
+        _measure(bench, open_stores, with_memory=open_stores is measured[-1])
 
 
-def _measure(bench: Bench, open_stores: OpenStores) -> None:
+def _measure(bench: Bench, open_stores: OpenStores, *, with_memory: bool) -> None:
     waves = bench.scale.dispatch_waves
     rates: list[float] = []
     memory: list[list[int]] = []
@@ -56,11 +56,12 @@ def _measure(bench: Bench, open_stores: OpenStores) -> None:
         with serving(cluster):
             for number in range(waves):
                 rates.append(_one_wave(cluster, wanted, number, count))
-                if stores.kind in LEAST_PER_SECOND and waves > 1 and number in (waves // 2, waves - 1):
+                if with_memory and waves > 1 and number in (waves // 2, waves - 1):
                     time.sleep(LET_GO_SECONDS)
                 memory.append([memory_bytes([node.process.pid]) for node in cluster.nodes])
     _report(bench, stores, rates, ceilings)
-    _report_memory(bench, stores, memory, count)
+    if with_memory:
+        _report_memory(bench, stores, memory, count)
 
 
 def _one_wave(cluster: Cluster, wanted: Specification, number: int, count: int) -> float:
@@ -97,7 +98,7 @@ def _report_memory(bench: Bench, stores: Stores, memory: Sequence[Sequence[int]]
     bench.results.curves.append(Curve("memory", label, "executions", "MiB resident", points))
     middle = len(memory) // 2
     executions = (len(memory) - 1 - middle) * count
-    if stores.kind not in LEAST_PER_SECOND or not executions:
+    if not executions:
         return
     growth = [(values[-1] - values[middle]) / _MIB for values in nodes]
     measured = Measured(f"growth of each node over {executions:,} executions", "MiB", tuple(growth))

@@ -11,7 +11,7 @@ from tests.bench.counting_proxy import CountingProxy, Traffic
 from tests.bench.figures import Bound, Figure, Measured
 from tests.bench.measuring import FAR, Bench, Marks, cluster_on, seeded, serving, uploaded
 from tests.bench.processes import cpu_seconds, node_pids
-from tests.bench.stores import OpenStores, Stores, pairs
+from tests.bench.stores import OpenStores, Stores, long_pairs
 from tests.system.cluster import Cluster
 
 __all__ = ["run"]
@@ -24,7 +24,7 @@ MOST = {"%": 1.0, "/s": 2.0}
 
 def run(bench: Bench) -> None:
     """Watch every pair of stores."""
-    for open_stores in pairs(bench.scale.kinds):
+    for open_stores in long_pairs(bench.scale.kinds):
         _measure(bench, open_stores)
 
 
