@@ -38,8 +38,8 @@ CALL_SECONDS: Final = 3.0
 """Half a lease: an fsync on a laptop's busy disk takes longer than a database server's."""
 BUSY_SECONDS: Final = 1.5
 """How long to wait for another process's transaction; less than a call, so that the call says why."""
-CHANGES_POLL_SECONDS: Final = 0.05
-"""Another process cannot wake us; a look at whether anything was committed costs some 5 microseconds."""
+CHANGES_POLL_SECONDS: Final = 0.1
+"""Another process cannot wake us, and each look at whether anything was committed wakes this one."""
 CHANGES_READ_SECONDS: Final = 1.0
 """How often changes are read though no commit shows: who made it may have been killed before it did."""
 MAX_CALLS_PER_COMMIT: Final = 200

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -43,6 +45,7 @@ def serve(context: click.Context, config: Path | None, insecure: bool) -> None:
         settings = load_settings(config, environment)
     except SetupError as error:
         raise CommandFailed(str(error), ExitCode.USAGE) from None
+    _load_structlog()
     from dcron.node import serve_main
 
     try:
@@ -50,3 +53,15 @@ def serve(context: click.Context, config: Path | None, insecure: bool) -> None:
     except SetupError as error:
         raise CommandFailed(str(error)) from None
     context.exit(exit_code)
+
+
+def _load_structlog() -> None:
+    """Load structlog without rich, which it takes where it finds it, for tracebacks that a node does not
+    print: 6 MiB."""
+    if "rich" in sys.modules:
+        return
+    sys.modules["rich"] = None  # type: ignore[assignment] # what the import system takes for "is not there"
+    try:
+        importlib.import_module("structlog")
+    finally:
+        del sys.modules["rich"]

@@ -41,10 +41,8 @@ def bulk_rate(stores: Stores, folder: Path, specification: Specification, count:
 
     Into databases of their own: a leader would take up what looks intended."""
     name = f"ceiling{token_hex(4)}"
-    if stores.kind == "sqlite":
-        store_url = f"sqlite:///{folder}/{name}.db"
-    else:
-        store_url = f"{stores.documents.rpartition('/')[0]}/{name}"
+    files = f"sqlite:///{folder}/{name}.db"
+    store_url = files if stores.kind == "sqlite" else f"{stores.documents}{name}"
 
     async def run(store: DocumentStore) -> float:
         now = datetime.now(UTC).replace(microsecond=0)

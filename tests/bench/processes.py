@@ -26,8 +26,10 @@ def node_pids(node: NodeProcess) -> list[int]:
 
 
 def memory_bytes(pids: Sequence[int]) -> int:
-    """Resident memory."""
-    return sum(_status(pid, "VmRSS") for pid in pids)
+    """Resident memory of a node. Files that are mapped, Python and its libraries, count once: the keeper maps
+    none that the daemon does not."""
+    mapped = max(_status(pid, "RssFile") for pid in pids)
+    return mapped + sum(_status(pid, "RssAnon") for pid in pids)
 
 
 def peak_memory_bytes(pids: Sequence[int]) -> int:

@@ -13,7 +13,7 @@ from tests.bench import seeding
 from tests.bench.figures import Bound, Figure, Measured
 from tests.bench.measuring import Bench, cluster_on, due_after, seeded, serving, spools_are_empty, uploaded
 from tests.bench.outcomes import OutcomeWatch
-from tests.bench.processes import memory_bytes, node_pids, peak_memory_bytes, reset_peak
+from tests.bench.processes import node_pids, peak_memory_bytes, reset_peak
 from tests.bench.stores import OpenStores, pairs
 from tests.system.cluster import Cluster, wait_for
 
@@ -100,8 +100,8 @@ def _under_dcron(cluster: Cluster, printing: _Printing, wanted: Specification, n
     """Run it as a job; how much more memory, in MiB, daemon and keeper had at most until all was stored."""
     _settle_disk(printing)
     pids = node_pids(cluster.nodes[0])
-    before = memory_bytes(pids)
     reset_peak(pids)
+    before = peak_memory_bytes(pids)
     _run_job(cluster, f"log{number}", wanted)
     assert printing.has_ended()
     return (peak_memory_bytes(pids) - before) / _MIB
