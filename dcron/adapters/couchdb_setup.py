@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from dcron.adapters.couchdb_documents import to_json
-from dcron.adapters.couchdb_http import AccessRefused, CouchHttp
+from dcron.adapters.couchdb_http import AccessRefused, CouchHttp, Reply
 
 __all__ = ["CouchSetup", "design_name"]
 
@@ -18,6 +18,8 @@ REVISIONS_KEPT: Final = 100
 """Revisions of history kept of jobs and nodes: CouchDB's default of 1000 makes each update write some
 20 KB. A copy that was away for more updates than this comes back with a leaf that seems to conflict;
 at a renewal each 2 s this is three minutes, a server's restart."""
+LOOKS_AT_HALF_GONE: Final = 10
+HALF_GONE_SECONDS: Final = 0.1
 
 log = structlog.get_logger()
 
@@ -40,11 +42,9 @@ class CouchSetup:
         async with self._one_at_a_time:
             if name in self._ensured:
                 return
-            reply = await self._http.request("GET", name)
+            reply = await self._look(name)
             if reply.status == HTTPStatus.NOT_FOUND:
                 await self._create(name)
-            else:
-                reply.require(HTTPStatus.OK)
             existing = await self._indexes(name) if fields else set()
             for field in fields:
                 if field not in existing:
@@ -53,10 +53,8 @@ class CouchSetup:
 
     async def missing(self, name: str, fields: Sequence[str]) -> list[str]:
         """The database's name if it is not there, else its indexes that are not, in words."""
-        reply = await self._http.request("GET", name)
-        if reply.status == HTTPStatus.NOT_FOUND:
+        if (await self._look(name)).status == HTTPStatus.NOT_FOUND:
             return [name]
-        reply.require(HTTPStatus.OK)
         existing = await self._indexes(name) if fields else set()
         return [f"index {field} of {name}" for field in fields if field not in existing]
 
@@ -76,6 +74,16 @@ class CouchSetup:
             refusal = str(error)
         if refusal:
             log.info("kept the limit of revisions", action="revs_limit_kept", database=name, reason=refusal)
+
+    async def _look(self, name: str) -> Reply:
+        """200 or 404. A database that was dropped just now is for a moment neither there nor gone."""
+        reply = await self._http.request("GET", name)
+        for _ in range(LOOKS_AT_HALF_GONE):
+            if reply.status != HTTPStatus.INTERNAL_SERVER_ERROR:
+                break
+            await asyncio.sleep(HALF_GONE_SECONDS)
+            reply = await self._http.request("GET", name)
+        return reply.require(HTTPStatus.OK, HTTPStatus.NOT_FOUND)
 
     async def _create(self, name: str) -> None:
         try:

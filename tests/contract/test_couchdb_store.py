@@ -15,6 +15,7 @@ from dcron.adapters.couchdb import CouchDocumentStore, CouchSettings, parse_couc
 from dcron.adapters.couchdb_documents import position_of
 from dcron.adapters.couchdb_own_writes import REMEMBERED_SECONDS
 from dcron.adapters.couchdb_setup import REVISIONS_KEPT
+from dcron.adapters.documents import index_fields
 from dcron.domain.errors import SetupError, StoreUnreachable
 from dcron.ports import CLUSTER, JOBS, Document, WriteKind, executions_database
 
@@ -489,6 +490,19 @@ class TestAnswers:
         assert batch.since == ("6" if whole else "5"), "nothing between the answers is passed over"
         _, _, query, body = script.requests[1]
         assert (query["since"], query["filter"], body) == ("0", "_doc_ids", {"doc_ids": ["news"]})
+
+    async def test_a_database_dropped_just_now_is_made_once_it_is_gone(self, script, scripted):
+        half_gone = {"error": "internal_server_error", "reason": "No DB shards could be opened."}
+        script.answers += [
+            (500, half_gone),
+            (500, half_gone),
+            (404, {"error": "not_found"}),
+            (201, {"ok": True}),
+        ]
+        indexes = [{"name": each, "ddoc": f"_design/dcron-{each}"} for each in index_fields(MONTH)]
+        script.answers.append((200, {"indexes": indexes}))
+        await scripted.make_ready(MONTH)
+        assert [method for method, *_ in script.requests] == ["GET", "GET", "GET", "PUT", "GET"]
 
     async def test_design_documents_are_no_changes_and_the_wait_goes_on(self, script, scripted):
         row = {"id": "_design/x", "seq": 1, "doc": {"_id": "_design/x", "_rev": "1-a"}}
