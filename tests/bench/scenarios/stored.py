@@ -41,7 +41,6 @@ INSTANTS = 5
 MOST_SECONDS = 60.0
 POLLED_AHEAD = timedelta(hours=1)
 """When the jobs come due that are polled for; long after the end."""
-FOREVER = datetime.max.replace(tzinfo=UTC)
 LIKE = 1.2
 """What counts as the same."""
 IDLE_MIB = 90.0
@@ -104,6 +103,7 @@ def _lateness(cluster: Cluster, marks: Marks, wanted: Specification, number: int
         seeded(cluster, f"due{number}-{due_at.second}", DUE, wanted, seeding.at_instant(due_at))
     sleep_until(instants[-1])
     wait_for("all starts", lambda: marks.count() >= DUE * INSTANTS, MOST_SECONDS)
+    wait_for("all settled", lambda: not cluster.status()["activeCount"], MOST_SECONDS)
     return percentile([each for due_at in instants for each in marks.lateness_at(due_at, DUE)], 0.5)
 
 
@@ -113,9 +113,10 @@ async def _poll_milliseconds(store: DocumentStore) -> float:
     for _ in range(POLLS):
         began = time.monotonic()
         book = JobBook(store, {})
-        await book.poll(datetime.now(UTC) + 2 * POLLED_AHEAD)
+        horizon = datetime.now(UTC) + 2 * POLLED_AHEAD
+        await book.poll(horizon)
         seconds.append(time.monotonic() - began)
-        assert len(book.take_due(FOREVER, 2 * DUE)) == DUE
+        assert len(book.take_due(horizon, 2 * DUE)) == DUE
     return percentile(seconds, 0.5) * 1000
 
 
