@@ -40,6 +40,7 @@ __all__ = [
     "WriteKind",
     "WriteResult",
     "executions_database",
+    "generation",
 ]
 
 JOBS = "jobs"
@@ -70,6 +71,11 @@ class Document:
     body: Mapping[str, Any]
     revision: str | None = None
     deleted: bool = False
+
+
+def generation(revision: str) -> int:
+    """How many writes led to a revision: the number before its dash."""
+    return int(revision.partition("-")[0])
 
 
 class WriteKind(Enum):

@@ -63,7 +63,6 @@ LONGPOLL_GRACE_SECONDS: Final = 0.5
 """How long after `wait_seconds` CouchDB may still end a longpoll by itself."""
 
 _BEGINNING = "0"
-_WITH_BODIES = {"include_docs": "true", "conflicts": "true"}
 _STORED = (HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
 
 
@@ -247,9 +246,22 @@ class CouchDocumentStore:
             return None
         return change_batch(reply.require(HTTPStatus.OK).payload)
 
+    def _with_bodies(self, name: str) -> dict[str, str]:
+        """What `_changes` is asked for besides where bodies are wanted."""
+        if is_executions_database(name.removeprefix(f"{self._prefix}-")):
+            # Executions are created and never updated: whoever cares for branches of one reads its leaves.
+            return {"include_docs": "true"}
+        return {"include_docs": "true", "conflicts": "true"}
+
     async def _look_at(self, name: str, since: str, ids: Sequence[str]) -> ChangeBatch:
         """Some of what changed. Its position tells nothing about the rest."""
-        params = {"since": since, "filter": "_doc_ids", "limit": str(len(ids)), **_WITH_BODIES, **AS_A_WHOLE}
+        params = {
+            "since": since,
+            "filter": "_doc_ids",
+            "limit": str(len(ids)),
+            **self._with_bodies(name),
+            **AS_A_WHOLE,
+        }
         body = to_json({"doc_ids": ids})
         async with self._http.deadline(self._call_seconds):
             reply = await self._http.request("POST", f"{name}/_changes", params=params, body=body)
@@ -377,10 +389,7 @@ class CouchDocumentStore:
         """One request for changes, with bodies or with the revisions of all leaves; None when the server did
         not end it in time by itself."""
         params = {"since": since, "limit": str(limit), **AS_A_WHOLE}
-        params |= _WITH_BODIES if bodies else {"style": "all_docs"}
-        if bodies and is_executions_database(name.removeprefix(f"{self._prefix}-")):
-            # Executions are created and never updated: whoever cares for branches of one reads its leaves.
-            del params["conflicts"]
+        params |= self._with_bodies(name) if bodies else {"style": "all_docs"}
         if wait_seconds <= 0:
             async with self._http.deadline(self._call_seconds):
                 return await self._http.request("GET", f"{name}/_changes", params=params)

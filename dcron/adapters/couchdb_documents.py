@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from dcron.adapters.documents import UnstorableError, encode
 from dcron.domain.errors import StoreUnreachable
-from dcron.ports import ChangeBatch, Document, Known, WriteKind, WriteResult
+from dcron.ports import ChangeBatch, Document, Known, WriteKind, WriteResult, generation
 
 __all__ = [
     "MAX_DOCUMENTS_PER_REQUEST",
@@ -170,8 +170,4 @@ def tells_all(batch: ChangeBatch, rows: Sequence[Mapping[str, Any]]) -> bool:
 
 def _is_or_follows(revision: str | None, told: str) -> bool:
     """Another one of the same generation is of another branch."""
-    return revision == told or _generation(revision) > _generation(told)
-
-
-def _generation(revision: str | None) -> int:
-    return int((revision or "0").partition("-")[0])
+    return revision == told or generation(revision or "0") > generation(told)

@@ -17,7 +17,18 @@ from dcron.adapters.documents import (
     require_executions_database,
     require_index,
 )
-from dcron.ports import AUDIT, CLUSTER, JOBS, ChangeBatch, Document, IndexRow, Known, WriteKind, WriteResult
+from dcron.ports import (
+    AUDIT,
+    CLUSTER,
+    JOBS,
+    ChangeBatch,
+    Document,
+    IndexRow,
+    Known,
+    WriteKind,
+    WriteResult,
+    generation,
+)
 
 __all__ = ["MemoryDocumentStore"]
 
@@ -74,8 +85,8 @@ class MemoryDocumentStore:
         if document.revision != alive:
             return WriteResult(WriteKind.LOST)
         self._sequence += 1
-        generation = 1 + (int(stored.revision.partition("-")[0]) if stored is not None else 0)
-        revision = f"{generation}-{self._sequence:032x}"
+        writes = 1 + (generation(stored.revision) if stored is not None else 0)
+        revision = f"{writes}-{self._sequence:032x}"
         rows[document.id] = _Stored(revision, text, document.deleted, self._sequence)
         return WriteResult(WriteKind.DONE, revision=revision)
 

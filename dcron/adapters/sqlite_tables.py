@@ -12,7 +12,7 @@ import orjson
 
 from dcron.adapters.documents import UnstorableError, encode, is_executions_database
 from dcron.domain.errors import SetupError
-from dcron.ports import INDEXES, ChangeBatch, Document, WriteKind, WriteResult
+from dcron.ports import INDEXES, ChangeBatch, Document, WriteKind, WriteResult, generation
 
 __all__ = [
     "COLUMNS",
@@ -103,8 +103,8 @@ def _write_one(connection: sqlite3.Connection, database: str, document: Document
     revision, deleted = stored or ("0-", 1)
     if document.revision != (None if deleted else revision):
         return WriteResult(WriteKind.LOST)
-    generation = int(revision.partition("-")[0]) + 1
-    revision = f"{generation}-{secrets.token_hex(8)}"
+    writes = generation(revision) + 1
+    revision = f"{writes}-{secrets.token_hex(8)}"
     values = {} if document.deleted else document.body
     keys = [values.get(field) for field in _FIELDS]
     row = (database, document.id, revision, text, int(document.deleted))

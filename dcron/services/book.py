@@ -19,7 +19,7 @@ from dcron.domain.errors import StoreUnreachable
 from dcron.domain.instants import format_instant
 from dcron.domain.job_documents import job_body, job_of
 from dcron.domain.model import Job
-from dcron.ports import JOBS, Document, DocumentStore, WriteKind
+from dcron.ports import JOBS, Document, DocumentStore, WriteKind, generation
 
 __all__ = ["READ_BATCH", "JobBook", "is_job_id"]
 
@@ -103,7 +103,7 @@ class JobBook:
     def _hold(self, job: Job, revision: str, before: tuple[Job, str] | None) -> None:
         """Hold what a request brought; `before` is what was held when that request began."""
         held = self._held.get(job.name)
-        if held is not None and held is not before and _generation(held[1]) >= _generation(revision):
+        if held is not None and held is not before and generation(held[1]) >= generation(revision):
             return
         sequence = max(job.place.sequence, self._unsure_sequences.get(job.name, 0))
         if sequence != job.place.sequence:
@@ -111,7 +111,7 @@ class JobBook:
         self._held[job.name] = (job, revision)
         self._told_of.discard(job.name)
         noted = self._noted.pop(job.name, revision)
-        if noted == revision or _generation(noted) < _generation(revision):
+        if noted == revision or generation(noted) < generation(revision):
             self.stale.discard(job.name)
         else:
             # The feed has told of a later one while the request was under way.
@@ -123,7 +123,7 @@ class JobBook:
         held = self._held.get(document.id)
         if held is None or document.revision is None:
             return False
-        return document.revision == held[1] or _generation(document.revision) < _generation(held[1])
+        return document.revision == held[1] or generation(document.revision) < generation(held[1])
 
     def note_change(self, document: Document, horizon: datetime) -> None:
         """Somebody else changed a job: read it again if it matters before the horizon."""
@@ -302,11 +302,6 @@ def _readable(name: str, leaves: Sequence[Document]) -> list[Job]:
             "job document cannot be read; mend or delete it", action="load", job=name, error=repr(error)
         )
         return []
-
-
-def _generation(revision: str) -> int:
-    """How many writes led to a revision: the number before its dash."""
-    return int(revision.split("-", 1)[0])
 
 
 def _revision(document: Document) -> str:

@@ -266,6 +266,14 @@ async def page_of(catalogue: Catalogue, size: int, token: str) -> tuple[list[str
     return [job.name for part in parts for job in part.jobs], parts[-1].next_token
 
 
+@pytest.fixture
+async def one_by_one(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three jobs, each of which is a part of a page."""
+    monkeypatch.setattr(catalogue_module, "MAX_PART", 1)
+    for name in "abc":
+        await catalogue.create(name, SPECIFICATION, paused=False)
+
+
 class TestListing:
     @pytest.mark.parametrize("part", [1, 2, 250])
     @pytest.mark.parametrize("size", [1, 2, 3, 4, 6, 7, 0])
@@ -285,12 +293,10 @@ class TestListing:
         assert [name for found in seen for name in found] == sorted(names)
         assert all(len(found) == size for found in seen[:-1])
 
+    @pytest.mark.usefixtures("one_by_one")
     async def test_the_next_part_is_being_read_while_one_is_worked_on(
         self, catalogue: Catalogue, store: SplitStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(catalogue_module, "MAX_PART", 1)
-        for name in "abc":
-            await catalogue.create(name, SPECIFICATION, paused=False)
         asked: list[str] = []
         read = store.range
 
@@ -305,12 +311,10 @@ class TestListing:
             await anext(parts)
             assert asked == ["", "a!", "b!"]
 
+    @pytest.mark.usefixtures("one_by_one")
     async def test_a_listing_that_is_left_reads_no_further(
         self, catalogue: Catalogue, store: SplitStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(catalogue_module, "MAX_PART", 1)
-        for name in "ab":
-            await catalogue.create(name, SPECIFICATION, paused=False)
         read = store.range
         left = asyncio.Event()
 
@@ -327,12 +331,10 @@ class TestListing:
             await anext(parts)
         assert left.is_set()
 
+    @pytest.mark.usefixtures("one_by_one")
     async def test_a_part_that_cannot_be_read_fails_the_listing(
         self, catalogue: Catalogue, store: SplitStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(catalogue_module, "MAX_PART", 1)
-        for name in "ab":
-            await catalogue.create(name, SPECIFICATION, paused=False)
         read = store.range
 
         async def unplugged(database: str, start: str, end: str, **rest: Any) -> list[Document]:
