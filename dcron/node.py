@@ -31,6 +31,7 @@ from dcron.domain.nodes import NodeRecord
 from dcron.logs import set_up_logging
 from dcron.ports import DocumentStore, ObjectStore
 from dcron.services.audit import AuditTrail
+from dcron.services.burst import Burst
 from dcron.services.catalogue import Catalogue
 from dcron.services.cluster import ClusterService
 from dcron.services.elector import Elector, Workload
@@ -159,13 +160,15 @@ class Node:
         self._runner = KeeperRunner(settings.spool, clock)
         self._local = LocalState()
         self._unsure_sequences: dict[str, int] = {}
-        self._outbox = Outbox(self._store, self._objects, self._spool)
+        self._burst = Burst()
+        self._outbox = Outbox(self._store, self._objects, self._spool, self._burst)
         self._executor = Executor(
             settings.node_id,
             self._spool,
             self._runner,
             self._outbox,
             clock,
+            self._burst,
             environment=script_environment(os.environ),
             max_log_bytes=settings.max_log_bytes,
         )
@@ -248,6 +251,7 @@ class Node:
             self._clock,
             watch,
             leadership,
+            self._burst,
             unsure_sequences=self._unsure_sequences,
             renewal_seconds=self._lease.renewal_seconds,
         )

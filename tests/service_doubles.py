@@ -15,6 +15,7 @@ from dcron.domain.errors import NodeUnreachable, ObjectsUnreachable, StoreUnreac
 from dcron.domain.model import Claim, Occurrence, Outcome, Script, Specification, execution_id
 from dcron.domain.offers import ClaimReference, OfferAnswer, OfferedAttempt
 from dcron.ports import Document, ProcessExit, ProcessStart, StartResult, WriteKind, WriteResult
+from dcron.services.burst import Burst
 from dcron.services.executor import Executor
 from dcron.services.local import LocalState
 from dcron.services.outbox import Outbox
@@ -225,13 +226,15 @@ class WorkerNode:
         self.spool = Spool(folder)
         self.spool.open()
         self.runner = FakeRunner(machine, world.clock)
-        self.outbox = Outbox(world.store, world.objects, self.spool)
+        self.burst = Burst()
+        self.outbox = Outbox(world.store, world.objects, self.spool, self.burst)
         self.executor = Executor(
             node_id,
             self.spool,
             self.runner,
             self.outbox,
             world.clock,
+            self.burst,
             environment={"PATH": "/bin"},
             max_log_bytes=1000,
         )

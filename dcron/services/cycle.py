@@ -21,6 +21,7 @@ from dcron.domain.offers import offered
 from dcron.domain.planning import AttemptView, Moment, Step, may_be_offered, step
 from dcron.ports import Clock
 from dcron.services.book import JobBook
+from dcron.services.burst import Burst
 from dcron.services.dispatcher import Dispatcher
 from dcron.services.leading import Deposed, Leadership
 from dcron.services.settings import KnownSettings
@@ -61,6 +62,7 @@ class Cycle:
         tracker: Tracker,
         skips: SkipCopier,
         dispatcher: Dispatcher,
+        burst: Burst,
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -69,6 +71,7 @@ class Cycle:
         self._tracker = tracker
         self._skips = skips
         self._dispatcher = dispatcher
+        self._burst = burst
         self._intended: set[str] = set()
         """Active attempts whose intent this very object wrote: nobody before it can have offered them."""
         self._dirty: dict[str, None] = {}
@@ -160,12 +163,14 @@ class Cycle:
             self.take_in(stale)
         now = self._clock.now()
         news = self._take_news()
-        names = dict.fromkeys([*news, *self._book.take_due(now, CYCLE_JOBS)])
+        due = self._book.take_due(now, CYCLE_JOBS)
+        names = dict.fromkeys([*news, *due])
         for name in names:
             self._dirty.pop(name, None)
         if names:
-            async with self._news_pace.turn() if news else nullcontext():
-                await self._decide_on(list(names), now)
+            with self._burst.of(len(due)):
+                async with self._news_pace.turn() if news else nullcontext():
+                    await self._decide_on(list(names), now)
 
     async def _decide_on(self, names: list[str], now: datetime) -> None:
         """Decide and write; all that could not be is to be decided on again."""

@@ -19,6 +19,7 @@ from dcron.domain.errors import NodeUnreachable
 from dcron.domain.offers import OfferAnswer, OfferedAttempt, OfferResult
 from dcron.domain.placement import Worker, candidates, refused
 from dcron.ports import Clock, NodeClient
+from dcron.services.burst import Burst
 from dcron.services.trouble import Trouble
 
 __all__ = ["CLAIM_SETTLE_SECONDS", "Dispatcher"]
@@ -99,6 +100,7 @@ class Dispatcher:
         self,
         nodes: NodeClient,
         clock: Clock,
+        burst: Burst,
         *,
         term: int,
         leader_id: str,
@@ -109,6 +111,7 @@ class Dispatcher:
     ) -> None:
         self._nodes = nodes
         self._clock = clock
+        self._burst = burst
         self._term = term
         self._leader_id = leader_id
         self._may_lead = may_lead
@@ -274,9 +277,10 @@ class Dispatcher:
             self._has_offered = True
             self._log_first_offer(worker)
         try:
-            answers = await self._nodes.offer(
-                worker.address, worker.node_id, self._term, next(_numbers), self._leader_id, attempts
-            )
+            with self._burst.of(len(attempts)):
+                answers = await self._nodes.offer(
+                    worker.address, worker.node_id, self._term, next(_numbers), self._leader_id, attempts
+                )
         except NodeUnreachable as error:
             peer.trouble.met(str(error))
             peer.suspect_until = self._clock.monotonic() + SUSPECT_SECONDS

@@ -16,6 +16,7 @@ from dcron.domain.model import Claim, LogObject, Outcome, State, split_execution
 from dcron.domain.offers import OfferedAttempt
 from dcron.domain.views import HeldExecution
 from dcron.ports import Clock, ProcessExit, ProcessRunner, ProcessStart, StartResult
+from dcron.services.burst import Burst
 from dcron.services.outbox import Outbox
 from dcron.services.spool import Entry, Spool, claim_note
 
@@ -52,6 +53,7 @@ class Executor:
         runner: ProcessRunner,
         outbox: Outbox,
         clock: Clock,
+        burst: Burst,
         *,
         environment: Mapping[str, str],
         max_log_bytes: int,
@@ -61,6 +63,8 @@ class Executor:
         self._runner = runner
         self._outbox = outbox
         self._clock = clock
+        self._burst = burst
+        self._starting = 0
         self._environment = environment
         self.max_log_bytes = max_log_bytes
         self._running: dict[str, Entry] = {}
@@ -112,18 +116,20 @@ class Executor:
         """Wait until what is claimed now would be started soon, for so long at most."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self._outbox.starting > MAX_STARTING:
+                while self._starting > MAX_STARTING:
                     self._fewer_start.clear()
                     await self._fewer_start.wait()
-        return self._outbox.starting <= MAX_STARTING
+        return self._starting <= MAX_STARTING
 
     async def start(self, launches: list[Launch]) -> None:
         """Start claimed attempts; what cannot start gets its outcome at once."""
         self.occupy(launch.entry for launch in launches)
+        self._starting += len(launches)
         try:
-            with self._outbox.starts_first(len(launches)):
+            with self._burst.of(len(launches)):
                 await self._start(launches)
         finally:
+            self._starting -= len(launches)
             self._fewer_start.set()
 
     async def _start(self, launches: list[Launch]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from dcron.domain.errors import StoreUnreachable
 from dcron.ports import ChangeBatch, DocumentStore, Known
+from dcron.services.burst import Burst
 from dcron.services.trouble import Trouble
 from dcron.services.waiting import Pace
 
@@ -24,11 +25,14 @@ class Feeds:
         store: DocumentStore,
         on_change: Callable[[str, ChangeBatch], None],
         known: Mapping[str, Known],
+        burst: Burst,
     ) -> None:
-        """`known` tells by database what need not be read."""
+        """`known` tells by database what need not be read. News of what is claimed and has ended waits for
+        the end of a burst."""
         self._store = store
         self._on_change = on_change
         self._known = known
+        self._burst = burst
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def follow(self, database: str, group: asyncio.TaskGroup) -> None:
@@ -48,6 +52,7 @@ class Feeds:
         while True:
             try:
                 async with pace.turn():
+                    await self._burst.over()
                     batch = await self._store.changes(
                         database, since, wait_seconds=WAIT_SECONDS, known=self._known.get(database)
                     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -20,6 +19,7 @@ from dcron.domain.errors import ObjectsUnreachable, StoreUnreachable
 from dcron.domain.model import LogObject, Outcome, State
 from dcron.domain.views import HeldExecution
 from dcron.ports import Document, DocumentStore, ObjectStore, WriteKind, executions_database
+from dcron.services.burst import Burst
 from dcron.services.spool import Entry, Spool
 from dcron.services.trouble import Trouble
 from dcron.services.waiting import Pace
@@ -30,12 +30,6 @@ OUTCOME_BATCH = 500
 """Outcomes in one write."""
 UPLOADS = 8
 """Logs uploaded at once."""
-BURST_STARTS = 10
-"""Scripts that are being started at once, from which on that goes before what has ended."""
-STARTS_FIRST_SECONDS = 0.25
-"""How long after such starts what has ended is put off: more may follow, and those are what is waited for."""
-MAX_PUT_OFF_SECONDS = 2.0
-"""How long starts can put off what has ended."""
 LOG_PATIENCE_SECONDS = 3.0
 """How long an outcome waits for its log to be stored first."""
 LOGS_WAITED_FOR = 2 * UPLOADS
@@ -56,25 +50,23 @@ class _Item:
     entry: Entry
     outcome: Outcome
     log_stored: bool
-    put_off_until: float
-    """When it is delivered, by the event loop's time, even while scripts are being started."""
+    added_at: float
+    """By the event loop's time."""
     ready: bool = False
     recorded: bool = False
 
 
 class Outbox:
-    """What ended here and has not arrived yet, by token."""
+    """What ended here and has not arrived yet, by token. What is being started goes first."""
 
-    def __init__(self, store: DocumentStore, objects: ObjectStore, spool: Spool) -> None:
+    def __init__(self, store: DocumentStore, objects: ObjectStore, spool: Spool, burst: Burst) -> None:
         self._store = store
         self._objects = objects
         self._spool = spool
+        self._burst = burst
         self._items: dict[str, _Item] = {}
         self._of_execution: dict[str, dict[str, _Item]] = {}
         self._logs: deque[_Item] = deque()
-        self.starting = 0
-        """Scripts that are being started now; see `starts_first`."""
-        self._starts_until = 0.0
         self._ready: deque[_Item] = deque()
         self._rejected: list[tuple[Outcome, str]] = []
         """Outcomes that the store will never take, and why."""
@@ -91,8 +83,8 @@ class Outbox:
 
     def add(self, entry: Entry, outcome: Outcome) -> None:
         """Deliver an outcome and its log."""
-        put_off_until = asyncio.get_running_loop().time() + MAX_PUT_OFF_SECONDS
-        item = _Item(entry, outcome, log_stored=outcome.log is None, put_off_until=put_off_until)
+        added_at = asyncio.get_running_loop().time()
+        item = _Item(entry, outcome, log_stored=outcome.log is None, added_at=added_at)
         self._items[outcome.token] = item
         self._of_execution.setdefault(outcome.execution_id, {})[outcome.token] = item
         if item.log_stored:
@@ -104,21 +96,6 @@ class Outbox:
             self._make_ready(item)
         else:
             asyncio.get_running_loop().call_later(LOG_PATIENCE_SECONDS, self._make_ready, item)
-
-    @contextmanager
-    def starts_first(self, count: int) -> Iterator[None]:
-        """While so many scripts are being started, and a moment longer, leave them the processor and the
-        stores, if they are many."""
-        self.starting += count
-        try:
-            yield
-        finally:
-            self._note_burst()
-            self.starting -= count
-
-    def _note_burst(self) -> None:
-        if self.starting >= BURST_STARTS:
-            self._starts_until = asyncio.get_running_loop().time() + STARTS_FIRST_SECONDS
 
     def holds(self, token: str) -> bool:
         """Whether an outcome is still on its way."""
@@ -185,9 +162,7 @@ class Outbox:
             while not self._ready:
                 self._ready_wake.clear()
                 await self._ready_wake.wait()
-            if put_off_seconds := self._put_off_seconds(self._ready[0]):
-                await asyncio.sleep(put_off_seconds)
-                continue
+            await self._burst.over(self._ready[0].added_at)
             async with pace.turn():
                 batch = [self._ready.popleft() for _ in range(min(len(self._ready), OUTCOME_BATCH))]
                 left = await self._record(batch)
@@ -265,13 +240,7 @@ class Outbox:
     async def _upload_loop(self) -> None:
         failures = 0
         while True:
-            while not self._logs:
-                self._logs_wake.clear()
-                await self._logs_wake.wait()
-            if put_off_seconds := self._put_off_seconds(self._logs[0]):
-                await asyncio.sleep(put_off_seconds)
-                continue
-            item = self._logs.popleft()
+            item = await self._next_log()
             try:
                 await self._upload(item)
             except ObjectsUnreachable as error:
@@ -292,10 +261,15 @@ class Outbox:
             self._make_ready(item)
             self._finish(item)
 
-    def _put_off_seconds(self, item: _Item) -> float:
-        self._note_burst()
-        until = min(self._starts_until, item.put_off_until)
-        return max(0.0, until - asyncio.get_running_loop().time())
+    async def _next_log(self) -> _Item:
+        while True:
+            while not self._logs:
+                self._logs_wake.clear()
+                await self._logs_wake.wait()
+            await self._burst.over(self._logs[0].added_at)
+            # Another of the loops may have taken it.
+            if self._logs:
+                return self._logs.popleft()
 
     async def _upload(self, item: _Item) -> None:
         stored = self._log_there_is(item)

@@ -18,6 +18,7 @@ from dcron.domain.nodes import MAX_REPORTED, LeaderReport, Waiting
 from dcron.domain.planning import may_be_offered
 from dcron.ports import JOBS, ChangeBatch, Clock, Document, DocumentStore, NodeClient, executions_database
 from dcron.services.book import JobBook, is_job_id
+from dcron.services.burst import Burst
 from dcron.services.cycle import Cycle
 from dcron.services.dispatcher import Dispatcher
 from dcron.services.feeds import Feeds
@@ -61,6 +62,7 @@ class Scheduler:
         clock: Clock,
         watch: NodeWatch,
         leadership: Leadership,
+        burst: Burst,
         *,
         unsure_sequences: dict[str, int],
         renewal_seconds: float,
@@ -73,10 +75,11 @@ class Scheduler:
         self._book = JobBook(store, unsure_sequences)
         self._tracker = Tracker(store, clock)
         self._skips = SkipCopier(store)
-        self._feeds = Feeds(store, self._learn, {JOBS: self._knows})
+        self._feeds = Feeds(store, self._learn, {JOBS: self._knows}, burst)
         self._dispatcher = Dispatcher(
             nodes,
             clock,
+            burst,
             term=leadership.term,
             leader_id=leadership.node_id,
             may_lead=leadership.may_lead,
@@ -85,7 +88,7 @@ class Scheduler:
             on_older_term=leadership.look,
         )
         self._cycle = Cycle(
-            watch.settings, clock, leadership, self._book, self._tracker, self._skips, self._dispatcher
+            watch.settings, clock, leadership, self._book, self._tracker, self._skips, self._dispatcher, burst
         )
         self._reconciler = Reconciler(self._tracker, self._dispatcher, nodes, watch, self._book)
         self._frozen = False

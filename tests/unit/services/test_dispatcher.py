@@ -16,6 +16,7 @@ from dcron.domain.errors import NodeUnreachable
 from dcron.domain.offers import OfferAnswer, OfferedAttempt, OfferResult
 from dcron.domain.placement import Worker
 from dcron.services import dispatcher as module
+from dcron.services.burst import Burst
 from dcron.services.dispatcher import BUSY, CLAIM_SETTLE_SECONDS, NO_WORKER, Dispatcher
 from tests.doubles import FakeNodes, ManualClock, sample_offer, until
 
@@ -34,6 +35,7 @@ class Scene:
         return Dispatcher(
             self.nodes,
             clock,
+            Burst(),
             term=3,
             leader_id="leader",
             may_lead=lambda: self.leads,

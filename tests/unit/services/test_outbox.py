@@ -11,7 +11,8 @@ import pytest
 
 from dcron.domain.model import LogObject, Outcome, State
 from dcron.ports import WriteKind
-from dcron.services import outbox, waiting
+from dcron.services import burst, outbox, waiting
+from dcron.services.burst import Burst
 from dcron.services.outbox import Outbox
 from dcron.services.spool import Spool
 from tests.doubles import START, sample_claim, until
@@ -39,7 +40,8 @@ class Scene:
         self.objects = FaultyObjects()
         self.spool = Spool(folder)
         self.spool.open()
-        self.outbox = Outbox(self.store, self.objects, self.spool)
+        self.burst = Burst()
+        self.outbox = Outbox(self.store, self.objects, self.spool, self.burst)
         self.task = asyncio.create_task(self.outbox.run())
 
     def end(self, number: int = 0, *, printed: bytes = b"hello", announced: int | None = None) -> Outcome:
@@ -61,7 +63,7 @@ class Scene:
         await asyncio.wait([self.task])
         self.spool.close()
         self.spool.open()
-        self.outbox = Outbox(self.store, self.objects, self.spool)
+        self.outbox = Outbox(self.store, self.objects, self.spool, self.burst)
         for entry in self.spool.entries():
             self.outbox.add(entry, self.spool.outcome(entry))
         self.task = asyncio.create_task(self.outbox.run())
@@ -150,8 +152,8 @@ async def test_outcomes_do_not_wait_for_a_long_queue_of_logs(scene, long_patienc
 
 
 async def test_what_has_ended_waits_while_many_scripts_are_started(scene, monkeypatch):
-    monkeypatch.setattr(outbox, "STARTS_FIRST_SECONDS", 0.2)
-    with scene.outbox.starts_first(outbox.BURST_STARTS):
+    monkeypatch.setattr(burst, "STARTS_FIRST_SECONDS", 0.2)
+    with scene.burst.of(burst.BURST_STARTS):
         scene.end(0)
         scene.end(1, printed=b"")
         await asyncio.sleep(0.3)
@@ -164,15 +166,15 @@ async def test_what_has_ended_waits_while_many_scripts_are_started(scene, monkey
 
 
 async def test_starts_without_end_put_it_off_for_a_while_only(scene, monkeypatch):
-    monkeypatch.setattr(outbox, "MAX_PUT_OFF_SECONDS", 0.05)
-    with scene.outbox.starts_first(outbox.BURST_STARTS):
+    monkeypatch.setattr(burst, "MAX_PUT_OFF_SECONDS", 0.05)
+    with scene.burst.of(burst.BURST_STARTS):
         scene.end()
         await until(lambda: not scene.folders())
 
 
 async def test_few_starts_put_nothing_off(scene, monkeypatch):
-    monkeypatch.setattr(outbox, "MAX_PUT_OFF_SECONDS", 1000.0)
-    with scene.outbox.starts_first(outbox.BURST_STARTS - 1):
+    monkeypatch.setattr(burst, "MAX_PUT_OFF_SECONDS", 1000.0)
+    with scene.burst.of(burst.BURST_STARTS - 1):
         scene.end()
         await until(lambda: not scene.folders())
 

@@ -13,6 +13,7 @@ from dcron.domain.nodes import NodeRecord, node_body
 from dcron.domain.offers import ClaimReference
 from dcron.ports import CLUSTER, JOBS, Document
 from dcron.services.book import JobBook
+from dcron.services.burst import Burst
 from dcron.services.dispatcher import Dispatcher
 from dcron.services.membership import NodeWatch
 from dcron.services.reconciler import Reconciler
@@ -44,6 +45,7 @@ class Scene:
         self.dispatcher = Dispatcher(
             self.nodes,
             self.clock,
+            Burst(),
             term=3,
             leader_id="leader",
             may_lead=lambda: True,

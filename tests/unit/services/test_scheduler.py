@@ -127,6 +127,7 @@ class Scene:
             self.clock,
             NodeWatch(self.store, self.clock, lease_seconds=1e9),
             Leadership(term, "leader", self.is_leading, self.look, self.is_steady, {}),
+            self.worker.burst,
             unsure_sequences={},
             renewal_seconds=renewal_seconds,
         )

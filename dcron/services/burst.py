@@ -1,0 +1,55 @@
+"""What waits while much is being started: the processor and the stores are for the starts then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["Burst"]
+
+BURST_STARTS = 10
+"""Executions that are being started at once, from which on that goes before the rest."""
+STARTS_FIRST_SECONDS = 0.25
+"""How long after such starts the rest is put off: more may follow, and those are what is waited for."""
+MAX_PUT_OFF_SECONDS = 2.0
+"""How long starts can put off the rest."""
+LOOK_SECONDS = 0.05
+"""How often it is looked whether they are over."""
+
+
+class Burst:
+    """The executions that a node is starting, or intends and offers as the leader."""
+
+    def __init__(self) -> None:
+        self._starting = 0
+        self._until = 0.0
+
+    @contextmanager
+    def of(self, count: int) -> Iterator[None]:
+        """So many more are being started meanwhile."""
+        self._starting += count
+        try:
+            yield
+        finally:
+            self._look()
+            self._starting -= count
+
+    async def over(self, since: float | None = None) -> None:
+        """Wait for the end of a burst with what could be done since a moment of the event loop's time, or
+        since now."""
+        latest = (_now() if since is None else since) + MAX_PUT_OFF_SECONDS
+        while True:
+            self._look()
+            left_seconds = min(self._until, latest) - _now()
+            if left_seconds <= 0:
+                return
+            await asyncio.sleep(min(left_seconds, LOOK_SECONDS))
+
+    def _look(self) -> None:
+        if self._starting >= BURST_STARTS:
+            self._until = _now() + STARTS_FIRST_SECONDS
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
