@@ -181,6 +181,7 @@ class Node:
             self._executor,
             self._local,
             clock,
+            self._burst,
         )
         self._clock = clock
         self._lease = lease

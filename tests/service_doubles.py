@@ -248,6 +248,7 @@ class WorkerNode:
             self.executor,
             self.local,
             world.clock,
+            self.burst,
         )
         self._tasks: list[asyncio.Task[None]] = []
 

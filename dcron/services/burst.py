@@ -14,6 +14,8 @@ STARTS_FIRST_SECONDS = 0.25
 """How long after such starts the rest is put off: more may follow, and those are what is waited for."""
 MAX_PUT_OFF_SECONDS = 2.0
 """How long starts can put off the rest."""
+SHORT_SECONDS = 2.0
+"""How long nothing is put off after a slot was missing; the leader asks again sooner than that."""
 LOOK_SECONDS = 0.05
 """How often it is looked whether they are over."""
 
@@ -24,6 +26,7 @@ class Burst:
     def __init__(self) -> None:
         self._starting = 0
         self._until = 0.0
+        self._short_until = 0.0
 
     @contextmanager
     def of(self, count: int) -> Iterator[None]:
@@ -35,16 +38,24 @@ class Burst:
             self._look()
             self._starting -= count
 
+    def slots_are_short(self) -> None:
+        """More can only start once something has ended and that is known: nothing is put off for now."""
+        self._short_until = _now() + SHORT_SECONDS
+
     async def over(self, since: float | None = None) -> None:
         """Wait for the end of a burst with what could be done since a moment of the event loop's time, or
         since now."""
         latest = (_now() if since is None else since) + MAX_PUT_OFF_SECONDS
         while True:
-            self._look()
-            left_seconds = min(self._until, latest) - _now()
+            left_seconds = self._left_seconds(latest)
             if left_seconds <= 0:
                 return
             await asyncio.sleep(min(left_seconds, LOOK_SECONDS))
+
+    def _left_seconds(self, latest: float) -> float:
+        self._look()
+        now = _now()
+        return 0.0 if now < self._short_until else min(self._until, latest) - now
 
     def _look(self) -> None:
         if self._starting >= BURST_STARTS:

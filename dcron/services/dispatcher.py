@@ -334,6 +334,7 @@ class Dispatcher:
         if answer.result is OfferResult.BUSY:
             self._peer(worker.node_id).busy_until = self._clock.monotonic() + SWEEP_SECONDS
             pending.refusals[worker.node_id] = BUSY
+            self._burst.slots_are_short()
         elif answer.result is OfferResult.OLDER_TERM:
             self._on_older_term()
 

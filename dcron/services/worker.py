@@ -15,6 +15,7 @@ from dcron.domain.errors import NotFound, ObjectsUnreachable, SpoolFull, StoreUn
 from dcron.domain.model import Claim, Script, State, occurrence_instant, split_execution_id
 from dcron.domain.offers import ClaimReference, OfferAnswer, OfferedAttempt, OfferResult
 from dcron.ports import Clock, Document, DocumentStore, executions_database
+from dcron.services.burst import Burst
 from dcron.services.executor import Executor, Launch
 from dcron.services.local import LocalState
 from dcron.services.log_file import follow_file
@@ -54,6 +55,7 @@ class Worker:
         executor: Executor,
         local: LocalState,
         clock: Clock,
+        burst: Burst,
     ) -> None:
         self._node_id = node_id
         self._slots = slots
@@ -63,6 +65,7 @@ class Worker:
         self._executor = executor
         self._local = local
         self._clock = clock
+        self._burst = burst
         self._deciding: dict[str, asyncio.Future[OfferAnswer]] = {}
         self._begun: set[asyncio.Task[None]] = set()
         self._newest_offer = (0, 0)
@@ -136,6 +139,7 @@ class Worker:
         elif attempt.scheduled_at < self._local.floor:
             future.set_result(OfferAnswer(OfferResult.UNABLE, "it is from before the retention floor"))
         elif len(self._executor) + len(self._deciding) >= self._slots:
+            self._burst.slots_are_short()
             future.set_result(OfferAnswer(OfferResult.BUSY))
         else:
             self._deciding[attempt.execution_id] = future

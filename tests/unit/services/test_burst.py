@@ -52,6 +52,16 @@ async def test_what_has_waited_long_goes_on_beside_the_starts(monkeypatch):
         assert not await is_over(burst, asyncio.get_running_loop().time() - 9.0)
 
 
+async def test_nothing_is_put_off_for_a_while_after_a_slot_was_missing(monkeypatch):
+    monkeypatch.setattr(module, "SHORT_SECONDS", 0.05)
+    burst = Burst()
+    with burst.of(BURST_STARTS):
+        burst.slots_are_short()
+        assert await is_over(burst)
+        await asyncio.sleep(0.05)
+        assert not await is_over(burst)
+
+
 async def test_a_failed_start_is_over_too():
     burst = Burst()
     with pytest.raises(OSError, match="no room"), burst.of(BURST_STARTS):

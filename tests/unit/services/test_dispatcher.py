@@ -16,7 +16,7 @@ from dcron.domain.errors import NodeUnreachable
 from dcron.domain.offers import OfferAnswer, OfferedAttempt, OfferResult
 from dcron.domain.placement import Worker
 from dcron.services import dispatcher as module
-from dcron.services.burst import Burst
+from dcron.services.burst import BURST_STARTS, Burst
 from dcron.services.dispatcher import BUSY, CLAIM_SETTLE_SECONDS, NO_WORKER, Dispatcher
 from tests.doubles import FakeNodes, ManualClock, sample_offer, until
 
@@ -30,12 +30,13 @@ class Scene:
     doubtful: list[str] = field(default_factory=list)
     older_terms: int = 0
     leads: bool = True
+    burst: Burst = field(default_factory=Burst)
 
     def dispatcher(self, clock: SystemClock | ManualClock) -> Dispatcher:
         return Dispatcher(
             self.nodes,
             clock,
-            Burst(),
+            self.burst,
             term=3,
             leader_id="leader",
             may_lead=lambda: self.leads,
@@ -136,6 +137,17 @@ async def test_when_all_are_busy_it_waits_says_why_and_is_offered_again(scene: S
         scene.nodes.always("b", OfferResult.ACCEPTED)
         await until(lambda: not dispatcher.waiting())
     assert Counter(scene.nodes.asked("x")[:3]) == Counter("abc")
+
+
+async def test_where_slots_are_missing_news_of_what_has_ended_is_read_at_once(scene: Scene) -> None:
+    for name in "abc":
+        scene.nodes.always(name, OfferResult.BUSY)
+    async with running(scene.dispatcher(SystemClock())) as dispatcher:
+        with scene.burst.of(BURST_STARTS):
+            dispatcher.add(sample_offer("x"), ())
+            await until(lambda: len(scene.nodes.asked("x")) == 3)
+            async with asyncio.timeout(0.2):
+                await scene.burst.over()
 
 
 async def test_a_freed_slot_is_offered_at_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from dcron.domain.model import Script, State
 from dcron.domain.offers import ClaimReference, OfferedAttempt, OfferResult
 from dcron.ports import WriteKind
 from dcron.services import executor, log_file, worker
+from dcron.services.burst import BURST_STARTS
 from tests.doubles import START, until
 from tests.service_doubles import ATTEMPT, MONTH, Machine, WorkerNode, World, an_attempt, new_world
 
@@ -152,6 +153,14 @@ async def test_a_node_that_stops_does_not_wait_for_ever(scene, monkeypatch):
     assert not scene.machine.started
     go_on.set()
     await asking
+
+
+async def test_where_slots_are_missing_outcomes_are_told_at_once(scene):
+    with scene.node.burst.of(BURST_STARTS):
+        answers = await scene.offer(*(an_attempt(number) for number in range(3)))
+        assert answers[-1] == OfferResult.BUSY
+        async with asyncio.timeout(0.2):
+            await scene.node.burst.over()
 
 
 async def test_what_would_have_to_wait_for_its_start_is_not_claimed_yet(scene, monkeypatch):
