@@ -6,6 +6,7 @@ import fcntl
 import http.client
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -13,8 +14,9 @@ import subprocess
 import time
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
-__all__ = ["CouchServer", "CouchUnavailable", "couch_server_program"]
+__all__ = ["CouchServer", "CouchUnavailable", "couch_server_program", "with_own_databases"]
 
 PACKAGE = "pouchdb-server@4.2.0"
 CACHE = Path(__file__).parent.parent / ".cache" / "pouchdb-server"
@@ -41,6 +43,12 @@ def couch_server_program() -> Path:
             _install()
             done.touch()
     return CACHE / "node_modules" / "pouchdb-server" / "bin" / "pouchdb-server"
+
+
+def with_own_databases(url: str) -> str:
+    """The URL of a CouchDB that is shared, for databases beside those of others: the prefix grows longer."""
+    parts = urlsplit(url)
+    return parts._replace(path=f"/{parts.path.strip('/')}t{secrets.token_hex(4)}").geturl()
 
 
 def _install() -> None:

@@ -18,6 +18,7 @@ from dcron.ports import JOBS, Document, DocumentStore, executions_database
 from tests.bench import seeding
 from tests.bench.measuring import with_store
 from tests.bench.stores import Stores
+from tests.couchdb_server import with_own_databases
 
 __all__ = ["bulk_rate"]
 
@@ -40,9 +41,8 @@ def bulk_rate(stores: Stores, folder: Path, specification: Specification, count:
     """Occurrences each second: intent, claim, outcome and settlement of each, in batches as dcron's.
 
     Into databases of their own: a leader would take up what looks intended."""
-    name = f"ceiling{token_hex(4)}"
-    files = f"sqlite:///{folder}/{name}.db"
-    store_url = files if stores.kind == "sqlite" else f"{stores.documents}{name}"
+    files = f"sqlite:///{folder}/ceiling{token_hex(4)}.db"
+    store_url = files if stores.kind == "sqlite" else with_own_databases(stores.documents)
 
     async def run(store: DocumentStore) -> float:
         now = datetime.now(UTC).replace(microsecond=0)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import os
-import secrets
 import urllib.request
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
-from urllib.parse import urlsplit
 
 from dcron.adapters.couchdb_http import parse_couchdb_url
 from tests.conftest import COUCHDB_VARIABLE
-from tests.couchdb_server import CouchServer
+from tests.couchdb_server import CouchServer, with_own_databases
 from tests.object_stores import EXTERNAL_URL, STARTED_KINDS
 from tests.s3_server import S3Server
 
@@ -99,9 +97,8 @@ def couch(folder: Path) -> Iterator[Stores]:
 @contextmanager
 def real_couch(folder: Path) -> Iterator[Stores]:
     """The CouchDB that the environment names, and S3. The databases have their own names, and are removed."""
-    named = urlsplit(os.environ[COUCHDB_VARIABLE])
-    prefix = f"bench{secrets.token_hex(4)}"
-    url = named._replace(path=f"/{prefix}").geturl()
+    url = with_own_databases(os.environ[COUCHDB_VARIABLE])
+    prefix = parse_couchdb_url(url).prefix
     try:
         with _s3(folder) as (kind, objects, environment):
             yield Stores(f"CouchDB + {kind}", "couchdb", url, objects, environment)

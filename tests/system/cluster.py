@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -15,13 +14,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import grpc
 from google.protobuf import json_format
 
 from dcron.rpc import dcron_pb2 as pb
 from dcron.rpc.dcron_pb2_grpc import PublicStub
+from tests.couchdb_server import with_own_databases
 
 Answer = TypeVar("Answer")
 
@@ -150,14 +149,6 @@ class NodeProcess:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
-def _of_its_own(store_url: str) -> str:
-    """With databases beside those of other clusters on the same CouchDB; a SQLite file is one cluster's."""
-    if not store_url.startswith("couchdb"):
-        return store_url
-    parts = urlsplit(store_url)
-    return parts._replace(path=f"/{parts.path.strip('/')}t{secrets.token_hex(4)}").geturl()
-
-
 class Cluster:
     """Nodes on one pair of stores; what a user does goes through `cli` and `ask`."""
 
@@ -172,7 +163,8 @@ class Cluster:
         lease_seconds: float = 3.0,
     ) -> None:
         self.folder = folder
-        store = _of_its_own(store_url)
+        # A SQLite file is one cluster's, a CouchDB is shared.
+        store = with_own_databases(store_url) if store_url.startswith("couchdb") else store_url
         shared = {
             **environment,
             "DCRON_STORE": store,
