@@ -13,7 +13,7 @@ from dcron.services.feeds import Feeds
 
 @pytest.fixture(autouse=True)
 def short_time(monkeypatch):
-    monkeypatch.setattr(module, "STARTS_FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(module, "STARTS_FIRST_SECONDS", 0.3)
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.005)
 
 
@@ -53,12 +53,12 @@ async def test_what_has_waited_long_goes_on_beside_the_starts(monkeypatch):
 
 
 async def test_nothing_is_put_off_for_a_while_after_a_slot_was_missing(monkeypatch):
-    monkeypatch.setattr(module, "SHORT_SECONDS", 0.05)
+    monkeypatch.setattr(module, "SHORT_SECONDS", 0.3)
     burst = Burst()
     with burst.of(BURST_STARTS):
         burst.slots_are_short()
         assert await is_over(burst)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(module.SHORT_SECONDS)
         assert not await is_over(burst)
 
 
