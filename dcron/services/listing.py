@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Final, Literal
 
 from dcron.domain.changes import merge
@@ -22,6 +23,7 @@ from dcron.domain.views import (
 )
 from dcron.ports import JOBS, Document, DocumentStore, executions_database
 from dcron.services.attempts import read_attempts
+from dcron.services.waiting import together
 
 __all__ = ["DEFAULT_LIMIT", "MAX_LIMIT", "SKIPPED", "Listed", "Listing", "StateFilter"]
 
@@ -97,16 +99,15 @@ class Listing:
             wanted = limit - len(found)
             if wanted <= 0 or budget.left <= 0:
                 break
-            ids: list[str] = []
-            skips: list[SkippedView] = []
-            for first, last in (_SCHEDULED, _MANUAL):
-                candidates = await self._candidates(
-                    database, f"{uid}:{first}", f"{uid}:{last}", state, wanted, budget
+            ranges = await together(
+                *(
+                    self._candidates(database, f"{uid}:{first}", f"{uid}:{last}", state, wanted, budget)
+                    for first, last in (_SCHEDULED, _MANUAL)
                 )
-                ids += [candidate for candidate in candidates if isinstance(candidate, str)]
-                skips += [
-                    SkippedView(candidate, name) for candidate in candidates if isinstance(candidate, Skip)
-                ]
+            )
+            candidates = list(chain.from_iterable(ranges))
+            ids = [candidate for candidate in candidates if isinstance(candidate, str)]
+            skips = [SkippedView(candidate, name) for candidate in candidates if isinstance(candidate, Skip)]
             views = [view for view in (await self.views(ids)).values() if _matches(view, state)]
             of_month: list[Listed] = [*views, *skips]
             found += sorted(of_month, key=_time_order, reverse=True)[:wanted]
