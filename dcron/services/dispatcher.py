@@ -92,9 +92,9 @@ class _Peer:
 class Dispatcher:
     """The attempts of one term that are to be claimed.
 
-    `workers` tells the live nodes that take new executions; `on_doubtful` hears of an attempt of which
-    only the database knows whether it is claimed; `on_older_term` is called when a worker has seen a
-    newer leader."""
+    `workers` tells the live nodes that take new executions; `on_accepted` hears of an attempt and the node
+    that has claimed it, `on_doubtful` of one of which only the database knows whether it is claimed;
+    `on_older_term` is called when a worker has seen a newer leader."""
 
     def __init__(
         self,
@@ -106,6 +106,7 @@ class Dispatcher:
         leader_id: str,
         may_lead: Callable[[], bool],
         workers: Callable[[], Sequence[Worker]],
+        on_accepted: Callable[[str, str], None],
         on_doubtful: Callable[[str], None],
         on_older_term: Callable[[], None],
     ) -> None:
@@ -116,6 +117,7 @@ class Dispatcher:
         self._leader_id = leader_id
         self._may_lead = may_lead
         self._workers = workers
+        self._on_accepted = on_accepted
         self._on_doubtful = on_doubtful
         self._on_older_term = on_older_term
         self._pending: dict[str, _Pending] = {}
@@ -325,7 +327,9 @@ class Dispatcher:
         if answer.result in (OfferResult.ACCEPTED, OfferResult.NOT_CLAIMED):
             self.drop(execution_id)
             log.debug(answer.result.value, action="offer", execution=execution_id, worker=worker.node_id)
-            if answer.result is OfferResult.NOT_CLAIMED:
+            if answer.result is OfferResult.ACCEPTED:
+                self._on_accepted(execution_id, worker.node_id)
+            else:
                 self._on_doubtful(execution_id)
             return
         pending.ask_again = ""

@@ -84,6 +84,7 @@ class Scheduler:
             leader_id=leadership.node_id,
             may_lead=leadership.may_lead,
             workers=watch.workers,
+            on_accepted=self._tracker.accepted,
             on_doubtful=self._tracker.doubtful.add,
             on_older_term=leadership.look,
         )

@@ -33,6 +33,9 @@ class Tracked:
     grace_seconds: float
     view: AttemptView = field(default_factory=AttemptView)
     heard_at: float | None = None
+    accepted_by: set[str] = field(default_factory=set)
+    """Nodes that have said that they claimed it: a reading without their claims is not from a quorum, but
+    from a copy that answers alone and does not know of them."""
 
     @property
     def is_unclaimed(self) -> bool:
@@ -150,16 +153,24 @@ class Tracker:
                     jobs.append(tracked.job)
         return jobs
 
+    def accepted(self, execution_id: str, node_id: str) -> None:
+        """A worker has said that it claimed an attempt."""
+        tracked = self._tracked.get(execution_id)
+        if tracked is not None:
+            tracked.accepted_by.add(node_id)
+
     def _take_record(self, tracked: Tracked, record: AttemptRecord, known: tuple[Claim, ...]) -> None:
         """Take in what a quorum knew, beside the claims that the feed brought since (all but `known`)."""
         read = {claim.token for claim in (*known, *record.claims)}
         newer = tuple(claim for claim in tracked.view.claims if claim.token not in read)
+        claims = (*record.claims, *newer)
+        knows_of_all = tracked.accepted_by <= {claim.node_id for claim in claims}
         tracked.view = replace(
             tracked.view,
-            claims=(*record.claims, *newer),
+            claims=claims,
             outcomes={**tracked.view.outcomes, **record.outcomes},
             verdict=record.verdict or tracked.view.verdict,
-            verified=not newer,
+            verified=not newer and knows_of_all,
         )
         if record.claims and tracked.heard_at is None:
             tracked.heard_at = self._clock.monotonic()

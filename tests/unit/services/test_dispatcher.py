@@ -27,6 +27,7 @@ class Scene:
 
     nodes: FakeNodes
     workers: list[Worker]
+    accepted: list[tuple[str, str]] = field(default_factory=list)
     doubtful: list[str] = field(default_factory=list)
     older_terms: int = 0
     leads: bool = True
@@ -41,6 +42,7 @@ class Scene:
             leader_id="leader",
             may_lead=lambda: self.leads,
             workers=lambda: self.workers,
+            on_accepted=lambda *pair: self.accepted.append(pair),
             on_doubtful=self.doubtful.append,
             on_older_term=self.saw_older_term,
         )
@@ -243,6 +245,14 @@ async def test_an_older_term_has_the_elector_look(scene: Scene) -> None:
         dispatcher.add(sample_offer("x"), ())
         await until(lambda: not dispatcher.waiting())
     assert scene.older_terms == 1
+
+
+async def test_who_has_accepted_an_attempt_is_told(scene: Scene) -> None:
+    scene.nodes.always("a", OfferResult.BUSY)
+    async with running(scene.dispatcher(SystemClock())) as dispatcher:
+        dispatcher.add(sample_offer("x"), ())
+        await until(lambda: not dispatcher.waiting())
+    assert scene.accepted == [("x", "b")]
 
 
 async def test_what_may_be_claimed_or_not_is_doubtful_and_offered_no_more(scene: Scene) -> None:

@@ -50,6 +50,7 @@ class Scene:
             leader_id="leader",
             may_lead=lambda: True,
             workers=self.watch.workers,
+            on_accepted=self.tracker.accepted,
             on_doubtful=self.tracker.doubtful.add,
             on_older_term=lambda: None,
         )

@@ -266,3 +266,14 @@ def test_a_claim_with_a_timeout_is_given_up_though_the_job_has_none_by_now(scene
     scene.tracker.follow(replace(job, specification=replace(job.specification, timeout_seconds=0.0)))
     scene.clock.pass_seconds(LIMIT_SECONDS + 0.01)
     assert silent(scene) == [EXECUTION]
+
+
+async def test_a_reading_that_misses_a_claim_that_is_known_to_be_there_proves_nothing(scene: Scene) -> None:
+    """One copy of a split store answers alone, and the claim is on the others."""
+    scene.tracker.accepted(EXECUTION, "a")
+    await scene.tracker.verify([EXECUTION])
+    assert not scene.tracker.get(EXECUTION).is_unclaimed
+    assert not scene.view.verified
+    await scene.stored(claim())
+    await scene.tracker.verify([EXECUTION])
+    assert scene.view.verified
