@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 from dcron.domain.model import Skip, SkipReason
+from dcron.ports import JOBS
 from tests.simulation.checkers.c_next_attempt import intents
 from tests.simulation.history import Fault, Stored
 from tests.simulation.timeline import CLOCK_OFF, Attempt, Timeline, Version, occurrences, parts_of
@@ -54,7 +55,12 @@ def _unaccounted(timeline: Timeline, uid: str, life: list[Version], skips: list[
     launched = set(timeline.scheduled.get(uid, {}).values())
     if place.active is not None:
         launched.add(place.active.occurrence.scheduled_at)
-    for schedule, since, until in segments(life):
+    # By the revisions that had a plain success: the branch that won may have missed a change of schedule.
+    certain = [
+        each for each in timeline.states(uid) if (JOBS, each.job.name, each.revision) in timeline.acknowledged
+    ]
+    certain.sort(key=lambda each: each.job.revision)
+    for schedule, since, until in segments([*certain, life[-1]]):
         for instant in occurrences(schedule, since, until):
             skipped = any(skip.scheduled_at <= instant <= skip.until for skip in skips)
             if instant < frontier and instant not in launched and not skipped:
