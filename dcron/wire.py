@@ -16,6 +16,7 @@ from dcron.domain.errors import InvalidInput
 from dcron.domain.model import Active, Coalesced, Job, LastOutcome, Script, Specification, State, VerdictKind
 from dcron.domain.nodes import LeaderReport
 from dcron.domain.offers import OfferAnswer, OfferedAttempt, OfferResult
+from dcron.domain.planning import AHEAD_SECONDS
 from dcron.domain.views import ClusterView, ExecutionView, HeldExecution, NodeView, SkippedView, attempt_of
 from dcron.rpc import dcron_pb2 as pb
 
@@ -285,11 +286,16 @@ def attempt_message(attempt: OfferedAttempt) -> pb.Attempt:
         manual=attempt.manual,
         coalesced_count=coalesced.count if coalesced else None,
         coalesced_until=timestamp(coalesced.until) if coalesced else None,
+        start_in_seconds=attempt.start_in_seconds,
     )
 
 
 def attempt_from(message: pb.Attempt) -> OfferedAttempt:
     """One offered attempt."""
+    if not 0 <= message.start_in_seconds <= AHEAD_SECONDS:
+        raise InvalidInput(
+            "start_in_seconds", f"{message.start_in_seconds:g} is not valid; give 0 to {AHEAD_SECONDS:g}"
+        )
     coalesced = None
     if message.HasField("coalesced_until"):
         count = message.coalesced_count if message.HasField("coalesced_count") else None
@@ -302,6 +308,7 @@ def attempt_from(message: pb.Attempt) -> OfferedAttempt:
         scheduled_at=_instant("scheduled_at", message.scheduled_at),
         manual=message.manual,
         coalesced=coalesced,
+        start_in_seconds=message.start_in_seconds,
     )
 
 

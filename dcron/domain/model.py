@@ -193,6 +193,13 @@ class Active:
         """Id of the current attempt."""
         return execution_id(self.occurrence, self.attempt)
 
+    @property
+    def ahead_seconds(self) -> float:
+        """How long before its instant it was intended; 0 when that had come. By the leader's clock alone."""
+        if self.occurrence.manual:
+            return 0.0
+        return max((self.occurrence.scheduled_at - self.intended_at).total_seconds(), 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class ManualRun:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
 from dcron.domain.model import Active, Coalesced, Job, Specification
+from dcron.domain.planning import AHEAD_SECONDS
 
 __all__ = ["MAX_OFFER", "ClaimReference", "OfferAnswer", "OfferResult", "OfferedAttempt", "offered"]
 
@@ -25,6 +26,17 @@ class OfferedAttempt:
     scheduled_at: datetime
     manual: bool
     coalesced: Coalesced | None = None
+    start_in_seconds: float = 0.0
+    """How long after the offer its instant comes: its script starts then. A length of time, for no node
+    compares its clock with another's."""
+
+    def at(self, now: datetime) -> OfferedAttempt:
+        """The same as it is offered now, by the leader's clock."""
+        if self.manual or self.scheduled_at <= now:
+            return self
+        ahead_seconds = (self.scheduled_at - now).total_seconds()
+        # More is left only when the leader's clock was set back since it decided.
+        return replace(self, start_in_seconds=min(ahead_seconds, AHEAD_SECONDS))
 
 
 class OfferResult(Enum):

@@ -30,17 +30,22 @@ from dcron.domain.model import (
 )
 
 __all__ = [
+    "AHEAD_SECONDS",
     "MAX_ATTEMPT",
     "MAX_PENDING_SKIPS",
     "AttemptView",
     "Moment",
     "Step",
+    "launch_ahead",
     "may_be_offered",
     "silence_limit_seconds",
     "skip_range",
     "step",
 ]
 
+AHEAD_SECONDS = 2.0
+"""How long before its instant an occurrence may be decided on, offered and claimed, so that nothing but its
+start is left for the instant. A pause, a change and a freeze are answered so much later, where it matters."""
 MAX_ATTEMPT = 999
 """Highest number an attempt can have; an id has three digits for it."""
 MAX_PENDING_SKIPS = 16
@@ -120,6 +125,19 @@ def step(job: Job, moment: Moment, view: AttemptView | None) -> Step | None:
     return replace(following, why=f"{settled.why}; {following.why}")
 
 
+def launch_ahead(job: Job, moment: Moment) -> Step | None:
+    """The launch of an occurrence whose instant is about to come; None when that has to be waited for.
+
+    Only where nothing but time can come between: all else there is to decide is decided at the instant."""
+    place = job.place
+    if place.active is not None or place.waiting or place.skips or job.paused or moment.settings.frozen:
+        return None
+    due_at = place.next_at
+    if due_at is None or due_at < moment.settings.floor or _thawed_after(due_at, moment.settings):
+        return None
+    return _launch_due(job, moment, due_at)
+
+
 def may_be_offered(active: Active, settings: Settings) -> bool:
     """Whether workers may take an attempt at all."""
     return not active.revoked and not _is_before_floor(active, settings)
@@ -136,15 +154,23 @@ def _give_up(job: Job, active: Active, view: AttemptView, moment: Moment) -> Ste
         return None
     changes: dict[str, Any] = {"active": None}
     scheduled_at = active.occurrence.scheduled_at
+    reason = None if active.occurrence.manual else SkipReason.MISSED
     why = "is from before the retention floor"
     if active.revoked:
         why = "was revoked by a pause or a change"
         if job.paused:
             changes["paused_from"] = min(scheduled_at, job.place.paused_from or scheduled_at)
-    elif not active.occurrence.manual:
-        missed = Skip(job.uid, scheduled_at, scheduled_at, SkipReason.MISSED, 1)
-        changes["skips"] = (*job.place.skips, missed)
+        reason = SkipReason.PAUSED if _was_resumed_after(job, scheduled_at) else None
+    if reason is not None:
+        skip = Skip(job.uid, scheduled_at, scheduled_at, reason, 1)
+        changes["skips"] = (*job.place.skips, skip)
     return Step(_advance(job, moment, **changes), launch=False, why=f"{active.execution_id} {why}")
+
+
+def _was_resumed_after(job: Job, scheduled_at: datetime) -> bool:
+    """Whether the pause that held an occurrence back is over, and nothing else will account for it."""
+    is_named = _schedule(job).next_after(scheduled_at - timedelta(seconds=1)) == scheduled_at
+    return is_named and not job.paused and scheduled_at <= job.place.counts_from
 
 
 def silence_limit_seconds(timeout_seconds: float, grace_seconds: float) -> float | None:

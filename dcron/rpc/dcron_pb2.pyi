@@ -1997,6 +1997,7 @@ class Attempt(_message.Message):
     MANUAL_FIELD_NUMBER: _builtins.int
     COALESCED_COUNT_FIELD_NUMBER: _builtins.int
     COALESCED_UNTIL_FIELD_NUMBER: _builtins.int
+    START_IN_SECONDS_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """<job uid>:<occurrence>:<attempt>"""
     job: _builtins.str
@@ -2007,6 +2008,8 @@ class Attempt(_message.Message):
     """Whether somebody asked for it."""
     coalesced_count: _builtins.int
     """Occurrences coalesced into it; absent when too many to count."""
+    start_in_seconds: _builtins.float
+    """How long after this is sent its instant comes, by the leader's clock: its script starts then. 0 when it has."""
     @_builtins.property
     def specification(self) -> Global___Specification:
         """What to run."""
@@ -2030,10 +2033,11 @@ class Attempt(_message.Message):
         manual: _builtins.bool = ...,
         coalesced_count: _builtins.int | None = ...,
         coalesced_until: _timestamp_pb2.Timestamp | None = ...,
+        start_in_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_coalesced_count", b"_coalesced_count", "coalesced_count", b"coalesced_count", "coalesced_until", b"coalesced_until", "scheduled_at", b"scheduled_at", "specification", b"specification"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_coalesced_count", b"_coalesced_count", "coalesced_count", b"coalesced_count", "coalesced_until", b"coalesced_until", "execution_id", b"execution_id", "job", b"job", "manual", b"manual", "revision", b"revision", "scheduled_at", b"scheduled_at", "specification", b"specification"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_coalesced_count", b"_coalesced_count", "coalesced_count", b"coalesced_count", "coalesced_until", b"coalesced_until", "execution_id", b"execution_id", "job", b"job", "manual", b"manual", "revision", b"revision", "scheduled_at", b"scheduled_at", "specification", b"specification", "start_in_seconds", b"start_in_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__coalesced_count: _TypeAlias = _typing.Literal["coalesced_count"]  # noqa: Y015
     _WhichOneofArgType__coalesced_count: _TypeAlias = _typing.Literal["_coalesced_count", b"_coalesced_count"]  # noqa: Y015

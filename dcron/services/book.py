@@ -29,6 +29,7 @@ READ_BATCH = 500
 """Job documents in one read."""
 POLL_ROWS = 20_000
 """Due jobs that one poll takes in; the rest comes with the next poll, earliest first."""
+_AT_ONCE = timedelta()
 
 log = structlog.get_logger()
 
@@ -45,6 +46,8 @@ class JobBook:
         self._looks_left: dict[str, int] = {}
         self._held: dict[str, tuple[Job, str]] = {}
         self._heap: list[tuple[datetime, str]] = []
+        self._left: list[tuple[datetime, str]] = []
+        """What cannot be decided on ahead of its instant."""
         self._noted: dict[str, str] = {}
         self._confirmed: dict[str, str] = {}
         self._told_of: set[str] = set()
@@ -67,23 +70,40 @@ class JobBook:
         """Jobs that are held as being worked on."""
         return [name for name, (job, _) in self._held.items() if job.place.active is not None]
 
-    def next_due_at(self) -> datetime | None:
-        """The earliest `next_at` held."""
-        while self._heap:
-            due_at, name = self._heap[0]
+    def next_due_at(self, ahead: timedelta = _AT_ONCE) -> datetime | None:
+        """When `take_due` has something next."""
+        return min(
+            (
+                due_at - early
+                for heap, early in ((self._left, _AT_ONCE), (self._heap, ahead))
+                if (due_at := self._first_of(heap)) is not None
+            ),
+            default=None,
+        )
+
+    def _first_of(self, heap: list[tuple[datetime, str]]) -> datetime | None:
+        while heap:
+            due_at, name = heap[0]
             if self._is_current(due_at, name):
                 return due_at
-            heapq.heappop(self._heap)
+            heapq.heappop(heap)
         return None
 
-    def take_due(self, now: datetime, limit: int) -> list[str]:
-        """Names of at most `limit` jobs that are due, each once; they come back when written or loaded."""
+    def take_due(self, now: datetime, limit: int, ahead: timedelta = _AT_ONCE) -> list[str]:
+        """Names of at most `limit` jobs that are due, or are so before long and were not left for their
+        instant, each once; they come back when written or loaded."""
         taken: dict[str, None] = {}
-        while self._heap and len(taken) < limit and self._heap[0][0] <= now:
-            due_at, name = heapq.heappop(self._heap)
-            if self._is_current(due_at, name):
-                taken[name] = None
+        for heap, until in ((self._left, now), (self._heap, now + ahead)):
+            while len(taken) < limit and (due_at := self._first_of(heap)) is not None and due_at <= until:
+                taken[heapq.heappop(heap)[1]] = None
         return list(taken)
+
+    def leave(self, name: str, now: datetime) -> None:
+        """Have a job that was taken ahead of its instant come back at that."""
+        job = self.get(name)
+        due_at = job.place.next_at if job is not None else None
+        if due_at is not None and due_at > now:
+            heapq.heappush(self._left, (due_at, name))
 
     def put_back(self, names: Iterable[str]) -> None:
         """Make jobs due again that were taken and not written."""
@@ -284,6 +304,7 @@ class JobBook:
                 self.forget(name)
         # Anew, for each write has left an entry behind.
         self._heap.clear()
+        self._left.clear()
         for job, _ in self._held.values():
             self._schedule(job)
 

@@ -20,6 +20,7 @@ from dcron.domain.model import Job, Occurrence, Specification, execution_id
 from dcron.domain.validation import check_specification, is_job_name, shown
 from dcron.domain.views import occurrence_instant
 from dcron.ports import JOBS, Clock, Document, DocumentStore, ObjectStore, executions_database
+from dcron.services.ahead import let_come
 from dcron.services.registering import Registrar, Registration
 from dcron.services.revisions import Revisions, StaleRevision, job_documents, same_revision
 from dcron.services.scripts import Scripts, UploadPlan
@@ -134,6 +135,7 @@ class Catalogue:
         job = await self._jobs.remove(name, keep)
         if job is None:
             raise _not_found(name)
+        await _let_come(job, self._clock.now())
         log.info("job deleted", action="delete_job", job=name, uid=job.uid)
         return job.place.active.execution_id if job.place.active else ""
 
@@ -233,6 +235,7 @@ class Catalogue:
         if not is_job_name(name):
             raise _not_found(name)
         job = await self._jobs.rewrite(name, revise)
+        await _let_come(job, self._clock.now())
         log.info("job changed", action="change_job", job=name, revision=job.revision, paused=job.paused)
         return job
 
@@ -273,6 +276,13 @@ class Catalogue:
         assert instant is not None
         [leaves] = await self._store.read(executions_database(instant), [first_attempt])
         return bool(leaves)
+
+
+async def _let_come(job: Job, now: datetime) -> None:
+    """Let the instant come for which the leader has launched the job, if it has."""
+    active = job.place.active
+    if active is not None:
+        await let_come(active.occurrence.scheduled_at, now, active.ahead_seconds)
 
 
 def _not_found(name: str) -> NotFound:

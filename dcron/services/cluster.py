@@ -26,6 +26,7 @@ from dcron.domain.instants import format_precise, parse_instant
 from dcron.domain.leadership import Lease
 from dcron.domain.model import Settings
 from dcron.domain.nodes import LeaderReport, NodeRecord, node_of
+from dcron.domain.planning import AHEAD_SECONDS
 from dcron.domain.validation import shown
 from dcron.domain.views import ClusterView, HeldExecution, NodeView
 from dcron.ports import CLUSTER, Clock, Document, DocumentStore
@@ -171,6 +172,8 @@ class ClusterService:
     async def freeze(self) -> ClusterView:
         """Let nothing start anywhere until thawed. Freezing a frozen cluster keeps its instant."""
         await self._set_frozen(frozen=True)
+        # What the leader has launched ahead of its instant is due before the answer then.
+        await asyncio.sleep(AHEAD_SECONDS)
         return await self.status()
 
     async def thaw(self) -> ClusterView:

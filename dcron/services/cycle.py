@@ -7,10 +7,10 @@ documents in one request. Whatever is doubtful afterwards is read again before t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -18,7 +18,7 @@ from dcron.domain.errors import StoreUnreachable
 from dcron.domain.instants import format_key
 from dcron.domain.model import Job, Settings
 from dcron.domain.offers import offered
-from dcron.domain.planning import AttemptView, Moment, Step, may_be_offered, step
+from dcron.domain.planning import AHEAD_SECONDS, AttemptView, Moment, Step, launch_ahead, may_be_offered, step
 from dcron.ports import Clock
 from dcron.services.book import JobBook
 from dcron.services.burst import Burst
@@ -46,6 +46,8 @@ MAX_PUT_OFF_SECONDS = 2.0
 """The longest interval between two readings of a doubtful job."""
 BACKOFF_SECONDS = 0.5
 """Pause after the store could not be reached."""
+
+_AHEAD = timedelta(seconds=AHEAD_SECONDS)
 
 log = structlog.get_logger()
 
@@ -140,7 +142,7 @@ class Cycle:
         return list(self._dirty)[:CYCLE_JOBS] if self._news_is_ripe() else []
 
     async def _sleep_until_due(self) -> None:
-        due_at = self._book.next_due_at()
+        due_at = self._book.next_due_at(_AHEAD)
         wait_seconds = STALE_SECONDS if self._book.stale else LOOK_SECONDS
         if self._dirty:
             wait_seconds = min(wait_seconds, self._news_pace.left_seconds())
@@ -149,7 +151,7 @@ class Cycle:
         await wait_for(self.wake, wait_seconds)
 
     async def _cycle(self) -> None:
-        """Decide on all that is due or has news, at most CYCLE_JOBS of each."""
+        """Decide on all that is due, or about to be, or has news, at most CYCLE_JOBS of each."""
         if not self._leadership.clock_is_steady():
             # What is due by a clock that was just set may be due in an hour.
             self._leadership.look()
@@ -163,21 +165,22 @@ class Cycle:
             self.take_in(stale)
         now = self._clock.now()
         news = self._take_news()
-        due = self._book.take_due(now, CYCLE_JOBS)
+        due = self._book.take_due(now, CYCLE_JOBS, _AHEAD)
         names = dict.fromkeys([*news, *due])
         for name in names:
             self._dirty.pop(name, None)
         if names:
             with self._burst.of(len(due)):
                 async with self._news_pace.turn() if news else nullcontext():
-                    await self._decide_on(list(names), now)
+                    await self._decide_on(list(names), frozenset(due), now)
 
-    async def _decide_on(self, names: list[str], now: datetime) -> None:
+    async def _decide_on(self, names: list[str], due: Collection[str], now: datetime) -> None:
         """Decide and write; all that could not be is to be decided on again."""
         try:
-            # Read after the instant: whoever was told that the cluster is frozen before it is obeyed.
+            # Anew, less than AHEAD_SECONDS before the instant: whoever was told that the cluster is frozen
+            # before it is obeyed.
             settings = await self._settings.read()
-            steps, undecided = self._decide(names, Moment(now, self._leadership.term, settings))
+            steps, undecided = self._decide(names, due, Moment(now, self._leadership.term, settings))
             if undecided:
                 self._book.put_back(undecided)
                 self.mark(undecided)
@@ -202,7 +205,7 @@ class Cycle:
         pause_seconds = min(STALE_SECONDS * 2 ** min(times - 1, MAX_DOUBLINGS), MAX_PUT_OFF_SECONDS)
         self._put_off_until[name] = (times, asyncio.get_running_loop().time() + pause_seconds)
 
-    def _decide(self, names: list[str], moment: Moment) -> tuple[list[Step], list[str]]:
+    def _decide(self, names: list[str], due: Collection[str], moment: Moment) -> tuple[list[Step], list[str]]:
         """Decisions, and the names that the time for it was not enough for: a lease has to be renewed
         meanwhile, and after a long absence a single job can take milliseconds."""
         steps: list[Step] = []
@@ -213,9 +216,8 @@ class Cycle:
             job = self._book.get(name)
             if job is None:
                 continue
-            tidy = self._without_copied(job)
             try:
-                decision = step(tidy, moment, self._view(job))
+                decision = self._decide_one(job, moment, is_due=name in due)
             except Exception:
                 # One job must not stop all others. The next poll or reconciliation tries it again.
                 log.exception("cannot plan job", action="plan", job=name)
@@ -223,13 +225,25 @@ class Cycle:
                 continue
             if decision is not None:
                 steps.append(decision)
-            elif self._waits_for_take_over(job, moment.settings):
-                steps.append(_confirmation(job, moment, launch=True))
-            elif self._has_unconfirmed_skips(job):
-                steps.append(_confirmation(job, moment, launch=False))
-            elif tidy is not job and tidy.place.active is None:
-                steps.append(Step(tidy, launch=False, why="its skip records are copied"))
+            elif name in due:
+                self._book.leave(name, moment.now)
         return steps, []
+
+    def _decide_one(self, job: Job, moment: Moment, *, is_due: bool) -> Step | None:
+        """What is to be written of a job now; `is_due` when its instant has come or is about to."""
+        tidy = self._without_copied(job)
+        decision = step(tidy, moment, self._view(job))
+        if decision is None and is_due:
+            decision = launch_ahead(tidy, moment)
+        if decision is not None:
+            return decision
+        if self._waits_for_take_over(job, moment.settings):
+            return _confirmation(job, moment, launch=True)
+        if self._has_unconfirmed_skips(job):
+            return _confirmation(job, moment, launch=False)
+        if tidy is not job and tidy.place.active is None:
+            return Step(tidy, launch=False, why="its skip records are copied")
+        return None
 
     def _waits_for_take_over(self, job: Job, settings: Settings) -> bool:
         """Whether its attempt is to be offered, but the intent was only read: perhaps from one copy, which

@@ -273,7 +273,8 @@ class Dispatcher:
     async def _offer(self, worker: Worker, share: list[_Pending]) -> None:
         """One request to one worker, and what follows from its answers."""
         peer = self._peer(worker.node_id)
-        attempts = [pending.attempt for pending in share]
+        now = self._clock.now()
+        attempts = [pending.attempt.at(now) for pending in share]
         answers: list[OfferAnswer] | None = None
         if not self._has_offered:
             self._has_offered = True

@@ -23,12 +23,14 @@ from dcron.services.spool import Entry, Spool, claim_note
 __all__ = ["CLAIM_TO_START_SECONDS", "Executor", "Launch"]
 
 CLAIM_TO_START_SECONDS = 5.0
-"""A script does not start when more than this has passed, by CLOCK_BOOTTIME, since its claim was sent:
-by then the leader may have reason to believe that it never will."""
+"""A script does not start when more than this has passed, by CLOCK_BOOTTIME, since its claim was sent, or
+since its instant if that came later: by then the leader may have reason to believe that it never will."""
 RECOVER_POLL_SECONDS = 0.5
 MAX_STARTING = 150
 """Claimed scripts that may be on their way to the keeper before another offer is claimed: far fewer than it
 starts within CLAIM_TO_START_SECONDS, even on a machine that is busy with the scripts themselves."""
+MAX_AHEAD = 800
+"""Claimed scripts that may wait for their instants before another offer is claimed: also fewer than that."""
 
 log = structlog.get_logger()
 
@@ -41,6 +43,8 @@ class Launch:
     attempt: OfferedAttempt
     script_path: str
     claimed_boottime: float
+    start_at: float = 0.0
+    """Its instant, by this node's monotonic clock, if that was still to come."""
 
 
 class Executor:
@@ -65,6 +69,8 @@ class Executor:
         self._clock = clock
         self._burst = burst
         self._starting = 0
+        self._ahead: set[str] = set()
+        """Tokens of what waits for its instant."""
         self._environment = environment
         self.max_log_bytes = max_log_bytes
         self._running: dict[str, Entry] = {}
@@ -104,6 +110,9 @@ class Executor:
     async def cancel(self, execution_id: str) -> bool:
         """Stop a script and all it left behind; False when it does not run here."""
         entry = self._of_execution.get(execution_id)
+        if entry is not None and entry.claim.token in self._ahead:
+            self.refuse(entry, "cancelled before its instant", State.CANCELLED)
+            return True
         return entry is not None and await self._runner.cancel(entry.claim.token)
 
     def occupy(self, entries: Iterable[Entry]) -> None:
@@ -116,14 +125,35 @@ class Executor:
         """Wait until what is claimed now would be started soon, for so long at most."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self._starting > MAX_STARTING:
+                while not self._has_room():
                     self._fewer_start.clear()
                     await self._fewer_start.wait()
-        return self._starting <= MAX_STARTING
+        return self._has_room()
+
+    def _has_room(self) -> bool:
+        return self._starting <= MAX_STARTING and self._starting + len(self._ahead) <= MAX_AHEAD
 
     async def start(self, launches: list[Launch]) -> None:
-        """Start claimed attempts; what cannot start gets its outcome at once."""
+        """Start claimed attempts of one instant when it has come; what cannot gets its outcome at once."""
         self.occupy(launch.entry for launch in launches)
+        left_seconds = max(launch.start_at for launch in launches) - self._clock.monotonic()
+        if left_seconds > 0:
+            launches = await self._await_instant(launches, left_seconds)
+        if launches:
+            await self._start_now(launches)
+
+    async def _await_instant(self, launches: list[Launch], left_seconds: float) -> list[Launch]:
+        """What of them is still to start then."""
+        tokens = {launch.entry.claim.token for launch in launches}
+        self._ahead |= tokens
+        try:
+            await asyncio.sleep(left_seconds)
+        finally:
+            self._ahead -= tokens
+            self._fewer_start.set()
+        return [launch for launch in launches if launch.entry.claim.token in self._running]
+
+    async def _start_now(self, launches: list[Launch]) -> None:
         self._starting += len(launches)
         try:
             with self._burst.of(len(launches)):
@@ -153,7 +183,7 @@ class Executor:
             return
         for launch in launches:
             if launch.entry.claim.token in self._running:
-                await self.start([launch])
+                await self._start_now([launch])
 
     def _note_start(self, entry: Entry, result: StartResult) -> None:
         if result is StartResult.STARTED:
@@ -282,7 +312,9 @@ class Executor:
             timeout_seconds=specification.timeout_seconds,
             grace_seconds=specification.grace_seconds,
             max_log_bytes=self.max_log_bytes,
-            not_after_boottime=launch.claimed_boottime + CLAIM_TO_START_SECONDS,
+            not_after_boottime=(
+                launch.claimed_boottime + launch.attempt.start_in_seconds + CLAIM_TO_START_SECONDS
+            ),
         )
 
     def _outcome(self, claim: Claim, ended: ProcessExit) -> Outcome:

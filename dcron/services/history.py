@@ -11,6 +11,7 @@ from dcron.domain.documents import verdict_body, verdict_id
 from dcron.domain.errors import FailedPrecondition, InvalidInput, NodeUnreachable, NotFound, StoreUnreachable
 from dcron.domain.model import Claim, State, Verdict, VerdictKind
 from dcron.domain.nodes import LeaderReport
+from dcron.domain.planning import AHEAD_SECONDS
 from dcron.domain.validation import check_note, is_job_name, shown
 from dcron.domain.views import ExecutionView
 from dcron.ports import (
@@ -22,6 +23,7 @@ from dcron.ports import (
     WriteKind,
     executions_database,
 )
+from dcron.services.ahead import let_come
 from dcron.services.listing import DEFAULT_LIMIT, MAX_LIMIT, Listed, Listing, StateFilter
 from dcron.services.logs import LogReader
 from dcron.services.revisions import job_documents
@@ -150,6 +152,9 @@ class History:
                 raise FailedPrecondition(
                     f"execution {identifier} has ended already: {view.state.value}; nothing is to be resolved"
                 )
+            if not view.claim.manual:
+                # It may have yet to start: what follows the verdict is not to start before it.
+                await let_come(view.claim.scheduled_at, self._clock.now(), AHEAD_SECONDS)
             await self._write_verdict(view.claim, verdict)
             view = await self.get(identifier)
         if view.verdict is None or not _say_the_same(view.verdict, verdict):

@@ -560,7 +560,7 @@ class TestInternal:
         attempts = [
             self.ATTEMPT,
             replace(self.ATTEMPT, coalesced=Coalesced(NOW, 4)),
-            replace(self.ATTEMPT, coalesced=None),
+            replace(self.ATTEMPT, coalesced=None, start_in_seconds=1.5),
         ]
         answers = await node.client.offer(node.address, "n1", 4, 7, "n9", attempts)
         assert node.worker.offered == attempts
@@ -577,6 +577,14 @@ class TestInternal:
         assert len(await node.client.offer(node.address, "n1", 4, 7, "n9", attempts)) == MAX_OFFER
         with pytest.raises(NodeUnreachable, match="at most 500"):
             await node.client.offer(node.address, "n1", 4, 7, "n9", [self.ATTEMPT] * (MAX_OFFER + 1))
+
+    @pytest.mark.parametrize("seconds", [-0.1, 2.1, float("nan"), float("inf")])
+    async def test_an_instant_that_is_not_about_to_come_is_refused(self, node: Node, seconds: float) -> None:
+        with pytest.raises(NodeUnreachable, match=r"start_in_seconds: .* is not valid; give 0 to 2"):
+            await node.client.offer(
+                node.address, "n1", 4, 7, "n9", [replace(self.ATTEMPT, start_in_seconds=seconds)]
+            )
+        assert not node.worker.offered
 
     async def test_a_worker_is_asked_to_cancel_and_what_it_holds(self, node: Node) -> None:
         node.worker.running.add("e1")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from dcron.domain.ids import is_ulid
+from dcron.domain.planning import AHEAD_SECONDS
 from tests.simulation.checkers.c_next_attempt import intents
 from tests.simulation.history import Asked
 from tests.simulation.timeline import Timeline, Version, parts_of
@@ -45,7 +46,8 @@ def _after_a_pause(timeline: Timeline, launches: dict[str, Version]) -> Iterator
         paused_at = timeline.true_time(pause.at)
         for execution_id, version in launches.items():
             active = version.job.place.active
-            if version.job.name != pause.job or not pause.at < version.at < until:
+            # What is due after the answer may not have been launched ahead of it either.
+            if version.job.name != pause.job or not pause.at - AHEAD_SECONDS < version.at < until:
                 continue
             tolerance = timeline.clock_tolerance(pause.at, version.at)
             # An intent alone is none: one that got no plain success may be stored on a copy that was behind.

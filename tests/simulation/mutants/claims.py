@@ -63,6 +63,15 @@ def late_start() -> AbstractContextManager[Any]:
     return patch.object(Executor, "_process", whenever)
 
 
+def claimed_ahead_starts_at_once() -> AbstractContextManager[Any]:
+    """What is claimed ahead of its instant starts before it."""
+
+    async def no_wait(_: Executor, launches: list[Any], __: float) -> list[Any]:
+        return launches
+
+    return patch.object(Executor, "_await_instant", no_wait)
+
+
 def living_claims_are_written_off() -> AbstractContextManager[Any]:
     """A worker that is asked for its claims writes off what it runs."""
 
@@ -82,6 +91,7 @@ MUTANTS = {
     unanswered_claim_is_a_win: "a",
     older_terms_are_obeyed: "g",
     late_start: "acdf",
+    claimed_ahead_starts_at_once: "b",
     living_claims_are_written_off: "fj",
 }
 """Each with the checkers that are to find it."""

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from dcron.domain import changes, planning
 from dcron.domain.model import Active, Job, Settings, State
-from dcron.services import tracker
+from dcron.services import catalogue, tracker
 from dcron.services.reconciler import Reconciler
 from dcron.services.settings import KnownSettings, read_settings
 from tests.simulation.mutants.proxies import ListingStore, together
@@ -75,11 +75,21 @@ def skip_decided_from_a_listing() -> AbstractContextManager[Any]:
     return patch.object(KnownSettings, "read", glance)
 
 
+def answered_before_the_instant() -> AbstractContextManager[Any]:
+    """A change is answered though what was launched ahead of its instant has yet to start."""
+
+    async def no_wait(*_: Any) -> None:
+        return
+
+    return patch.object(catalogue, "let_come", no_wait)
+
+
 MUTANTS = {
     resume_fires_for_the_past: "i",
     coalesced_without_a_record: "b",
     overlap: "d",
     impatient_retry: "cdj",
     skip_decided_from_a_listing: "b",
+    answered_before_the_instant: "i",
 }
 """Each with the checkers that are to find it."""

@@ -32,6 +32,7 @@ from dcron.domain.planning import (
     SILENCE_MARGIN_SECONDS,
     AttemptView,
     Moment,
+    launch_ahead,
     silence_limit_seconds,
     step,
 )
@@ -493,3 +494,57 @@ def test_what_fell_due_in_a_freeze_and_waited_is_skipped_after_the_thaw():
     )
     assert skipped.job.place.next_at == START + timedelta(minutes=4)
     assert step(skipped.job, Moment(START + timedelta(minutes=5), 1, thawed), None).launch
+
+
+# What is launched ahead of its instant.
+
+SOON = START - timedelta(seconds=1)
+
+
+def test_an_idle_job_is_launched_ahead_for_the_very_occurrence_that_comes() -> None:
+    launched = launch_ahead(sample_job(), moment(SOON))
+    active = launched.job.place.active
+    assert launched.launch
+    assert (active.occurrence.scheduled_at, active.intended_at, active.coalesced) == (START, SOON, None)
+    assert active.ahead_seconds == 1.0
+    assert launched.job.place.next_at == START + MINUTE
+    assert not launched.job.place.skips
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        active_job(),
+        pause(sample_job(), SOON),
+        request_run(sample_job(), request_id(1)),
+        sample_job(skips=(Skip(UID, START - MINUTE, START - MINUTE, SkipReason.PAUSED, 1),)),
+        sample_job(next_at=None),
+    ],
+    ids=["active", "paused", "waiting", "skips", "never"],
+)
+def test_what_else_there_is_to_decide_is_decided_at_the_instant(job: Job) -> None:
+    assert launch_ahead(job, moment(SOON)) is None
+
+
+def test_what_a_freeze_or_the_floor_holds_back_is_not_launched_ahead() -> None:
+    job = sample_job()
+    assert launch_ahead(job, moment(SOON, frozen=True)) is None
+    assert launch_ahead(job, moment(SOON, floor=START + MINUTE)) is None
+    thawed = Settings(1, FLOOR, frozen_at=SOON, thawed_at=START + MINUTE)
+    assert launch_ahead(job, Moment(SOON, 7, thawed)) is None
+
+
+def test_an_occurrence_that_a_pause_revoked_is_accounted_for_though_the_pause_is_over() -> None:
+    job = active_job(revoked=True)
+    resumed = replace(job, place=replace(job.place, counts_from=START + timedelta(seconds=3)))
+    given_up = step(resumed, moment(START + timedelta(seconds=30)), view(job))
+    assert given_up.job.place.active is None
+    assert given_up.job.place.skips == (Skip(UID, START, START, SkipReason.PAUSED, 1),)
+
+
+def test_an_occurrence_that_a_change_of_the_schedule_revoked_was_never_due() -> None:
+    job = active_job(revoked=True)
+    specification = replace(job.specification, schedule="30 * * * *")
+    changed = replace(job, specification=specification, place=replace(job.place, counts_from=START))
+    given_up = step(changed, moment(START + timedelta(seconds=30)), view(job))
+    assert (given_up.job.place.active, given_up.job.place.skips) == (None, ())

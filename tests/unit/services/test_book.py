@@ -86,6 +86,21 @@ async def test_jobs_come_due_in_order_each_once_and_in_bounded_number(scene: Sce
     assert scene.book.next_due_at() == START + 3 * MINUTE
 
 
+async def test_a_job_is_taken_ahead_of_its_instant_and_may_be_left_for_it(scene: Scene) -> None:
+    await scene.stored(due("a", START), due("b", START + MINUTE))
+    await scene.book.poll(HORIZON + 9 * MINUTE)
+    ahead, before = timedelta(seconds=2), START - timedelta(seconds=1)
+    assert scene.book.next_due_at(ahead) == START - ahead
+    assert scene.book.take_due(before, 10, ahead) == ["a"]
+    scene.book.leave("a", before)
+    assert scene.book.next_due_at(ahead) == START
+    assert scene.book.take_due(before, 10, ahead) == []
+    assert scene.book.take_due(START, 10, ahead) == ["a"]
+    # What nothing can be decided about at its instant waits for news, not for the clock.
+    scene.book.leave("a", START)
+    assert scene.book.next_due_at(ahead) == START + MINUTE - ahead
+
+
 async def test_what_was_taken_and_not_written_can_be_put_back(scene: Scene) -> None:
     await scene.stored(due("a", START))
     await scene.book.poll(HORIZON)

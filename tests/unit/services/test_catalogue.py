@@ -22,6 +22,7 @@ from dcron.domain.job_documents import job_body, job_of
 from dcron.domain.model import Active, Claim, Job, Occurrence, Settings
 from dcron.ports import CLUSTER, JOBS, Document, WriteKind, executions_database
 from dcron.services import catalogue as catalogue_module
+from dcron.services.ahead import LONG_AGO
 from dcron.services.catalogue import Catalogue
 from dcron.services.revisions import StaleRevision
 from tests.unit.services.doubles import SCRIPT, SCRIPT_TEXT, SPECIFICATION, START, SettableClock, SplitStore
@@ -195,6 +196,36 @@ class TestChanging:
         for name in ("absent", "Bad\nName"):
             with pytest.raises(NotFound, match="not found"):
                 await catalogue.pause(name)
+
+
+class TestLaunchedAhead:
+    """A job whose next occurrence was launched before its instant, which has just come."""
+
+    @pytest.fixture
+    async def ahead(self, store: SplitStore, job: Job, clock: SettableClock) -> None:
+        due_at = clock.now()
+        launched = Active(Occurrence.of_schedule(job.uid, due_at), 1, 7, due_at - timedelta(seconds=1))
+        await write_job(store, replace(job, place=replace(job.place, active=launched)))
+
+    @pytest.mark.usefixtures("ahead")
+    @pytest.mark.parametrize("change", ["pause", "delete", "update"])
+    async def test_a_change_is_answered_once_its_instant_must_have_come(
+        self, catalogue: Catalogue, change: str
+    ) -> None:
+        began = asyncio.get_running_loop().time()
+        if change == "update":
+            await catalogue.update(NAME, replace(SPECIFICATION, timeout_seconds=5.0), ["timeout_seconds"])
+        else:
+            await getattr(catalogue, change)(NAME)
+        assert asyncio.get_running_loop().time() - began >= 1.0
+
+    @pytest.mark.usefixtures("ahead")
+    async def test_one_that_has_run_for_long_is_not_waited_for(
+        self, catalogue: Catalogue, clock: SettableClock
+    ) -> None:
+        clock.at += 2 * LONG_AGO
+        async with asyncio.timeout(0.8):
+            await catalogue.pause(NAME)
 
 
 class TestDeleting:

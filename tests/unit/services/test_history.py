@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -36,7 +37,9 @@ from dcron.domain.model import (
 from dcron.domain.nodes import LeaderReport, Waiting
 from dcron.domain.views import ExecutionView, SkippedView, execution_view, occurrence_instant
 from dcron.ports import JOBS, Document, WriteKind, executions_database
+from dcron.services import history as module
 from dcron.services import listing
+from dcron.services.ahead import LONG_AGO
 from dcron.services.history import History
 from tests.unit.services.doubles import (
     SCRIPT,
@@ -426,6 +429,24 @@ class TestCancelling:
 
 
 class TestResolving:
+    @pytest.fixture(autouse=True)
+    def no_waiting(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "AHEAD_SECONDS", 0.0)
+
+    async def test_a_verdict_waits_until_what_was_claimed_ahead_of_its_instant_has_started(
+        self, history: History, store: SplitStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "AHEAD_SECONDS", 1.0)
+        long_ago, claim = claim_at(START - 2 * LONG_AGO), claim_at(START + timedelta(seconds=1))
+        await put(store, long_ago, claim)
+        resolving = asyncio.create_task(
+            history.resolve(claim.execution_id, VerdictKind.FAILED, "operator", "disk died")
+        )
+        async with asyncio.timeout(0.8):
+            await history.resolve(long_ago.execution_id, VerdictKind.FAILED, "operator", "disk died")
+        assert (await history.get(claim.execution_id)).verdict is None
+        assert (await resolving).verdict is not None
+
     async def test_a_verdict_is_stored_once_and_saying_it_again_is_no_error(
         self, history: History, store: SplitStore
     ) -> None:

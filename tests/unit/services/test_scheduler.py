@@ -667,3 +667,51 @@ async def test_an_active_job_that_only_the_poll_names_is_followed(scene, monkeyp
     monkeypatch.setattr(scene.store, "find", behind)
     scene.lead()
     await scene.settled()
+
+
+async def test_an_occurrence_is_intended_and_claimed_ahead_and_starts_at_its_instant(scene):
+    scene.clock.pass_seconds(-1.0)
+    offers = []
+    offer = scene.nodes.offer
+
+    async def note(*arguments):
+        offers.extend(arguments[-1])
+        return await offer(*arguments)
+
+    scene.nodes.offer = note
+    await scene.add_job()
+    scene.lead()
+    await until(lambda: offers)
+    assert [each.start_in_seconds for each in offers] == [1.0]
+    active = (await scene.job()).place.active
+    assert active.intended_at == START - timedelta(seconds=1)
+    assert active.ahead_seconds == 1.0
+    await until(lambda: scene.worker.executor._ahead)
+    assert not scene.machine.started
+    await scene.run_script()
+    await scene.settled()
+    assert await scene.starts() == [attempt().execution_id]
+
+
+async def test_what_is_paused_before_it_is_launched_ahead_is_left_alone(scene):
+    scene.clock.pass_seconds(-3.0)
+    job = await scene.add_job()
+    scene.lead()
+    await until(lambda: scene.scheduler._book.get("job"))
+    [leaves] = await scene.store.read(JOBS, ["job"])
+    await scene.store.write(JOBS, [Document("job", job_body(pause(job, START)), leaves[0].revision)])
+    scene.clock.pass_seconds(3.5)
+    await until(lambda: scene.scheduler._book.get("job") and scene.scheduler._book.get("job").paused)
+    assert not await scene.store.claims()
+
+
+async def test_what_falls_due_soon_in_a_frozen_cluster_is_decided_on_at_its_instant(scene):
+    scene.clock.pass_seconds(-1.0)
+    await scene.settings(frozen=True, sequence=1)
+    job = await scene.add_job()
+    scene.lead()
+    await asyncio.sleep(0.05)
+    assert (await scene.job()).place == job.place
+    scene.clock.pass_seconds(1.0)
+    await until(lambda: scene.scheduler._book.get("job").place.next_at > START)
+    assert not scene.machine.started

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
 from dcron.adapters.memory import MemoryDocumentStore
 from dcron.domain.documents import INITIAL_SETTINGS, SETTINGS_ID, settings_body, settings_of
 from dcron.ports import CLUSTER, Document
+from dcron.services import cluster
 from dcron.services.cluster import ClusterService
 from dcron.services.settings import KnownSettings, merge_settings, read_settings
 from tests.doubles import START, ManualClock
@@ -90,3 +92,21 @@ async def test_a_word_that_changes_nothing_counts_as_said_nevertheless():
         await service._set_frozen(frozen=False)
     settings = await read_settings(store)
     assert (settings.frozen, settings.thawed_at, settings.said_at) == (False, clock.now(), clock.now())
+
+
+async def test_a_freeze_is_answered_once_what_was_launched_ahead_has_come(monkeypatch):
+    monkeypatch.setattr(cluster, "AHEAD_SECONDS", 0.2)
+    store = MemoryDocumentStore()
+    service = ClusterService(store, ManualClock(), Leaderless(), lambda: ())
+
+    async def status():
+        return await read_settings(store)
+
+    monkeypatch.setattr(service, "status", status)
+    freezing = asyncio.create_task(service.freeze())
+    async with asyncio.timeout(5):
+        while not (await read_settings(store)).frozen:
+            await asyncio.sleep(0)
+    await asyncio.sleep(0.1)
+    assert not freezing.done()
+    assert (await freezing).frozen

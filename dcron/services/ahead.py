@@ -1,0 +1,25 @@
+"""Answers that wait until an instant has come.
+
+The leader launches an occurrence up to AHEAD_SECONDS before its instant. Whoever is answered later than that
+may go by the answer: nothing that falls due afterwards starts under the state from before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+
+from dcron.domain.planning import AHEAD_SECONDS
+
+__all__ = ["let_come"]
+
+LONG_AGO = timedelta(seconds=60)
+"""How long ago an instant has to be, by this node's clock, to have come by the leader's too: both are within
+seconds of the store's."""
+
+
+async def let_come(scheduled_at: datetime, now: datetime, ahead_seconds: float) -> None:
+    """Wait for as long as an occurrence was launched before its instant, or may have been; not at all when
+    that was long ago."""
+    if now - scheduled_at < LONG_AGO:
+        await asyncio.sleep(min(ahead_seconds, AHEAD_SECONDS))
