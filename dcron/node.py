@@ -28,6 +28,7 @@ from dcron.credentials import CertificateFiles
 from dcron.domain.errors import ObjectsUnreachable, SetupError, StoreUnreachable
 from dcron.domain.leadership import Lease
 from dcron.domain.nodes import NodeRecord
+from dcron.domain.planning import AHEAD_SECONDS
 from dcron.logs import set_up_logging
 from dcron.ports import DocumentStore, ObjectStore
 from dcron.services.audit import AuditTrail
@@ -52,8 +53,8 @@ if TYPE_CHECKING:
 
 __all__ = ["STORE_FORM", "open_objects", "open_store", "script_environment", "serve_main", "store_trust"]
 
-STOP_GRACE_SECONDS = 2.0
-"""How long calls that clients have begun may go on when the node stops."""
+STOP_GRACE_SECONDS = AHEAD_SECONDS + 1.0
+"""How long calls that clients have begun may go on when the node stops: some are answered that much later."""
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Pauses between tries to reach a store at the start; the last one repeats."""
 GARBAGE_OBJECTS = 10_000

@@ -1,7 +1,8 @@
 """What clients do to jobs, as pure functions from the job before to the job after.
 
 "Nothing due later than the answer starts under the old state" holds because the leader writes its
-intent over the very revision it planned from: these writes take that revision away from it.
+intent over the very revision it planned from: these writes take that revision away from it. What it intended
+ahead of its instant is due before the answer, which waits for that (`services/ahead.py`).
 """
 
 from __future__ import annotations

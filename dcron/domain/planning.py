@@ -133,7 +133,9 @@ def launch_ahead(job: Job, moment: Moment) -> Step | None:
     if place.active is not None or place.waiting or place.skips or job.paused or moment.settings.frozen:
         return None
     due_at = place.next_at
-    if due_at is None or due_at < moment.settings.floor or _thawed_after(due_at, moment.settings):
+    if due_at is None or due_at > moment.now + timedelta(seconds=AHEAD_SECONDS):
+        return None
+    if due_at < moment.settings.floor or _thawed_after(due_at, moment.settings):
         return None
     return _launch_due(job, moment, due_at)
 

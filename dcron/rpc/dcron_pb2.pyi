@@ -43,7 +43,7 @@ class _ExecutionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Execut
     TIMED_OUT: _ExecutionState.ValueType  # 4
     """Stopped at its timeout."""
     CANCELLED: _ExecutionState.ValueType  # 5
-    """Stopped because somebody asked."""
+    """Stopped because somebody asked, perhaps before it started."""
     LOST: _ExecutionState.ValueType  # 6
     """It was started, but nobody saw how it ended."""
     NOT_STARTED: _ExecutionState.ValueType  # 7
@@ -65,7 +65,7 @@ FAILED: ExecutionState.ValueType  # 3
 TIMED_OUT: ExecutionState.ValueType  # 4
 """Stopped at its timeout."""
 CANCELLED: ExecutionState.ValueType  # 5
-"""Stopped because somebody asked."""
+"""Stopped because somebody asked, perhaps before it started."""
 LOST: ExecutionState.ValueType  # 6
 """It was started, but nobody saw how it ended."""
 NOT_STARTED: ExecutionState.ValueType  # 7

@@ -135,8 +135,8 @@ class Catalogue:
         job = await self._jobs.remove(name, keep)
         if job is None:
             raise _not_found(name)
-        await _let_come(job, self._clock.now())
         log.info("job deleted", action="delete_job", job=name, uid=job.uid)
+        await self._let_come(job)
         return job.place.active.execution_id if job.place.active else ""
 
     async def get(self, name: str) -> Job:
@@ -235,8 +235,8 @@ class Catalogue:
         if not is_job_name(name):
             raise _not_found(name)
         job = await self._jobs.rewrite(name, revise)
-        await _let_come(job, self._clock.now())
         log.info("job changed", action="change_job", job=name, revision=job.revision, paused=job.paused)
+        await self._let_come(job)
         return job
 
     async def _keep(self, changed: Job, before: Job, kept: Job | None) -> Job:
@@ -257,6 +257,15 @@ class Catalogue:
             launched += [last_at] if last_at else []
         return max(self._trusted_now(), *launched)
 
+    async def _let_come(self, job: Job) -> None:
+        """Let the instant come for which the leader has launched the job ahead, if it has."""
+        active = job.place.active
+        if active is not None:
+            scheduled_at = active.occurrence.scheduled_at
+            # By a clock that cannot be relied on nothing is long ago.
+            now = scheduled_at if self._clock_trouble() else self._clock.now()
+            await let_come(scheduled_at, now, active.ahead_seconds)
+
     def _trusted_now(self) -> datetime:
         return trusted_now(self._clock, self._clock_trouble())
 
@@ -276,13 +285,6 @@ class Catalogue:
         assert instant is not None
         [leaves] = await self._store.read(executions_database(instant), [first_attempt])
         return bool(leaves)
-
-
-async def _let_come(job: Job, now: datetime) -> None:
-    """Let the instant come for which the leader has launched the job, if it has."""
-    active = job.place.active
-    if active is not None:
-        await let_come(active.occurrence.scheduled_at, now, active.ahead_seconds)
 
 
 def _not_found(name: str) -> NotFound:

@@ -29,7 +29,7 @@ RECOVER_POLL_SECONDS = 0.5
 MAX_STARTING = 150
 """Claimed scripts that may be on their way to the keeper before another offer is claimed: far fewer than it
 starts within CLAIM_TO_START_SECONDS, even on a machine that is busy with the scripts themselves."""
-MAX_AHEAD = 800
+MAX_AHEAD = 600
 """Claimed scripts that may wait for their instants before another offer is claimed: also fewer than that."""
 
 log = structlog.get_logger()
@@ -43,8 +43,8 @@ class Launch:
     attempt: OfferedAttempt
     script_path: str
     claimed_boottime: float
-    start_at: float = 0.0
-    """Its instant, by this node's monotonic clock, if that was still to come."""
+    start_boottime: float = 0.0
+    """Its instant, as the offer had it, by CLOCK_BOOTTIME; long ago when it had come."""
 
 
 class Executor:
@@ -136,7 +136,7 @@ class Executor:
     async def start(self, launches: list[Launch]) -> None:
         """Start claimed attempts of one instant when it has come; what cannot gets its outcome at once."""
         self.occupy(launch.entry for launch in launches)
-        left_seconds = max(launch.start_at for launch in launches) - self._clock.monotonic()
+        left_seconds = max(launch.start_boottime for launch in launches) - self._clock.boottime()
         if left_seconds > 0:
             launches = await self._await_instant(launches, left_seconds)
         if launches:
@@ -312,9 +312,7 @@ class Executor:
             timeout_seconds=specification.timeout_seconds,
             grace_seconds=specification.grace_seconds,
             max_log_bytes=self.max_log_bytes,
-            not_after_boottime=(
-                launch.claimed_boottime + launch.attempt.start_in_seconds + CLAIM_TO_START_SECONDS
-            ),
+            not_after_boottime=max(launch.claimed_boottime, launch.start_boottime) + CLAIM_TO_START_SECONDS,
         )
 
     def _outcome(self, claim: Claim, ended: ProcessExit) -> Outcome:

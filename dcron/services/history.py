@@ -146,15 +146,14 @@ class History:
         check_note("by", by, required=True)
         check_note("reason", reason, required=False)
         view = await self._claimed(identifier)
+        if view.verdict is None and not view.claim.manual:
+            _require_unsettled(view)
+            # It may have yet to start: what follows the verdict is not to start before it.
+            await let_come(view.claim.scheduled_at, self._clock.now(), AHEAD_SECONDS)
+            view = await self._claimed(identifier)
         verdict = Verdict(identifier, kind, by, reason, self._clock.now())
         if view.verdict is None:
-            if view.outcome is not None and view.state is not State.NOT_STARTED:
-                raise FailedPrecondition(
-                    f"execution {identifier} has ended already: {view.state.value}; nothing is to be resolved"
-                )
-            if not view.claim.manual:
-                # It may have yet to start: what follows the verdict is not to start before it.
-                await let_come(view.claim.scheduled_at, self._clock.now(), AHEAD_SECONDS)
+            _require_unsettled(view)
             await self._write_verdict(view.claim, verdict)
             view = await self.get(identifier)
         if view.verdict is None or not _say_the_same(view.verdict, verdict):
@@ -190,6 +189,13 @@ class History:
                 return
         raise StoreUnreachable(
             f"the store does not confirm writes at present; {verdict.execution_id} may or may not be resolved"
+        )
+
+
+def _require_unsettled(view: ExecutionView) -> None:
+    if view.outcome is not None and view.state is not State.NOT_STARTED:
+        raise FailedPrecondition(
+            f"execution {view.id} has ended already: {view.state.value}; nothing is to be resolved"
         )
 
 

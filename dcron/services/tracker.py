@@ -154,10 +154,14 @@ class Tracker:
         return jobs
 
     def accepted(self, execution_id: str, node_id: str) -> None:
-        """A worker has said that it claimed an attempt."""
+        """A worker has said that it claimed an attempt. A reading that does not show that does not count."""
         tracked = self._tracked.get(execution_id)
-        if tracked is not None:
-            tracked.accepted_by.add(node_id)
+        if tracked is None:
+            return
+        tracked.accepted_by.add(node_id)
+        if tracked.view.verified and all(claim.node_id != node_id for claim in tracked.view.claims):
+            tracked.view = replace(tracked.view, verified=False, claims_closed=False)
+            self.doubtful.add(execution_id)
 
     def _take_record(self, tracked: Tracked, record: AttemptRecord, known: tuple[Claim, ...]) -> None:
         """Take in what a quorum knew, beside the claims that the feed brought since (all but `known`)."""

@@ -40,7 +40,7 @@ FINISH_SECONDS = 3.0
 _STARTING = OfferAnswer(OfferResult.BUSY)
 _STOPPING = OfferAnswer(OfferResult.UNABLE, "the node is stopping")
 
-_start_at = attrgetter("start_at")
+_start_boottime = attrgetter("start_boottime")
 
 log = structlog.get_logger()
 
@@ -165,7 +165,7 @@ class Worker:
 
     async def _answers(self, term: int, attempts: list[OfferedAttempt]) -> dict[str, OfferAnswer]:
         """Fetch the scripts, then claim and start what can be run."""
-        offered_boottime, offered_at = self._clock.boottime(), self._clock.monotonic()
+        offered_boottime = self._clock.boottime()
         scripts = await self._fetch_scripts({attempt.specification.script for attempt in attempts})
         if not await self._executor.has_room(START_PATIENCE_SECONDS):
             return {attempt.execution_id: _STARTING for attempt in attempts}
@@ -182,7 +182,7 @@ class Worker:
                 answers[attempt.execution_id] = path
             else:
                 possible.append((attempt, path))
-        return answers | await self._claim(term, offered_at, possible) if possible else answers
+        return answers | await self._claim(term, offered_boottime, possible) if possible else answers
 
     async def _fetch_scripts(self, scripts: set[Script]) -> dict[str, str | BadScript | OfferAnswer]:
         """Path of each script by digest; why not, when it can never be had or cannot be had now.
@@ -205,7 +205,7 @@ class Worker:
         return {script.sha256: each for script, each in zip(ordered, found, strict=True)}
 
     async def _claim(
-        self, term: int, offered_at: float, possible: list[tuple[OfferedAttempt, str | BadScript]]
+        self, term: int, offered_boottime: float, possible: list[tuple[OfferedAttempt, str | BadScript]]
     ) -> dict[str, OfferAnswer]:
         """Spool, claim, and start at their instants what got a plain success; nothing else ever starts."""
         now = self._clock.now()
@@ -227,11 +227,11 @@ class Worker:
             if isinstance(path, BadScript):
                 self._executor.refuse(entry, str(path), State.FAILED)
             else:
-                start_at = offered_at + attempt.start_in_seconds
-                launches.append(Launch(entry, attempt, path, claimed_boottime, start_at))
+                start_boottime = offered_boottime + attempt.start_in_seconds
+                launches.append(Launch(entry, attempt, path, claimed_boottime, start_boottime))
         # The leader has its answer first: it may have more, and starting takes a while.
         self._executor.occupy(launch.entry for launch in launches)
-        for _, group in groupby(sorted(launches, key=_start_at), key=_start_at):
+        for _, group in groupby(sorted(launches, key=_start_boottime), key=_start_boottime):
             self._begin(self._executor.start(list(group)))
         return answers
 

@@ -83,8 +83,8 @@ class Ledger:
         return since
 
     def sleep_until_due(self, delay_seconds: float = 0.0) -> None:
-        """Sleep until so long after the next instant at which all jobs fall due."""
-        time.sleep(self.period_seconds - time.time() % self.period_seconds + delay_seconds)
+        """Sleep until so long after an instant at which all jobs fall due, or before one."""
+        time.sleep((delay_seconds - time.time()) % self.period_seconds)
 
     def _started_after(self, job: str, instant: datetime) -> bool:
         return any(

@@ -60,7 +60,8 @@ def test_a_timeout_stops_all_that_the_script_left_and_retries_elsewhere(cluster,
 
 
 @pytest.mark.timeout(180)
-def test_all_nodes_are_killed_at_once_and_nothing_due_is_lost_or_doubled(cluster, tmp_path):
+@pytest.mark.parametrize("after_seconds", [-1.0, 0.1], ids=["launched ahead", "starting"])
+def test_all_nodes_are_killed_at_once_and_nothing_due_is_lost_or_doubled(cluster, tmp_path, after_seconds):
     # Given many short jobs, and some whose scripts run longer than the nodes will,
     short = Ledger.open(cluster, tmp_path / "short", [f"short{number:02}" for number in range(1, 21)])
     long = Ledger.open(
@@ -69,8 +70,8 @@ def test_all_nodes_are_killed_at_once_and_nothing_due_is_lost_or_doubled(cluster
     )  # fmt: skip
     wait_for("the long scripts run", lambda: len(long.starts()) >= 3)
 
-    # when all nodes are killed in the second in which the short ones fall due, are away for a while,
-    short.sleep_until_due(0.1)
+    # when all nodes are killed while the short ones are launched or start, are away for a while,
+    short.sleep_until_due(after_seconds)
     for node in cluster.nodes:
         node.signal(signal.SIGKILL)
     long.sleep_until_due()

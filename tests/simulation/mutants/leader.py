@@ -74,8 +74,14 @@ def verified_by_a_listing() -> AbstractContextManager[Any]:
 
 
 def not_started_is_believed_at_once() -> AbstractContextManager[Any]:
-    """That nobody started an attempt counts while an offer of it can still become a claim."""
-    return patch.object(Cycle, "is_closed", lambda *_: True)
+    """That nobody started an attempt counts while an offer of it can still become a claim, or has become one
+    that the reading does not show."""
+    return together(patch.object(Cycle, "is_closed", lambda *_: True), what_workers_say_is_forgotten())
+
+
+def what_workers_say_is_forgotten() -> AbstractContextManager[Any]:
+    """A reading counts though it does not show a claim that a worker has told of."""
+    return patch.object(Tracker, "accepted", lambda *_: None)
 
 
 def one_claimant_is_enough() -> AbstractContextManager[Any]:
@@ -94,7 +100,7 @@ def what_was_only_read_is_offered() -> AbstractContextManager[Any]:
 
 def winning_branch_is_all() -> AbstractContextManager[Any]:
     """Of a job document's branches the winner is taken, and what the others know is dropped."""
-    return patch.object(book, "merge", lambda leaves: leaves[0])
+    return patch.object(book, "merge", lambda leaves, _: leaves[0])
 
 
 def any_clock_may_lead() -> AbstractContextManager[Any]:
@@ -112,6 +118,7 @@ MUTANTS = {
     intents_are_not_taken_over: "h",
     verified_by_a_listing: "cd",
     not_started_is_believed_at_once: "cd",
+    what_workers_say_is_forgotten: "cd",
     one_claimant_is_enough: "cd",
     what_was_only_read_is_offered: "bcdhi",
     winning_branch_is_all: "bcdhi",

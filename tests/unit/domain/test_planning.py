@@ -27,6 +27,7 @@ from dcron.domain.model import (
     VerdictKind,
 )
 from dcron.domain.planning import (
+    AHEAD_SECONDS,
     MAX_ATTEMPT,
     MAX_PENDING_SKIPS,
     SILENCE_MARGIN_SECONDS,
@@ -524,6 +525,11 @@ def test_an_idle_job_is_launched_ahead_for_the_very_occurrence_that_comes() -> N
 )
 def test_what_else_there_is_to_decide_is_decided_at_the_instant(job: Job) -> None:
     assert launch_ahead(job, moment(SOON)) is None
+
+
+def test_what_is_not_about_to_come_is_not_launched() -> None:
+    assert launch_ahead(sample_job(), moment(START - timedelta(seconds=AHEAD_SECONDS))).launch
+    assert launch_ahead(sample_job(), moment(START - timedelta(seconds=AHEAD_SECONDS + 0.1))) is None
 
 
 def test_what_a_freeze_or_the_floor_holds_back_is_not_launched_ahead() -> None:

@@ -700,8 +700,10 @@ async def test_what_is_paused_before_it_is_launched_ahead_is_left_alone(scene):
     await until(lambda: scene.scheduler._book.get("job"))
     [leaves] = await scene.store.read(JOBS, ["job"])
     await scene.store.write(JOBS, [Document("job", job_body(pause(job, START)), leaves[0].revision)])
-    scene.clock.pass_seconds(3.5)
+    scene.clock.pass_seconds(2.0)
     await until(lambda: scene.scheduler._book.get("job") and scene.scheduler._book.get("job").paused)
+    scene.clock.pass_seconds(1.5)
+    await asyncio.sleep(0.05)
     assert not await scene.store.claims()
 
 

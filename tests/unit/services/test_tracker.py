@@ -270,7 +270,12 @@ def test_a_claim_with_a_timeout_is_given_up_though_the_job_has_none_by_now(scene
 
 async def test_a_reading_that_misses_a_claim_that_is_known_to_be_there_proves_nothing(scene: Scene) -> None:
     """One copy of a split store answers alone, and the claim is on the others."""
+    await scene.tracker.verify([EXECUTION], [EXECUTION])
+    assert scene.tracker.get(EXECUTION).is_unclaimed
     scene.tracker.accepted(EXECUTION, "a")
+    assert not scene.view.verified
+    assert not scene.view.claims_closed
+    assert scene.tracker.doubtful == {EXECUTION}
     await scene.tracker.verify([EXECUTION])
     assert not scene.tracker.get(EXECUTION).is_unclaimed
     assert not scene.view.verified

@@ -472,7 +472,7 @@ async def test_a_claim_with_an_outcome_is_not_written_off(scene):
 
 
 async def test_what_is_claimed_ahead_of_its_instant_starts_at_it(scene):
-    ahead = replace(ATTEMPT, start_in_seconds=0.2)
+    ahead = replace(ATTEMPT, start_in_seconds=1.0)
     assert await scene.offer(ahead, an_attempt(1)) == [OfferResult.ACCEPTED] * 2
     assert len(await scene.world.store.claims()) == 2
     await until(lambda: scene.machine.started)
@@ -485,10 +485,10 @@ async def test_what_is_claimed_ahead_of_its_instant_starts_at_it(scene):
 
 
 async def test_what_was_cancelled_before_its_instant_does_not_start(scene):
-    await scene.offer(replace(ATTEMPT, start_in_seconds=0.05))
+    await scene.offer(replace(ATTEMPT, start_in_seconds=1.0))
     assert await scene.node.worker.cancel(ATTEMPT.execution_id)
     await until(scene.is_idle)
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(1.1)
     assert await scene.states() == [State.CANCELLED]
     assert not scene.machine.started
 
@@ -510,7 +510,7 @@ async def test_a_node_that_was_restarted_before_the_instant_says_that_it_did_not
 async def test_no_more_is_claimed_ahead_than_can_be_started_at_its_instant(scene, monkeypatch):
     monkeypatch.setattr(executor, "MAX_AHEAD", 0)
     monkeypatch.setattr(worker, "START_PATIENCE_SECONDS", 0.05)
-    ahead, later = replace(ATTEMPT, start_in_seconds=0.3), replace(an_attempt(1), start_in_seconds=0.3)
+    ahead, later = replace(ATTEMPT, start_in_seconds=1.0), replace(an_attempt(1), start_in_seconds=1.0)
     assert await scene.offer(ahead) == [OfferResult.ACCEPTED]
     assert await scene.offer(later) == [OfferResult.BUSY]
     await until(lambda: scene.machine.started)
