@@ -9,8 +9,8 @@ from tests.system.cluster import Cluster, NodeProcess, wait_for
 from tests.system.gates import Step, an_intent
 
 KILLED_AFTER_SECONDS = (-1.95, -1.8, -1.0, 0.0, 0.25)
-"""How long after the instant at which all jobs fall due the leader is killed, round by round; it launches them
-up to two seconds ahead."""
+"""How long after the instant at which all jobs fall due the leader is killed, round by round; it launches
+them up to two seconds ahead."""
 
 
 @pytest.mark.timeout(240)
