@@ -7,6 +7,7 @@ and read again before it is planned from.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -19,6 +20,7 @@ from dcron.domain.errors import StoreUnreachable
 from dcron.domain.instants import format_instant
 from dcron.domain.job_documents import job_body, job_of
 from dcron.domain.model import Job
+from dcron.domain.planning import AHEAD_SECONDS
 from dcron.ports import JOBS, Document, DocumentStore, WriteKind, generation
 
 __all__ = ["READ_BATCH", "JobBook", "is_job_id"]
@@ -29,7 +31,9 @@ READ_BATCH = 500
 """Job documents in one read."""
 POLL_ROWS = 20_000
 """Due jobs that one poll takes in; the rest comes with the next poll, earliest first."""
-_AT_ONCE = timedelta()
+AHEAD_PER_JOB = timedelta(milliseconds=4)
+"""How long ahead of their instant jobs are launched, for each of them that is due at it: more than intent,
+offer and claim of one take on CouchDB while many are launched."""
 
 log = structlog.get_logger()
 
@@ -48,6 +52,8 @@ class JobBook:
         self._heap: list[tuple[datetime, str]] = []
         self._left: list[tuple[datetime, str]] = []
         """What cannot be decided on ahead of its instant."""
+        self._due_at_once: Counter[datetime] = Counter()
+        """Entries of the heap by their instants."""
         self._noted: dict[str, str] = {}
         self._confirmed: dict[str, str] = {}
         self._told_of: set[str] = set()
@@ -70,32 +76,46 @@ class JobBook:
         """Jobs that are held as being worked on."""
         return [name for name, (job, _) in self._held.items() if job.place.active is not None]
 
-    def next_due_at(self, ahead: timedelta = _AT_ONCE) -> datetime | None:
+    def next_due_at(self, *, early: bool = False) -> datetime | None:
         """When `take_due` has something next."""
-        return min(
-            (
-                due_at - early
-                for heap, early in ((self._left, _AT_ONCE), (self._heap, ahead))
-                if (due_at := self._first_of(heap)) is not None
-            ),
-            default=None,
-        )
+        at_instant, ahead = self._first_of(self._left), self._first_of(self._heap)
+        if ahead is not None and early:
+            ahead -= self._early(ahead)
+        return min((due_at for due_at in (at_instant, ahead) if due_at is not None), default=None)
+
+    def _early(self, due_at: datetime) -> timedelta:
+        """How long ahead of an instant its jobs may be taken: about what launching those that are left takes.
+        Whoever has claimed something and dies before it starts holds it up, so that is to be short."""
+        return min(AHEAD_PER_JOB * self._due_at_once[due_at], timedelta(seconds=AHEAD_SECONDS))
 
     def _first_of(self, heap: list[tuple[datetime, str]]) -> datetime | None:
         while heap:
             due_at, name = heap[0]
             if self._is_current(due_at, name):
                 return due_at
-            heapq.heappop(heap)
+            self._pop(heap)
         return None
 
-    def take_due(self, now: datetime, limit: int, ahead: timedelta = _AT_ONCE) -> list[str]:
-        """Names of at most `limit` jobs that are due, or are so before long and were not left for their
-        instant, each once; they come back when written or loaded."""
+    def _pop(self, heap: list[tuple[datetime, str]]) -> str:
+        due_at, name = heapq.heappop(heap)
+        if heap is self._heap:
+            self._due_at_once[due_at] -= 1
+            if not self._due_at_once[due_at]:
+                del self._due_at_once[due_at]
+        return name
+
+    def take_due(self, now: datetime, limit: int, *, early: bool = False) -> list[str]:
+        """Names of at most `limit` jobs that are due, each once; they come back when written or loaded. With
+        `early` also those that are due before long, unless they were left for their instant."""
         taken: dict[str, None] = {}
-        for heap, until in ((self._left, now), (self._heap, now + ahead)):
-            while len(taken) < limit and (due_at := self._first_of(heap)) is not None and due_at <= until:
-                taken[heapq.heappop(heap)[1]] = None
+        for heap in (self._left, self._heap):
+            until = now
+            while len(taken) < limit and (due_at := self._first_of(heap)) is not None:
+                if early and heap is self._heap and due_at > until and due_at <= now + self._early(due_at):
+                    until = due_at
+                if due_at > until:
+                    break
+                taken[self._pop(heap)] = None
         return list(taken)
 
     def leave(self, name: str, now: datetime) -> None:
@@ -119,6 +139,7 @@ class JobBook:
         # An active job's next occurrence waits for its settlement, not for the clock.
         if job.place.next_at is not None and job.place.active is None:
             heapq.heappush(self._heap, (job.place.next_at, job.name))
+            self._due_at_once[job.place.next_at] += 1
 
     def _hold(self, job: Job, revision: str, before: tuple[Job, str] | None) -> None:
         """Hold what a request brought; `before` is what was held when that request began."""
@@ -305,6 +326,7 @@ class JobBook:
         # Anew, for each write has left an entry behind.
         self._heap.clear()
         self._left.clear()
+        self._due_at_once.clear()
         for job, _ in self._held.values():
             self._schedule(job)
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Collection, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 
@@ -18,7 +18,7 @@ from dcron.domain.errors import StoreUnreachable
 from dcron.domain.instants import format_key
 from dcron.domain.model import Job, Settings
 from dcron.domain.offers import offered
-from dcron.domain.planning import AHEAD_SECONDS, AttemptView, Moment, Step, launch_ahead, may_be_offered, step
+from dcron.domain.planning import AttemptView, Moment, Step, launch_ahead, may_be_offered, step
 from dcron.ports import Clock
 from dcron.services.book import JobBook
 from dcron.services.burst import Burst
@@ -46,8 +46,6 @@ MAX_PUT_OFF_SECONDS = 2.0
 """The longest interval between two readings of a doubtful job."""
 BACKOFF_SECONDS = 0.5
 """Pause after the store could not be reached."""
-
-_AHEAD = timedelta(seconds=AHEAD_SECONDS)
 
 log = structlog.get_logger()
 
@@ -142,7 +140,7 @@ class Cycle:
         return list(self._dirty)[:CYCLE_JOBS] if self._news_is_ripe() else []
 
     async def _sleep_until_due(self) -> None:
-        due_at = self._book.next_due_at(_AHEAD)
+        due_at = self._book.next_due_at(early=True)
         wait_seconds = STALE_SECONDS if self._book.stale else LOOK_SECONDS
         if self._dirty:
             wait_seconds = min(wait_seconds, self._news_pace.left_seconds())
@@ -165,7 +163,7 @@ class Cycle:
             self.take_in(stale)
         now = self._clock.now()
         news = self._take_news()
-        due = self._book.take_due(now, CYCLE_JOBS, _AHEAD)
+        due = self._book.take_due(now, CYCLE_JOBS, early=True)
         names = dict.fromkeys([*news, *due])
         for name in names:
             self._dirty.pop(name, None)

@@ -38,6 +38,11 @@ class Scenario:
     fault_every_seconds: float = 12.0
     ask_every_seconds: float = 6.0
 
+    @property
+    def launches_far_ahead(self) -> bool:
+        """Whether jobs are launched as long ahead of their instants as if very many were due at them."""
+        return self.seed % 2 == 0
+
 
 def scenario_of(seed: int) -> Scenario:
     """The scenario of a seed."""

@@ -6,15 +6,20 @@ import asyncio
 import gc
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context
+from datetime import timedelta
 from pathlib import Path
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
+from unittest.mock import patch
 
 from dcron.adapters.memory_objects import MemoryObjectStore
 from dcron.domain.job_documents import job_of
 from dcron.domain.nodes import node_of
+from dcron.domain.planning import AHEAD_SECONDS
 from dcron.ports import CLUSTER, JOBS
+from dcron.services import book
 from tests.simulation.clients import Clients
 from tests.simulation.clocks import MachineClock
 from tests.simulation.composition import Adapters, composed, quiet_logs
@@ -208,6 +213,10 @@ def _spooled(machine: Machine) -> tuple[str, ...]:
     return tuple(sorted(path.name for path in attempts.iterdir())) if attempts.is_dir() else ()
 
 
+def _far_ahead() -> AbstractContextManager[Any]:
+    return patch.object(book, "AHEAD_PER_JOB", timedelta(seconds=AHEAD_SECONDS))
+
+
 def simulate(
     scenario: Scenario, *, verbose: bool = False, faults: Callable[[World], PlanOfFaults] = Faults
 ) -> History:
@@ -222,6 +231,7 @@ def simulate(
             with (
                 composed(world.adapters(), world.stream("tokens")),
                 quiet_logs(world.loop, history, verbose=verbose),
+                _far_ahead() if scenario.launches_far_ahead else nullcontext(),
             ):
                 main = world.loop.create_task(world.run(), context=Context())
                 try:

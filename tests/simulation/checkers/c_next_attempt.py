@@ -15,7 +15,8 @@ RETRIED = {State.TIMED_OUT, State.LOST, State.FAILED}
 
 def check(timeline: Timeline) -> Iterator[str]:
     """Every attempt but the first whose predecessor gave no cause for it when it was intended."""
-    intended = intents(timeline)
+    # An intent without a plain success is none: one that was decided on a copy that was cut off goes again.
+    intended = intents(timeline, sure=True)
     started = {run.started.token for run in timeline.runs}
     for execution_id in timeline.attempts:
         uid, key, number = parts_of(execution_id)
@@ -24,7 +25,7 @@ def check(timeline: Timeline) -> Iterator[str]:
         before_id = f"{uid}:{key}:{number - 1:03d}"
         intent = intended.get(execution_id)
         if intent is None:
-            yield f"{execution_id} was claimed, and no job document ever intended it"
+            yield f"{execution_id} was claimed, and no job document that counts ever intended it"
             continue
         before = timeline.attempts.get(before_id, Attempt())
         if not _has_cause(timeline, before, intent.at, started):

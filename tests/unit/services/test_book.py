@@ -13,6 +13,7 @@ from dcron.domain.documents import REVISIONS_START
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.job_documents import job_body, job_of
 from dcron.domain.model import Active, Job, LastOutcome, Occurrence, Skip, SkipReason, State
+from dcron.domain.planning import AHEAD_SECONDS
 from dcron.ports import JOBS, Document, WriteKind, WriteResult
 from dcron.services import book as module
 from dcron.services.book import LOOKS_AGAIN, JobBook, is_job_id
@@ -89,16 +90,38 @@ async def test_jobs_come_due_in_order_each_once_and_in_bounded_number(scene: Sce
 async def test_a_job_is_taken_ahead_of_its_instant_and_may_be_left_for_it(scene: Scene) -> None:
     await scene.stored(due("a", START), due("b", START + MINUTE))
     await scene.book.poll(HORIZON + 9 * MINUTE)
-    ahead, before = timedelta(seconds=2), START - timedelta(seconds=1)
-    assert scene.book.next_due_at(ahead) == START - ahead
-    assert scene.book.take_due(before, 10, ahead) == ["a"]
+    before = START - module.AHEAD_PER_JOB
+    assert scene.book.next_due_at(early=True) == before
+    assert scene.book.take_due(before - module.AHEAD_PER_JOB, 10, early=True) == []
+    assert scene.book.take_due(before, 10) == []
+    assert scene.book.take_due(before, 10, early=True) == ["a"]
     scene.book.leave("a", before)
-    assert scene.book.next_due_at(ahead) == START
-    assert scene.book.take_due(before, 10, ahead) == []
-    assert scene.book.take_due(START, 10, ahead) == ["a"]
+    assert scene.book.next_due_at(early=True) == START
+    assert scene.book.take_due(before, 10, early=True) == []
+    assert scene.book.take_due(START, 10, early=True) == ["a"]
     # What nothing can be decided about at its instant waits for news, not for the clock.
     scene.book.leave("a", START)
-    assert scene.book.next_due_at(ahead) == START + MINUTE - ahead
+    assert scene.book.next_due_at(early=True) == START + MINUTE - module.AHEAD_PER_JOB
+
+
+async def test_the_more_are_due_at_an_instant_the_earlier_they_are_taken(scene: Scene) -> None:
+    await scene.stored(*(due(f"a{number}", START) for number in range(4)), due("later", START + MINUTE))
+    await scene.book.poll(HORIZON + 9 * MINUTE)
+    assert scene.book.next_due_at(early=True) == START - 4 * module.AHEAD_PER_JOB
+    assert len(scene.book.take_due(START - 4 * module.AHEAD_PER_JOB, 2, early=True)) == 2
+    # What is left takes half as long.
+    assert scene.book.next_due_at(early=True) == START - 2 * module.AHEAD_PER_JOB
+    scene.book.trim(HORIZON)
+    assert scene.book.next_due_at(early=True) == START - 4 * module.AHEAD_PER_JOB
+
+
+async def test_nothing_is_taken_earlier_than_answers_wait(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AHEAD_PER_JOB", MINUTE)
+    await scene.stored(due("a", START))
+    await scene.book.poll(HORIZON)
+    assert scene.book.next_due_at(early=True) == START - timedelta(seconds=AHEAD_SECONDS)
 
 
 async def test_what_was_taken_and_not_written_can_be_put_back(scene: Scene) -> None:

@@ -41,7 +41,7 @@ from dcron.domain.nodes import NodeRecord, node_body
 from dcron.domain.offers import OfferResult
 from dcron.domain.planning import AttemptView
 from dcron.ports import CLUSTER, JOBS, Document, WriteKind, executions_database
-from dcron.services import cycle, dispatcher, executor, feeds, scheduler
+from dcron.services import book, cycle, dispatcher, executor, feeds, scheduler
 from dcron.services.cycle import CYCLE_JOBS
 from dcron.services.dispatcher import CLAIM_SETTLE_SECONDS
 from dcron.services.leading import Deposed, Leadership
@@ -669,6 +669,13 @@ async def test_an_active_job_that_only_the_poll_names_is_followed(scene, monkeyp
     await scene.settled()
 
 
+@pytest.fixture
+def far_ahead(monkeypatch):
+    """As if very many were due."""
+    monkeypatch.setattr(book, "AHEAD_PER_JOB", timedelta(seconds=2))
+
+
+@pytest.mark.usefixtures("far_ahead")
 async def test_an_occurrence_is_intended_and_claimed_ahead_and_starts_at_its_instant(scene):
     scene.clock.pass_seconds(-1.0)
     offers = []
@@ -693,6 +700,7 @@ async def test_an_occurrence_is_intended_and_claimed_ahead_and_starts_at_its_ins
     assert await scene.starts() == [attempt().execution_id]
 
 
+@pytest.mark.usefixtures("far_ahead")
 async def test_what_is_paused_before_it_is_launched_ahead_is_left_alone(scene):
     scene.clock.pass_seconds(-3.0)
     job = await scene.add_job()
@@ -707,6 +715,7 @@ async def test_what_is_paused_before_it_is_launched_ahead_is_left_alone(scene):
     assert not await scene.store.claims()
 
 
+@pytest.mark.usefixtures("far_ahead")
 async def test_what_falls_due_soon_in_a_frozen_cluster_is_decided_on_at_its_instant(scene):
     scene.clock.pass_seconds(-1.0)
     await scene.settings(frozen=True, sequence=1)
