@@ -1,6 +1,7 @@
 """A node whose scripts take no time: `dcron serve`, but for a runner that starts nothing.
 
-Claims, spool, outcomes and settling are the real ones: this is what dispatching alone costs."""
+Claims, spool, outcomes and settling are the real ones: this is what dispatching alone costs. Nothing of it is done
+ahead of the instant, from which it is timed."""
 
 from __future__ import annotations
 
@@ -8,13 +9,14 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest.mock import patch
 
 import dcron.node
 from dcron.config import load_settings
 from dcron.ports import ProcessExit, ProcessStart, StartResult
+from dcron.services import book
 
 __all__ = ["BARE_NODE"]
 
@@ -61,5 +63,8 @@ class BareRunner:
 
 
 if __name__ == "__main__":
-    with patch.object(dcron.node, "KeeperRunner", BareRunner):
+    with (
+        patch.object(dcron.node, "KeeperRunner", BareRunner),
+        patch.object(book, "AHEAD_PER_JOB", timedelta(0)),
+    ):
         sys.exit(asyncio.run(dcron.node.serve_main(load_settings(None, os.environ))))
