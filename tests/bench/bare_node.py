@@ -1,7 +1,7 @@
 """A node whose scripts take no time: `dcron serve`, but for a runner that starts nothing.
 
-Claims, spool, outcomes and settling are the real ones: this is what dispatching alone costs. Nothing of it is done
-ahead of the instant, from which it is timed."""
+Claims, spool, outcomes and settling are the real ones: this is what dispatching alone costs. Nothing of it is
+done ahead of the instant, from which it is timed."""
 
 from __future__ import annotations
 
