@@ -829,7 +829,7 @@ class ClusterStatus(_message.Message):
 
     @_builtins.property
     def frozen_at(self) -> _timestamp_pb2.Timestamp:
-        """Since when it is frozen."""
+        """Since when it is frozen. What was about to start then may have started within two seconds."""
 
     @_builtins.property
     def waiting(self) -> _containers.RepeatedCompositeFieldContainer[Global___Waiting]:
