@@ -60,7 +60,7 @@ without the field, or with null in it, is not in that index."""
 
 def executions_database(instant: datetime) -> str:
     """Name of the month's database in which the executions scheduled at `instant` (UTC) are kept."""
-    return f"{EXECUTIONS_PREFIX}{instant:%Y-%m}"
+    return f"{EXECUTIONS_PREFIX}{instant.year:04}-{instant.month:02}"
 
 
 @dataclass(frozen=True, slots=True)

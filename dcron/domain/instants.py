@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 __all__ = ["floor_second", "format_instant", "format_key", "format_precise", "parse_instant", "parse_key"]
 
 _KEY = "%Y%m%dT%H%M%SZ"
+_RECENT = 1_024
+"""Texts that are kept: what is due and decided on at once has most of its instants in common, and each
+execution has a dozen of them written."""
 
 
 def floor_second(instant: datetime) -> datetime:
@@ -14,6 +18,7 @@ def floor_second(instant: datetime) -> datetime:
     return instant.replace(microsecond=0)
 
 
+@lru_cache(_RECENT)
 def format_key(instant: datetime) -> str:
     """20261123T130000Z: for ids, where ':' separates the parts."""
     return format_instant(instant).replace("-", "").replace(":", "")
@@ -24,19 +29,20 @@ def parse_key(text: str) -> datetime:
     return datetime.strptime(text, _KEY).replace(tzinfo=UTC)
 
 
+@lru_cache(_RECENT)
 def format_instant(instant: datetime) -> str:
     """2026-11-23T13:00:00Z."""
-    return _without_offset(instant).isoformat(timespec="seconds") + "Z"
+    return _in_utc(instant, "seconds")
 
 
+@lru_cache(_RECENT)
 def format_precise(instant: datetime) -> str:
     """2026-11-23T13:00:00.123456Z: for what was measured rather than scheduled."""
-    return _without_offset(instant).isoformat(timespec="microseconds") + "Z"
+    return _in_utc(instant, "microseconds")
 
 
-def _without_offset(instant: datetime) -> datetime:
-    # Some instants are written for each execution, and `strftime` takes several times as long.
-    return (instant if instant.tzinfo is UTC else instant.astimezone(UTC)).replace(tzinfo=None)
+def _in_utc(instant: datetime, timespec: str) -> str:
+    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=timespec) + "Z"
 
 
 def parse_instant(text: str) -> datetime:

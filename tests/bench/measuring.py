@@ -20,7 +20,7 @@ from unittest.mock import patch
 from dcron.domain.instants import parse_key
 from dcron.domain.model import Script, Specification
 from dcron.node import open_objects
-from dcron.ports import DocumentStore
+from dcron.ports import JOBS, DocumentStore
 from tests.bench import seeding
 from tests.bench.figures import Results
 from tests.bench.scale import Scale
@@ -157,9 +157,14 @@ def uploaded(stores: Stores, script: Path) -> Specification:
 
 
 def seeded(cluster: Cluster, prefix: str, count: int, specification: Specification, schedule: str) -> None:
-    """Register `count` jobs by writing them into the store."""
+    """Register `count` jobs by writing them into the store; they are indexed afterwards."""
     documents = seeding.jobs(prefix, count, replace(specification, schedule=schedule))
-    with_store(cluster.store_url, lambda store: seeding.store_jobs(store, documents))
+
+    async def store_them(store: DocumentStore) -> None:
+        await seeding.store_jobs(store, documents)
+        await seeding.let_index(store, (JOBS,))
+
+    with_store(cluster.store_url, store_them)
 
 
 def with_store(url: str, act: Callable[[DocumentStore], Awaitable[_Answer]]) -> _Answer:

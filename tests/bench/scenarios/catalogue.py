@@ -88,13 +88,15 @@ async def _created_per_second(cluster: Cluster, wanted: Specification, prefix: s
 
 
 def _written_per_second(cluster: Cluster, wanted: Specification, count: int) -> float:
-    """Job documents without dcron, as many as are then listed."""
+    """Job documents without dcron, as many as are then listed; they are indexed afterwards."""
     documents = list(seeding.jobs("listed", count, wanted))
 
     async def write(store: DocumentStore) -> float:
         began = time.monotonic()
         await seeding.store_jobs(store, documents)
-        return count / (time.monotonic() - began)
+        seconds = time.monotonic() - began
+        await seeding.let_index(store, (JOBS,))
+        return count / seconds
 
     return with_store(cluster.store_url, write)
 
@@ -112,13 +114,14 @@ def _list_seconds(cluster: Cluster, count: int) -> float:
 
 
 async def _store_history(store: DocumentStore, count: int) -> None:
-    """As many executions, of ten of the jobs, up to this minute."""
+    """As many executions, of ten of the jobs, up to this minute; indexed."""
     now = datetime.now(UTC).replace(second=0, microsecond=0)
     documents = await store.range(JOBS, "listed-", "listed-~", limit=JOBS_WITH_HISTORY)
     for document in documents:
         job = job_of(document.id, document.body)
         each = count // JOBS_WITH_HISTORY
         await seeding.store_executions(store, seeding.executions_of(job, each, now))
+    await seeding.let_index(store, await store.databases())
 
 
 def _history_milliseconds(cluster: Cluster) -> list[float]:

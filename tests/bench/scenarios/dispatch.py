@@ -24,7 +24,7 @@ __all__ = ["run"]
 NAME = "dispatch alone"
 SLOTS = 10_000
 SETTLE_SECONDS = 4.0
-SEEDED_PER_SECOND = 500
+SEEDED_PER_SECOND = 1_000
 """Slower than any store writes jobs: what is reserved for it."""
 MOST_SECONDS = 180.0
 LET_GO_SECONDS = POLL_SECONDS + 5.0
