@@ -129,6 +129,7 @@ def _active_body(active: Active) -> Body:
         "spent": active.spent,
         "failures": active.failures,
         "avoid": list(active.avoid),
+        "after": list(active.after),
         "revoked": active.revoked,
     }
 
@@ -145,6 +146,7 @@ def _active_of(uid: str, body: Mapping[str, Any]) -> Active:
         spent=body["spent"],
         failures=body["failures"],
         avoid=tuple(body["avoid"]),
+        after=tuple(body.get("after", ())),
         revoked=body.get("revoked", False),
     )
 

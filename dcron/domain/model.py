@@ -184,6 +184,8 @@ class Active:
     """Earlier attempts that failed by themselves."""
     avoid: tuple[str, ...] = ()
     """Nodes of earlier attempts: another one is preferred."""
+    after: tuple[str, ...] = ()
+    """Tokens of the claims of the attempt before it, as they were known when this one was intended."""
     revoked: bool = False
     """A pause or change that was answered came before its instant, and its intent may never have counted:
     it is not offered; if it runs even so, it is waited for."""
@@ -192,6 +194,12 @@ class Active:
     def execution_id(self) -> str:
         """Id of the current attempt."""
         return execution_id(self.occurrence, self.attempt)
+
+    @property
+    def latest_ids(self) -> tuple[str, ...]:
+        """Ids of the current attempt and of the one before it, if there is one."""
+        numbers = (self.attempt, self.attempt - 1) if self.attempt > 1 else (self.attempt,)
+        return tuple(execution_id(self.occurrence, number) for number in numbers)
 
     @property
     def ahead_seconds(self) -> float:

@@ -6,39 +6,32 @@ document to write. Nothing is launched before that write is a plain success.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from dcron.domain.attempt_results import AttemptView, Result, has_lost_its_cause, result_of
 from dcron.domain.cron import MAX_STEPS, Schedule, parse_schedule
 from dcron.domain.instants import floor_second
 from dcron.domain.model import (
     Active,
-    Claim,
     Coalesced,
     Job,
     LastOutcome,
     Occurrence,
-    Outcome,
     Settings,
     Skip,
     SkipReason,
     State,
-    Verdict,
-    VerdictKind,
 )
 
 __all__ = [
     "AHEAD_SECONDS",
-    "MAX_ATTEMPT",
     "MAX_PENDING_SKIPS",
-    "AttemptView",
     "Moment",
     "Step",
     "launch_ahead",
     "may_be_offered",
-    "silence_limit_seconds",
     "skip_range",
     "step",
 ]
@@ -46,30 +39,8 @@ __all__ = [
 AHEAD_SECONDS = 2.0
 """How long before its instant an occurrence may be decided on, offered and claimed, so that nothing but its
 start is left for the instant. A pause, a change and a freeze are answered so much later, where it matters."""
-MAX_ATTEMPT = 999
-"""Highest number an attempt can have; an id has three digits for it."""
 MAX_PENDING_SKIPS = 16
 """Skip records that a job document carries at most until they are copied."""
-SILENCE_MARGIN_SECONDS = 10.0
-"""How much longer than timeout and grace an outcome may take before its attempt counts as silent."""
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptView:
-    """What is known of an attempt from the database.
-
-    `verified` says that it was read from a quorum, all leaves. Without it, only what cannot be
-    overturned counts: the outcome of a script that was seen to run proves whose claim it was.
-    """
-
-    claims: tuple[Claim, ...] = ()
-    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
-    verdict: Verdict | None = None
-    verified: bool = False
-    silent: bool = False
-    """No outcome came within the timeout, as the leader's monotonic clock has it."""
-    claims_closed: bool = False
-    """No offer of this attempt can still become a claim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +63,6 @@ class Step:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """How an attempt ended, as far as the schedule is concerned."""
-
-    state: State
-    node_ids: tuple[str, ...]
-    retry: bool
-    spends: bool
-    why: str
-
-
 def step(job: Job, moment: Moment, view: AttemptView | None) -> Step | None:
     """The next decision about a job; None when there is nothing to write now.
 
@@ -110,14 +70,16 @@ def step(job: Job, moment: Moment, view: AttemptView | None) -> Step | None:
     if job.place.active is None:
         return _start_next(job, moment)
     active, view = job.place.active, view or AttemptView()
-    result = _result_of(job, active, view)
+    if has_lost_its_cause(active, view):
+        return _go_back(job, active, moment)
+    result = result_of(job, active, view)
     if result is None or (result.state is State.NOT_STARTED and not may_be_offered(active, moment.settings)):
         return _give_up(job, active, view, moment)
     # No worker would take another attempt of what is from before the floor.
     if result.retry and not _is_before_floor(active, moment.settings):
         if moment.settings.frozen:
             return None
-        return _retry(job, active, result, moment)
+        return _retry(job, active, result, view, moment)
     settled = _settle(job, active, result, moment)
     following = _start_next(settled.job, moment)
     if following is None:
@@ -175,62 +137,15 @@ def _was_resumed_after(job: Job, scheduled_at: datetime) -> bool:
     return is_named and not job.paused and scheduled_at <= job.place.counts_from
 
 
-def silence_limit_seconds(timeout_seconds: float, grace_seconds: float) -> float | None:
-    """How long a claimed attempt may stay without outcome; None when it may for ever."""
-    if timeout_seconds <= 0:
-        return None
-    return timeout_seconds + grace_seconds + SILENCE_MARGIN_SECONDS
+def _go_back(job: Job, active: Active, moment: Moment) -> Step:
+    """The attempt before it is the active one again. Whether it counted towards the bounds is not known any
+    more: it still does."""
+    earlier = replace(active, attempt=active.attempt - 1, term=moment.term, after=())
+    why = f"{active.execution_id} had no cause: {earlier.execution_id} goes on"
+    return Step(_advance(job, moment, active=earlier), launch=False, why=why)
 
 
-def _result_of(job: Job, active: Active, view: AttemptView) -> _Result | None:
-    """What came of the active attempt; None while that is open."""
-    nodes = tuple(claim.node_id for claim in view.claims)
-    if view.verdict is not None:
-        return _by_verdict(view.verdict, active, nodes)
-    for outcome in view.outcomes.values():
-        if outcome.state not in (State.NOT_STARTED, State.LOST):
-            return _by_outcome(job, active, outcome)
-    if _all_have_spoken(view):
-        # Whoever lost its claim cannot tell whether it started: it counts once nobody else did.
-        lost = [outcome for outcome in view.outcomes.values() if outcome.state is State.LOST]
-        if lost:
-            return _by_outcome(job, active, lost[0])
-        if view.claims_closed:
-            retry = active.attempt < MAX_ATTEMPT
-            return _Result(State.NOT_STARTED, nodes, retry, spends=False, why="was not started")
-    if view.silent:
-        retry = _attempts_left(job, active)
-        return _Result(State.LOST, nodes, retry, spends=True, why="timed out in silence")
-    return None
-
-
-def _all_have_spoken(view: AttemptView) -> bool:
-    """Every claimant on every leaf has written its outcome."""
-    return view.verified and bool(view.claims) and all(claim.token in view.outcomes for claim in view.claims)
-
-
-def _by_verdict(verdict: Verdict, active: Active, nodes: tuple[str, ...]) -> _Result:
-    why = f"was resolved as {verdict.kind.value} by {verdict.by}"
-    if verdict.kind is VerdictKind.RETRY:
-        return _Result(State.LOST, nodes, retry=active.attempt < MAX_ATTEMPT, spends=False, why=why)
-    state = State.SUCCEEDED if verdict.kind is VerdictKind.SUCCEEDED else State.FAILED
-    return _Result(state, nodes, retry=False, spends=False, why=why)
-
-
-def _by_outcome(job: Job, active: Active, outcome: Outcome) -> _Result:
-    state, retry = outcome.state, False
-    if state in (State.TIMED_OUT, State.LOST):
-        retry = job.specification.timeout_seconds > 0 and _attempts_left(job, active)
-    elif state is State.FAILED:
-        retry = active.failures < job.specification.failure_retries and active.attempt < MAX_ATTEMPT
-    return _Result(state, (outcome.node_id,), retry, spends=state is not State.FAILED, why=state.value)
-
-
-def _attempts_left(job: Job, active: Active) -> bool:
-    return active.spent + 1 < job.specification.max_attempts and active.attempt < MAX_ATTEMPT
-
-
-def _retry(job: Job, active: Active, result: _Result, moment: Moment) -> Step:
+def _retry(job: Job, active: Active, result: Result, view: AttemptView, moment: Moment) -> Step:
     attempt = replace(
         active,
         attempt=active.attempt + 1,
@@ -239,12 +154,13 @@ def _retry(job: Job, active: Active, result: _Result, moment: Moment) -> Step:
         spent=active.spent + int(result.spends),
         failures=active.failures + int(result.state is State.FAILED),
         avoid=tuple(dict.fromkeys((*active.avoid, *result.node_ids))),
+        after=tuple(dict.fromkeys([*(claim.token for claim in view.claims), *view.outcomes])),
     )
     why = f"{active.execution_id} {result.why}; attempt {attempt.attempt} follows"
     return Step(_advance(job, moment, active=attempt), launch=True, why=why)
 
 
-def _settle(job: Job, active: Active, result: _Result, moment: Moment) -> Step:
+def _settle(job: Job, active: Active, result: Result, moment: Moment) -> Step:
     last = LastOutcome(active.execution_id, result.state, moment.now)
     settled = _advance(job, moment, active=None, last=last)
     return Step(settled, launch=False, why=f"{active.execution_id} {result.why}")

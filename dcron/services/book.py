@@ -64,8 +64,12 @@ class JobBook:
     def is_confirmed(self, name: str) -> bool:
         """Whether what is held was written from here with a plain success, and so is on a quorum. What was
         only read may have come from one copy, while the others were away."""
+        return self.confirmed_revision(name) is not None
+
+    def confirmed_revision(self, name: str) -> str | None:
+        """The revision of what is held, if that is confirmed."""
         held = self._held.get(name)
-        return held is not None and self._confirmed.get(name) == held[1]
+        return held[1] if held is not None and self._confirmed.get(name) == held[1] else None
 
     def get(self, name: str) -> Job | None:
         """The job as last known for certain."""

@@ -14,11 +14,12 @@ from datetime import datetime
 
 import structlog
 
+from dcron.domain.attempt_results import AttemptView
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.instants import format_key
 from dcron.domain.model import Job, Settings
 from dcron.domain.offers import offered
-from dcron.domain.planning import AttemptView, Moment, Step, launch_ahead, may_be_offered, step
+from dcron.domain.planning import Moment, Step, launch_ahead, may_be_offered, step
 from dcron.ports import Clock
 from dcron.services.book import JobBook
 from dcron.services.burst import Burst
@@ -73,7 +74,8 @@ class Cycle:
         self._dispatcher = dispatcher
         self._burst = burst
         self._intended: set[str] = set()
-        """Active attempts whose intent this very object wrote: nobody before it can have offered them."""
+        """Attempts whose intent this very object wrote, active ones and those before them: nobody before it
+        can have offered them."""
         self._dirty: dict[str, None] = {}
         self._news_pace = Pace(by_duration=True)
         self._put_off_until: dict[str, tuple[int, float]] = {}
@@ -104,10 +106,13 @@ class Cycle:
                 self._skips.add(job)
         now = self._tracker.of_job(name)
         if now is before:
+            if now is not None and not now.was_looked_back(self._book.confirmed_revision(name)):
+                self._tracker.doubtful.add(now.active.execution_id)
             return
         if before is not None:
-            self._intended.discard(before.active.execution_id)
-            self._dispatcher.forget(before.active.execution_id)
+            kept = now.active.latest_ids if now is not None else ()
+            self._intended.difference_update(set(before.active.latest_ids).difference(kept))
+            self._dispatcher.drop(before.active.execution_id)
         if now is not None:
             # Whether it is claimed, or has been offered at all, only the database knows.
             self._tracker.doubtful.add(now.active.execution_id)
@@ -249,7 +254,7 @@ class Cycle:
         tracked = self._tracker.of_job(job.name)
         return (
             tracked is not None
-            and tracked.is_unclaimed
+            and tracked.may_start
             and may_be_offered(tracked.active, settings)
             and not self._book.is_confirmed(job.name)
             and not self._dispatcher.is_under_way(tracked.active.execution_id)
@@ -266,11 +271,13 @@ class Cycle:
             tracked = self._tracker.of_job(job.name)
         return tracked.view if tracked else None
 
-    def is_closed(self, tracked: Tracked) -> bool:
-        """Whether no offer of an attempt can still become a claim; an earlier scheduler of this very term
-        may have left some, too."""
-        execution_id = tracked.active.execution_id
-        intended_in_term = tracked.active.term if execution_id in self._intended else 0
+    def closed(self, tracked: Tracked) -> set[str]:
+        """Those of an attempt and the one before it of which no offer can still become a claim; an earlier
+        scheduler of this very term may have left some, too."""
+        return {each for each in tracked.active.latest_ids if self._is_closed(each)}
+
+    def _is_closed(self, execution_id: str) -> bool:
+        intended_in_term = self._leadership.term if execution_id in self._intended else 0
         return self._dispatcher.is_closed(execution_id, intended_in_term)
 
     def _without_copied(self, job: Job) -> Job:
@@ -301,15 +308,17 @@ class Cycle:
             if each.launch and active is not None:
                 if earlier is None or earlier.place.active != active:
                     self._intended.add(active.execution_id)
-                self._tracker.doubtful.discard(active.execution_id)
-                self._dispatcher.add(offered(each.job, active), active.avoid)
+                if active.attempt == 1:
+                    # Any other is doubtful, until the attempt before it was read again.
+                    self._tracker.doubtful.discard(active.execution_id)
+                    self._dispatcher.add(offered(each.job, active), active.avoid)
 
 
 def _tell(done: Step) -> None:
     """What goes as it should is told once for each execution, by its worker."""
     active = done.job.place.active
-    is_retry = done.launch and active is not None and active.attempt > 1
-    (log.info if is_retry else log.debug)(done.why, action="plan", job=done.job.name)
+    is_usual = active is None or (done.launch and active.attempt == 1)
+    (log.debug if is_usual else log.info)(done.why, action="plan", job=done.job.name)
 
 
 def _confirmation(job: Job, moment: Moment, *, launch: bool) -> Step:

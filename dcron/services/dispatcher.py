@@ -151,11 +151,6 @@ class Dispatcher:
         """Offer it no more."""
         self._pending.pop(execution_id, None)
 
-    def forget(self, execution_id: str) -> None:
-        """The attempt is settled: keep nothing of it."""
-        self.drop(execution_id)
-        self._open_until.pop(execution_id, None)
-
     def is_under_way(self, execution_id: str) -> bool:
         """Whether it is being offered."""
         return execution_id in self._pending or execution_id in self._in_flight

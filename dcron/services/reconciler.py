@@ -42,15 +42,21 @@ class Reconciler:
         """As last read; they say what may be offered."""
 
     def offer_unclaimed(self) -> None:
-        """Offer every verified attempt that nobody has claimed or resolved, if its intent is certain."""
+        """Offer every attempt that may start, if its intent is certain, and no other one any more."""
         for tracked in self._tracker.all():
-            job = self._book.get(tracked.job)
-            if job is None or job.place.active is None or not tracked.is_unclaimed:
-                continue
-            if not self._book.is_confirmed(job.name) or not may_be_offered(job.place.active, self.settings):
-                continue
-            if not self._dispatcher.is_under_way(tracked.active.execution_id):
-                self._dispatcher.add(offered(job, job.place.active), job.place.active.avoid)
+            execution_id = tracked.active.execution_id
+            if tracked.view.is_unclaimed and not tracked.may_start:
+                self._dispatcher.drop(execution_id)
+            elif tracked.may_start and not self._dispatcher.is_under_way(execution_id):
+                self._offer(tracked)
+
+    def _offer(self, tracked: Tracked) -> None:
+        job, revision = self._book.get(tracked.job), self._book.confirmed_revision(tracked.job)
+        active = job.place.active if job is not None and revision is not None else None
+        if job is None or active is None or active.execution_id != tracked.active.execution_id:
+            return
+        if tracked.was_looked_back(revision) and may_be_offered(active, self.settings):
+            self._dispatcher.add(offered(job, active), active.avoid)
 
     def attention(self) -> list[str]:
         """Executions without timeout whose node is gone: only a person can settle them."""

@@ -169,12 +169,13 @@ class Scheduler:
         await self._verify({each.active.execution_id for each in self._tracker.all()})
 
     async def _verify(self, execution_ids: set[str]) -> None:
-        """Read attempts from a quorum, and offer what nobody has claimed.
+        """Read attempts from a quorum, and offer what may start.
 
         What only time can settle stays doubtful, or becomes it."""
         followed = [tracked for each in sorted(execution_ids) if (tracked := self._tracker.get(each))]
-        closed = {each.active.execution_id for each in followed if self._cycle.is_closed(each)}
-        self._cycle.mark(await self._tracker.verify(sorted(execution_ids), closed))
+        closed = set().union(*(self._cycle.closed(each) for each in followed))
+        confirmed = {each.job: self._book.confirmed_revision(each.job) for each in followed}
+        self._cycle.mark(await self._tracker.verify(sorted(execution_ids), closed, confirmed))
         self._tracker.doubtful -= execution_ids
         self._tracker.doubtful |= {each for each in execution_ids if self._is_doubtful(each)}
         self._reconciler.offer_unclaimed()
@@ -296,12 +297,16 @@ class Scheduler:
 
     def _is_doubtful(self, execution_id: str) -> bool:
         """Whether something was learnt since it was read, or every claimant says that it did not start and
-        an offer might still become a claim."""
+        an offer might still become a claim; or whether it may have been intended without a cause."""
         tracked = self._tracker.get(execution_id)
         if tracked is None:
             return False
         if not tracked.view.verified:
             return True
+        if tracked.view.is_unclaimed:
+            revision = self._book.confirmed_revision(tracked.job)
+            if not tracked.may_start or (revision and not tracked.was_looked_back(revision)):
+                return True
         claims, outcomes = tracked.view.claims, tracked.view.outcomes
         offerable = may_be_offered(tracked.active, self._reconciler.settings)
         unstarted = (claims or not offerable) and all(claim.token in outcomes for claim in claims)

@@ -6,14 +6,15 @@ nobody started an attempt, or that nothing has come of it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import structlog
 
+from dcron.domain.attempt_results import SILENCE_MARGIN_SECONDS, AttemptView, has_cause, silence_limit_seconds
 from dcron.domain.documents import claim_of, outcome_of, verdict_of
 from dcron.domain.model import Active, Claim, Job, State
-from dcron.domain.planning import SILENCE_MARGIN_SECONDS, AttemptView, silence_limit_seconds
 from dcron.ports import Clock, Document, DocumentStore
 from dcron.services.attempts import AttemptRecord, database_of, read_attempts
 
@@ -36,11 +37,19 @@ class Tracked:
     accepted_by: set[str] = field(default_factory=set)
     """Nodes that have said that they claimed it: a reading without their claims is not from a quorum, but
     from a copy that answers alone and does not know of them."""
+    looked_at: str | None = None
+    """The revision of its job, if confirmed, when it and the attempt before it were last read."""
 
     @property
-    def is_unclaimed(self) -> bool:
-        """Whether a quorum knows of nobody who has claimed or resolved it."""
-        return self.view.verified and not self.view.claims and self.view.verdict is None
+    def may_start(self) -> bool:
+        """Whether a quorum knows of nobody who has claimed or resolved it, nor of a reason against it."""
+        return self.view.is_unclaimed and has_cause(self.active, self.view)
+
+    def was_looked_back(self, confirmed_revision: str | None) -> bool:
+        """Whether the attempt before it, if any, was read after its intent had the plain success that it has:
+        what was read before that may have come from one copy."""
+        looked_back = confirmed_revision is not None and self.looked_at == confirmed_revision
+        return self.active.attempt == 1 or looked_back
 
     @property
     def silence_limit_seconds(self) -> float | None:
@@ -133,23 +142,30 @@ class Tracker:
             return False
         return True
 
-    async def verify(self, execution_ids: Collection[str], closed: Collection[str] = ()) -> list[str]:
-        """Read attempts from a quorum; names of their jobs. Raises StoreUnreachable.
+    async def verify(
+        self,
+        execution_ids: Collection[str],
+        closed: Collection[str] = (),
+        confirmed: Mapping[str, str | None] = MappingProxyType({}),
+    ) -> list[str]:
+        """Read attempts and the ones before them from a quorum; names of their jobs. Raises StoreUnreachable.
 
-        `closed` names those that no offer could make a claim of any more already before this reading."""
-        by_database: dict[str, list[str]] = {}
+        `closed` names those that no offer could make a claim of any more already before this reading,
+        `confirmed` has the revisions of jobs that were confirmed by then."""
+        by_database: dict[str, list[Tracked]] = {}
         for execution_id in execution_ids:
             tracked = self._tracked.get(execution_id)
             if tracked is not None:
-                by_database.setdefault(database_of(tracked.active), []).append(execution_id)
+                by_database.setdefault(database_of(tracked.active), []).append(tracked)
         jobs: list[str] = []
         for database, wanted in by_database.items():
-            known = {each: self._tracked[each].view.claims for each in wanted if each in self._tracked}
-            for execution_id, record in (await read_attempts(self._store, database, wanted)).items():
-                tracked = self._tracked.get(execution_id)
-                if tracked is not None and execution_id in known:
-                    self._take_record(tracked, record, known[execution_id])
-                    tracked.view = replace(tracked.view, claims_closed=execution_id in closed)
+            known = [(tracked, tracked.view.claims) for tracked in wanted]
+            ids = [each for tracked in wanted for each in tracked.active.latest_ids]
+            records = await read_attempts(self._store, database, ids)
+            for tracked, claims in known:
+                if self._tracked.get(tracked.active.execution_id) is tracked:
+                    self._take_record(tracked, records, claims, closed)
+                    tracked.looked_at = confirmed.get(tracked.job)
                     jobs.append(tracked.job)
         return jobs
 
@@ -163,18 +179,29 @@ class Tracker:
             tracked.view = replace(tracked.view, verified=False, claims_closed=False)
             self.doubtful.add(execution_id)
 
-    def _take_record(self, tracked: Tracked, record: AttemptRecord, known: tuple[Claim, ...]) -> None:
+    def _take_record(
+        self,
+        tracked: Tracked,
+        records: Mapping[str, AttemptRecord],
+        known: tuple[Claim, ...],
+        closed: Collection[str],
+    ) -> None:
         """Take in what a quorum knew, beside the claims that the feed brought since (all but `known`)."""
+        execution_id, *previous = tracked.active.latest_ids
+        record = records[execution_id]
         read = {claim.token for claim in (*known, *record.claims)}
         newer = tuple(claim for claim in tracked.view.claims if claim.token not in read)
         claims = (*record.claims, *newer)
         knows_of_all = tracked.accepted_by <= {claim.node_id for claim in claims}
+        before = _view_of(records[previous[0]], closed=previous[0] in closed) if previous else None
         tracked.view = replace(
             tracked.view,
             claims=claims,
             outcomes={**tracked.view.outcomes, **record.outcomes},
             verdict=record.verdict or tracked.view.verdict,
             verified=not newer and knows_of_all,
+            claims_closed=execution_id in closed,
+            before=before,
         )
         if record.claims and tracked.heard_at is None:
             tracked.heard_at = self._clock.monotonic()
@@ -205,6 +232,10 @@ class Tracker:
             job=tracked.job,
             execution=tracked.active.execution_id,
         )
+
+
+def _view_of(record: AttemptRecord, *, closed: bool) -> AttemptView:
+    return AttemptView(record.claims, record.outcomes, record.verdict, verified=True, claims_closed=closed)
 
 
 def _split(identifier: str) -> tuple[str, str, str]:

@@ -14,22 +14,22 @@ RETRIED = {State.TIMED_OUT, State.LOST, State.FAILED}
 
 
 def check(timeline: Timeline) -> Iterator[str]:
-    """Every attempt but the first whose predecessor gave no cause for it when it was intended."""
-    # An intent without a plain success is none: one that was decided on a copy that was cut off goes again.
+    """Every attempt but the first whose predecessor gave no cause for it when it was claimed."""
+    # Not when it was intended: one that was decided on a copy that was cut off is found out, and taken back.
     intended = intents(timeline, sure=True)
     started = {run.started.token for run in timeline.runs}
-    for execution_id in timeline.attempts:
+    for execution_id, attempt in timeline.attempts.items():
         uid, key, number = parts_of(execution_id)
         if number == 1:
             continue
         before_id = f"{uid}:{key}:{number - 1:03d}"
-        intent = intended.get(execution_id)
-        if intent is None:
+        if execution_id not in intended:
             yield f"{execution_id} was claimed, and no job document that counts ever intended it"
             continue
         before = timeline.attempts.get(before_id, Attempt())
-        if not _has_cause(timeline, before, intent.at, started):
-            yield f"{execution_id} was intended at {intent.at:.3f}; {before_id} gave no cause"
+        claimed_at = min((at for at, _ in attempt.claims), default=None)
+        if claimed_at is not None and not _has_cause(timeline, before, claimed_at, started):
+            yield f"{execution_id} was claimed at {claimed_at:.3f}; {before_id} gave no cause"
 
 
 def intents(timeline: Timeline, *, sure: bool = False) -> dict[str, Version]:

@@ -7,15 +7,16 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
 
-from dcron.domain import planning
+from dcron.domain import attempt_results, planning
+from dcron.domain.attempt_results import AttemptView
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.model import Job
-from dcron.domain.planning import AttemptView
 from dcron.ports import Clock, DocumentStore
 from dcron.services import book, clock_check, tracker
 from dcron.services.book import JobBook
 from dcron.services.clock_check import ClockCheck
 from dcron.services.cycle import Cycle
+from dcron.services.dispatcher import Dispatcher
 from dcron.services.reconciler import Reconciler
 from dcron.services.tracker import Tracker
 from tests.simulation.mutants.proxies import GenerousStore, ListingStore, WallClock, giving, together
@@ -76,12 +77,20 @@ def verified_by_a_listing() -> AbstractContextManager[Any]:
 def not_started_is_believed_at_once() -> AbstractContextManager[Any]:
     """That nobody started an attempt counts while an offer of it can still become a claim, or has become one
     that the reading does not show."""
-    return together(patch.object(Cycle, "is_closed", lambda *_: True), what_workers_say_is_forgotten())
+    return together(patch.object(Dispatcher, "is_closed", lambda *_: True), what_workers_say_is_forgotten())
 
 
 def what_workers_say_is_forgotten() -> AbstractContextManager[Any]:
     """A reading counts though it does not show a claim that a worker has told of."""
     return patch.object(Tracker, "accepted", lambda *_: None)
+
+
+def next_attempts_need_no_second_look() -> AbstractContextManager[Any]:
+    """An attempt beyond the first is offered without the one before it being read again."""
+    return together(
+        patch.object(tracker, "has_cause", lambda *_: True),
+        patch.object(planning, "has_lost_its_cause", lambda *_: False),
+    )
 
 
 def one_claimant_is_enough() -> AbstractContextManager[Any]:
@@ -90,7 +99,7 @@ def one_claimant_is_enough() -> AbstractContextManager[Any]:
     def any_has_spoken(view: AttemptView) -> bool:
         return view.verified and any(claim.token in view.outcomes for claim in view.claims)
 
-    return patch.object(planning, "_all_have_spoken", any_has_spoken)
+    return patch.object(attempt_results, "_all_have_spoken", any_has_spoken)
 
 
 def what_was_only_read_is_offered() -> AbstractContextManager[Any]:
@@ -119,6 +128,7 @@ MUTANTS = {
     verified_by_a_listing: "cd",
     not_started_is_believed_at_once: "cd",
     what_workers_say_is_forgotten: "cd",
+    next_attempts_need_no_second_look: "cd",
     one_claimant_is_enough: "cd",
     what_was_only_read_is_offered: "bcdhi",
     winning_branch_is_all: "bcdhi",

@@ -8,10 +8,11 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dcron.domain.attempt_results import AttemptView
 from dcron.domain.changes import MAX_WAITING_RUNS, change, merge, pause, request_run, resume
 from dcron.domain.documents import INITIAL_SETTINGS
 from dcron.domain.model import Job, Settings, Skip, SkipReason, Specification, State
-from dcron.domain.planning import MAX_PENDING_SKIPS, AttemptView, Moment, step
+from dcron.domain.planning import MAX_PENDING_SKIPS, Moment, step
 from tests.doubles import LATER_UID, SCRIPT, START, UID, request_id, sample_claim, sample_job, sample_outcome
 
 MINUTE = timedelta(minutes=1)

@@ -3,71 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from dcron.domain.attempt_results import AttemptView
 from dcron.domain.changes import MAX_WAITING_RUNS, change, create, pause, request_run, resume
 from dcron.domain.cron import MAX_STEPS
 from dcron.domain.documents import INITIAL_SETTINGS
 from dcron.domain.errors import FailedPrecondition, Overloaded
-from dcron.domain.model import (
-    Active,
-    Job,
-    Occurrence,
-    Settings,
-    Skip,
-    SkipReason,
-    Specification,
-    State,
-    Verdict,
-    VerdictKind,
-)
-from dcron.domain.planning import (
-    AHEAD_SECONDS,
-    MAX_ATTEMPT,
-    MAX_PENDING_SKIPS,
-    SILENCE_MARGIN_SECONDS,
-    AttemptView,
-    Moment,
-    launch_ahead,
-    silence_limit_seconds,
-    step,
-)
-from tests.doubles import SCRIPT, START, UID, request_id, sample_claim, sample_job, sample_outcome
-
-MINUTE = timedelta(minutes=1)
-FLOOR = datetime(2000, 1, 1, tzinfo=UTC)
-
-
-def moment(now: datetime = START, *, frozen: bool = False, floor: datetime = FLOOR, term: int = 7) -> Moment:
-    return Moment(now, term, Settings(1, floor, frozen=frozen))
-
-
-def active_job(attempt: int = 1, *, timeout_seconds: float = 60.0, failure_retries: int = 0, **active) -> Job:
-    running = Active(Occurrence.of_schedule(UID, START), attempt, 1, START, **active)
-    job = sample_job(active=running, next_at=START + MINUTE)
-    specification = replace(
-        job.specification, timeout_seconds=timeout_seconds, failure_retries=failure_retries
-    )
-    return replace(job, specification=specification)
-
-
-def view(job: Job, *states: State | None, **fields) -> AttemptView:
-    """One claimant for each state, on nodes a, b, …; None has written no outcome."""
-    execution = job.place.active.execution_id
-    claims = tuple(sample_claim(execution, f"t{n}", "abc"[n]) for n in range(len(states)))
-    outcomes = {
-        f"t{n}": sample_outcome(execution, f"t{n}", state, "abc"[n])
-        for n, state in enumerate(states)
-        if state
-    }
-    known = {"verified": True, "claims_closed": True} | fields
-    return AttemptView(claims=claims, outcomes=outcomes, **known)
-
+from dcron.domain.model import Job, Skip, SkipReason, Specification, State
+from dcron.domain.planning import MAX_PENDING_SKIPS, Moment, step
+from tests.doubles import SCRIPT, START, UID, request_id, sample_job
+from tests.unit.domain.planning_samples import MINUTE, active_job, moment, view
 
 # What is due.
 
@@ -186,108 +137,6 @@ def test_the_runs_that_may_wait_are_bounded() -> None:
     with pytest.raises(Overloaded):
         request_run(job, request_id(MAX_WAITING_RUNS))
     assert request_run(job, request_id(0)) is job
-
-
-# What came of an attempt.
-
-
-@pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED, State.CANCELLED])
-def test_an_outcome_of_a_started_script_settles_unverified(state: State) -> None:
-    job = active_job()
-    decision = step(job, moment(), view(job, state, verified=False, claims_closed=False))
-    assert not decision.launch
-    assert decision.job.place.active is None
-    assert decision.job.place.last.state is state
-
-
-def test_a_timed_out_attempt_is_followed_by_one_that_avoids_its_node() -> None:
-    job = active_job()
-    active = step(job, moment(START + MINUTE), view(job, State.TIMED_OUT)).job.place.active
-    assert (active.attempt, active.avoid, active.spent, active.failures) == (2, ("a",), 1, 0)
-    assert (active.term, active.intended_at) == (7, START + MINUTE)
-
-
-def test_attempts_are_bounded_by_max_attempts() -> None:
-    job = active_job(attempt=3, spent=2)
-    decision = step(job, moment(), view(job, State.TIMED_OUT))
-    assert decision.job.place.last.state is State.TIMED_OUT
-    assert step(active_job(3, spent=1), moment(), view(job, State.TIMED_OUT)).job.place.active.attempt == 4
-
-
-@pytest.mark.parametrize("state", [State.TIMED_OUT, State.LOST])
-def test_without_a_timeout_nothing_is_tried_again(state: State) -> None:
-    job = active_job(timeout_seconds=0.0)
-    assert step(job, moment(), view(job, state)).job.place.last.state is state
-
-
-def test_failures_are_tried_again_as_often_as_asked_for_and_spend_no_attempts() -> None:
-    job = active_job(failure_retries=1)
-    active = step(job, moment(), view(job, State.FAILED)).job.place.active
-    assert (active.attempt, active.failures, active.spent) == (2, 1, 0)
-    again = replace(job, place=replace(job.place, active=active))
-    assert step(again, moment(), view(again, State.FAILED)).job.place.last.state is State.FAILED
-
-
-def test_a_not_started_attempt_is_followed_only_when_every_claimant_says_so_and_none_can_come() -> None:
-    job = active_job()
-    both = (State.NOT_STARTED, State.NOT_STARTED)
-    assert step(job, moment(), view(job, *both, verified=False)) is None
-    assert step(job, moment(), view(job, *both, claims_closed=False)) is None
-    assert step(job, moment(), view(job, State.NOT_STARTED, None)) is None
-    assert step(job, moment(), view(job)) is None
-    active = step(job, moment(), view(job, *both)).job.place.active
-    assert (active.attempt, active.spent, active.avoid) == (2, 0, ("a", "b"))
-
-
-def test_one_claimant_that_started_outweighs_those_that_did_not() -> None:
-    job = active_job()
-    decision = step(job, moment(), view(job, State.NOT_STARTED, State.SUCCEEDED))
-    assert decision.job.place.last.state is State.SUCCEEDED
-
-
-def test_a_claimant_that_lost_its_claim_does_not_speak_for_the_others() -> None:
-    job = active_job()
-    assert step(job, moment(), view(job, State.LOST, None)) is None
-    assert step(job, moment(), view(job, State.LOST, State.SUCCEEDED)).job.place.last.state is State.SUCCEEDED
-    assert step(job, moment(), view(job, State.LOST, verified=False)) is None
-    assert step(job, moment(), view(job, State.LOST)).job.place.active.attempt == 2
-
-
-def test_silence_past_the_timeout_is_a_lost_attempt() -> None:
-    job = active_job()
-    assert step(job, moment(), view(job, None, silent=True)).job.place.active.attempt == 2
-    last = active_job(3, spent=2)
-    assert step(last, moment(), view(last, None, silent=True)).job.place.last.state is State.LOST
-
-
-def test_silence_is_timeout_and_grace_and_a_margin_and_never_without_timeout() -> None:
-    assert silence_limit_seconds(60.0, 5.0) == 65.0 + SILENCE_MARGIN_SECONDS
-    assert silence_limit_seconds(0.0, 5.0) is None
-
-
-@pytest.mark.parametrize(
-    ("kind", "state"), [(VerdictKind.SUCCEEDED, State.SUCCEEDED), (VerdictKind.FAILED, State.FAILED)]
-)
-def test_a_person_s_word_settles_whatever_the_outcome(kind: VerdictKind, state: State) -> None:
-    job = active_job()
-    said = Verdict(job.place.active.execution_id, kind, "operator", "seen", START)
-    for known in (view(job, None), view(job, State.TIMED_OUT), AttemptView()):
-        assert step(job, moment(), replace(known, verdict=said)).job.place.last.state is state
-
-
-def test_a_person_may_have_it_tried_again_up_to_the_last_number_there_is() -> None:
-    job = active_job(timeout_seconds=0.0)
-    said = Verdict(job.place.active.execution_id, VerdictKind.RETRY, "operator", "seen", START)
-    assert step(job, moment(), replace(view(job, None), verdict=said)).job.place.active.attempt == 2
-    last = active_job(MAX_ATTEMPT)
-    assert step(last, moment(), replace(view(last, None), verdict=said)).job.place.active is None
-
-
-def test_a_retry_keeps_what_was_coalesced_into_its_occurrence() -> None:
-    launched = step(sample_job(), moment(START + 2 * MINUTE), None).job
-    retried = step(launched, moment(START + 3 * MINUTE), view(launched, State.LOST)).job
-    assert retried.place.active.coalesced == launched.place.active.coalesced
-    assert retried.place.next_at == launched.place.next_at
 
 
 # The account, against a calendar of its own.
@@ -495,49 +344,6 @@ def test_what_fell_due_in_a_freeze_and_waited_is_skipped_after_the_thaw():
     )
     assert skipped.job.place.next_at == START + timedelta(minutes=4)
     assert step(skipped.job, Moment(START + timedelta(minutes=5), 1, thawed), None).launch
-
-
-# What is launched ahead of its instant.
-
-SOON = START - timedelta(seconds=1)
-
-
-def test_an_idle_job_is_launched_ahead_for_the_very_occurrence_that_comes() -> None:
-    launched = launch_ahead(sample_job(), moment(SOON))
-    active = launched.job.place.active
-    assert launched.launch
-    assert (active.occurrence.scheduled_at, active.intended_at, active.coalesced) == (START, SOON, None)
-    assert active.ahead_seconds == 1.0
-    assert launched.job.place.next_at == START + MINUTE
-    assert not launched.job.place.skips
-
-
-@pytest.mark.parametrize(
-    "job",
-    [
-        active_job(),
-        pause(sample_job(), SOON),
-        request_run(sample_job(), request_id(1)),
-        sample_job(skips=(Skip(UID, START - MINUTE, START - MINUTE, SkipReason.PAUSED, 1),)),
-        sample_job(next_at=None),
-    ],
-    ids=["active", "paused", "waiting", "skips", "never"],
-)
-def test_what_else_there_is_to_decide_is_decided_at_the_instant(job: Job) -> None:
-    assert launch_ahead(job, moment(SOON)) is None
-
-
-def test_what_is_not_about_to_come_is_not_launched() -> None:
-    assert launch_ahead(sample_job(), moment(START - timedelta(seconds=AHEAD_SECONDS))).launch
-    assert launch_ahead(sample_job(), moment(START - timedelta(seconds=AHEAD_SECONDS + 0.1))) is None
-
-
-def test_what_a_freeze_or_the_floor_holds_back_is_not_launched_ahead() -> None:
-    job = sample_job()
-    assert launch_ahead(job, moment(SOON, frozen=True)) is None
-    assert launch_ahead(job, moment(SOON, floor=START + MINUTE)) is None
-    thawed = Settings(1, FLOOR, frozen_at=SOON, thawed_at=START + MINUTE)
-    assert launch_ahead(job, Moment(SOON, 7, thawed)) is None
 
 
 def test_an_occurrence_that_a_pause_revoked_is_accounted_for_though_the_pause_is_over() -> None:

@@ -399,7 +399,7 @@ async def test_nothing_is_kept_of_lost_answers_of_the_past(scene: Scene) -> None
     async with running(scene.dispatcher(clock)) as dispatcher:
         dispatcher.add(sample_offer("x"), ())
         await asked.wait()
-        dispatcher.forget("x")
+        dispatcher.drop("x")
         answered.set()
         await until(lambda: not dispatcher.is_under_way("x"))
         clock.pass_seconds(CLAIM_SETTLE_SECONDS)

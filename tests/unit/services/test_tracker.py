@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from dcron.domain.attempt_results import SILENCE_MARGIN_SECONDS
 from dcron.domain.documents import claim_body, outcome_body, verdict_body, verdict_id
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.model import Active, Claim, Job, Occurrence, Outcome, State, Verdict, VerdictKind
-from dcron.domain.planning import SILENCE_MARGIN_SECONDS
 from dcron.ports import Document
 from dcron.services.tracker import Tracker
 from tests.doubles import START, UID, DoubtfulStore, ManualClock, sample_claim, sample_job, sample_outcome
@@ -271,13 +271,13 @@ def test_a_claim_with_a_timeout_is_given_up_though_the_job_has_none_by_now(scene
 async def test_a_reading_that_misses_a_claim_that_is_known_to_be_there_proves_nothing(scene: Scene) -> None:
     """One copy of a split store answers alone, and the claim is on the others."""
     await scene.tracker.verify([EXECUTION], [EXECUTION])
-    assert scene.tracker.get(EXECUTION).is_unclaimed
+    assert scene.tracker.get(EXECUTION).may_start
     scene.tracker.accepted(EXECUTION, "a")
     assert not scene.view.verified
     assert not scene.view.claims_closed
     assert scene.tracker.doubtful == {EXECUTION}
     await scene.tracker.verify([EXECUTION])
-    assert not scene.tracker.get(EXECUTION).is_unclaimed
+    assert not scene.tracker.get(EXECUTION).may_start
     assert not scene.view.verified
     await scene.stored(claim())
     await scene.tracker.verify([EXECUTION])

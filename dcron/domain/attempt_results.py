@@ -1,0 +1,155 @@
+"""What came of an attempt as far as its job is concerned, and whether a next one may follow it: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dcron.domain.model import Active, Claim, Job, Outcome, State, Verdict, VerdictKind
+
+__all__ = [
+    "MAX_ATTEMPT",
+    "SILENCE_MARGIN_SECONDS",
+    "AttemptView",
+    "Result",
+    "has_cause",
+    "has_lost_its_cause",
+    "result_of",
+    "silence_limit_seconds",
+]
+
+MAX_ATTEMPT = 999
+"""Highest number an attempt can have; an id has three digits for it."""
+SILENCE_MARGIN_SECONDS = 10.0
+"""How much longer than timeout and grace an outcome may take before its attempt counts as silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    """What is known of an attempt from the database.
+
+    `verified` says that it was read from a quorum, all leaves. Without it, only what cannot be
+    overturned counts: the outcome of a script that was seen to run proves whose claim it was.
+    """
+
+    claims: tuple[Claim, ...] = ()
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    verdict: Verdict | None = None
+    verified: bool = False
+    silent: bool = False
+    """No outcome came within the timeout, as the leader's monotonic clock has it."""
+    claims_closed: bool = False
+    """No offer of this attempt can still become a claim."""
+    before: AttemptView | None = None
+    """The attempt before it, as a quorum knew it after this one was intended; None while it was not read."""
+
+    @property
+    def is_unclaimed(self) -> bool:
+        """Whether a quorum knows of nobody who has claimed or resolved it."""
+        return self.verified and not self.claims and self.verdict is None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How an attempt ended, as far as the schedule is concerned."""
+
+    state: State
+    node_ids: tuple[str, ...]
+    retry: bool
+    spends: bool
+    why: str
+
+
+def silence_limit_seconds(timeout_seconds: float, grace_seconds: float) -> float | None:
+    """How long a claimed attempt may stay without outcome; None when it may for ever."""
+    if timeout_seconds <= 0:
+        return None
+    return timeout_seconds + grace_seconds + SILENCE_MARGIN_SECONDS
+
+
+def result_of(job: Job, active: Active, view: AttemptView) -> Result | None:
+    """What came of the active attempt; None while that is open."""
+    nodes = tuple(claim.node_id for claim in view.claims)
+    if view.verdict is not None:
+        return _by_verdict(view.verdict, active, nodes)
+    for outcome in view.outcomes.values():
+        if outcome.state not in (State.NOT_STARTED, State.LOST):
+            return _by_outcome(job, active, outcome)
+    if _all_have_spoken(view):
+        # Whoever lost its claim cannot tell whether it started: it counts once nobody else did.
+        lost = [outcome for outcome in view.outcomes.values() if outcome.state is State.LOST]
+        if lost:
+            return _by_outcome(job, active, lost[0])
+        if view.claims_closed:
+            retry = active.attempt < MAX_ATTEMPT
+            return Result(State.NOT_STARTED, nodes, retry, spends=False, why="was not started")
+    if view.silent:
+        retry = _attempts_left(job, active)
+        return Result(State.LOST, nodes, retry, spends=True, why="timed out in silence")
+    return None
+
+
+def _all_have_spoken(view: AttemptView) -> bool:
+    """Every claimant on every leaf has written its outcome."""
+    return view.verified and bool(view.claims) and all(claim.token in view.outcomes for claim in view.claims)
+
+
+def _by_verdict(verdict: Verdict, active: Active, nodes: tuple[str, ...]) -> Result:
+    why = f"was resolved as {verdict.kind.value} by {verdict.by}"
+    if verdict.kind is VerdictKind.RETRY:
+        return Result(State.LOST, nodes, retry=active.attempt < MAX_ATTEMPT, spends=False, why=why)
+    state = State.SUCCEEDED if verdict.kind is VerdictKind.SUCCEEDED else State.FAILED
+    return Result(state, nodes, retry=False, spends=False, why=why)
+
+
+def _by_outcome(job: Job, active: Active, outcome: Outcome) -> Result:
+    state, retry = outcome.state, False
+    if state in (State.TIMED_OUT, State.LOST):
+        retry = job.specification.timeout_seconds > 0 and _attempts_left(job, active)
+    elif state is State.FAILED:
+        retry = active.failures < job.specification.failure_retries and active.attempt < MAX_ATTEMPT
+    return Result(state, (outcome.node_id,), retry, spends=state is not State.FAILED, why=state.value)
+
+
+def _attempts_left(job: Job, active: Active) -> bool:
+    return active.spent + 1 < job.specification.max_attempts and active.attempt < MAX_ATTEMPT
+
+
+def has_cause(active: Active, view: AttemptView) -> bool:
+    """Whether an attempt may be started as far as the one before it goes, which was read once more for that:
+    it may have been intended on a copy of the store that was cut off and did not know of a claim."""
+    before = view.before
+    if active.attempt == 1:
+        return True
+    if before is None or _contradicts(before, active):
+        return False
+    unstarted = all(_never_started(claim, before) for claim in before.claims)
+    return before.claims_closed or before.verdict is not None or not unstarted
+
+
+def _contradicts(before: AttemptView, active: Active) -> bool:
+    """Whether an attempt has ended, or is at work, in a way that allows no next one."""
+    if before.verdict is not None:
+        return before.verdict.kind is not VerdictKind.RETRY
+    if any(outcome.state in (State.SUCCEEDED, State.CANCELLED) for outcome in before.outcomes.values()):
+        return True
+    known = [outcome for token, outcome in before.outcomes.items() if token in active.after]
+    if any(outcome.state in (State.FAILED, State.TIMED_OUT) for outcome in known):
+        # Its claim won: no other one can have started.
+        return False
+    unknown = [claim for claim in before.claims if claim.token not in active.after]
+    return not all(_never_started(claim, before) for claim in unknown)
+
+
+def _never_started(claim: Claim, view: AttemptView) -> bool:
+    outcome = view.outcomes.get(claim.token)
+    return outcome is not None and outcome.state is State.NOT_STARTED
+
+
+def has_lost_its_cause(active: Active, view: AttemptView) -> bool:
+    """Whether an attempt that nobody has started, or still can, ought not to have been intended."""
+    if view.before is None or not (view.verified and view.claims_closed) or view.verdict is not None:
+        return False
+    unstarted = all(_never_started(claim, view) for claim in view.claims)
+    ran = any(outcome.state is not State.NOT_STARTED for outcome in view.outcomes.values())
+    return unstarted and not ran and _contradicts(view.before, active)
