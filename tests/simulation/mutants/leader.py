@@ -77,19 +77,9 @@ def verified_by_a_listing() -> AbstractContextManager[Any]:
 def not_started_is_believed_at_once() -> AbstractContextManager[Any]:
     """That nobody started an attempt counts while an offer of it can still become a claim, or has become one
     that the reading does not show."""
-    return together(patch.object(Dispatcher, "is_closed", lambda *_: True), what_workers_say_is_forgotten())
-
-
-def what_workers_say_is_forgotten() -> AbstractContextManager[Any]:
-    """A reading counts though it does not show a claim that a worker has told of."""
-    return patch.object(Tracker, "accepted", lambda *_: None)
-
-
-def next_attempts_need_no_second_look() -> AbstractContextManager[Any]:
-    """An attempt beyond the first is offered without the one before it being read again."""
     return together(
-        patch.object(tracker, "has_cause", lambda *_: True),
-        patch.object(planning, "has_lost_its_cause", lambda *_: False),
+        patch.object(Dispatcher, "is_closed", lambda *_: True),
+        patch.object(Tracker, "accepted", lambda *_: None),
     )
 
 
@@ -127,8 +117,6 @@ MUTANTS = {
     intents_are_not_taken_over: "h",
     verified_by_a_listing: "cd",
     not_started_is_believed_at_once: "cd",
-    what_workers_say_is_forgotten: "cd",
-    next_attempts_need_no_second_look: "cd",
     one_claimant_is_enough: "cd",
     what_was_only_read_is_offered: "bcdhi",
     winning_branch_is_all: "bcdhi",
