@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
 
-from dcron.domain import attempt_results, planning
+from dcron.domain import attempt_results
 from dcron.domain.attempt_results import AttemptView
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.model import Job
