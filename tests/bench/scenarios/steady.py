@@ -25,7 +25,7 @@ LEAST_SHARE = 0.99
 """Of what was due, which has to have started."""
 ARRIVAL_SECONDS = 15.0
 """After the last instant: what has not started then is too late by any measure."""
-TRIES_TO_CONFIRM = 2
+TRIES_TO_CONFIRM = 3
 WINDOW_SECONDS = 10
 LEAST_PER_SECOND = 200.0
 
