@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from dcron.domain.model import Active, Claim, Job, Outcome, State, Verdict, VerdictKind
@@ -123,8 +123,7 @@ def has_cause(active: Active, view: AttemptView) -> bool:
         return True
     if before is None or _contradicts(before, active):
         return False
-    unstarted = all(_never_started(claim, before) for claim in before.claims)
-    return before.claims_closed or before.verdict is not None or not unstarted
+    return before.claims_closed or before.verdict is not None or not _none_started(before.claims, before)
 
 
 def _contradicts(before: AttemptView, active: Active) -> bool:
@@ -138,18 +137,18 @@ def _contradicts(before: AttemptView, active: Active) -> bool:
         # Its claim won: no other one can have started.
         return False
     unknown = [claim for claim in before.claims if claim.token not in active.after]
-    return not all(_never_started(claim, before) for claim in unknown)
+    return not _none_started(unknown, before)
 
 
-def _never_started(claim: Claim, view: AttemptView) -> bool:
-    outcome = view.outcomes.get(claim.token)
-    return outcome is not None and outcome.state is State.NOT_STARTED
+def _none_started(claims: Iterable[Claim], view: AttemptView) -> bool:
+    """Whether each of these claimants has written that it did not start."""
+    outcomes = [view.outcomes.get(claim.token) for claim in claims]
+    return all(outcome is not None and outcome.state is State.NOT_STARTED for outcome in outcomes)
 
 
 def has_lost_its_cause(active: Active, view: AttemptView) -> bool:
     """Whether an attempt that nobody has started, or still can, ought not to have been intended."""
     if view.before is None or not (view.verified and view.claims_closed) or view.verdict is not None:
         return False
-    unstarted = all(_never_started(claim, view) for claim in view.claims)
     ran = any(outcome.state is not State.NOT_STARTED for outcome in view.outcomes.values())
-    return unstarted and not ran and _contradicts(view.before, active)
+    return _none_started(view.claims, view) and not ran and _contradicts(view.before, active)

@@ -52,10 +52,11 @@ class Reconciler:
 
     def _offer(self, tracked: Tracked) -> None:
         job, revision = self._book.get(tracked.job), self._book.confirmed_revision(tracked.job)
-        active = job.place.active if job is not None and revision is not None else None
-        if job is None or active is None or active.execution_id != tracked.active.execution_id:
+        if job is None or revision is None or job.place.active is None:
             return
-        if tracked.was_looked_back(revision) and may_be_offered(active, self.settings):
+        active = job.place.active
+        is_followed = active.execution_id == tracked.active.execution_id
+        if is_followed and tracked.was_looked_back(revision) and may_be_offered(active, self.settings):
             self._dispatcher.add(offered(job, active), active.avoid)
 
     def attention(self) -> list[str]:
