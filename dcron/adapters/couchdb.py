@@ -40,9 +40,10 @@ from dcron.adapters.couchdb_http import (
     Reply,
     parse_couchdb_url,
 )
+from dcron.adapters.couchdb_indexes import CouchIndexes
 from dcron.adapters.couchdb_own_writes import OwnWrites
 from dcron.adapters.couchdb_reading import DatabaseMissing, LeafReader, require_database
-from dcron.adapters.couchdb_setup import CouchSetup, design_name
+from dcron.adapters.couchdb_setup import CouchSetup
 from dcron.adapters.documents import (
     index_fields,
     is_executions_database,
@@ -81,6 +82,7 @@ class CouchDocumentStore:
         self._http = CouchHttp(settings, tls_context=tls_context)
         self._setup = CouchSetup(self._http)
         self._reader = LeafReader(self._http)
+        self._indexes = CouchIndexes(self._http, self._setup)
         self._own_writes = OwnWrites()
 
     async def prepare(self) -> None:
@@ -115,6 +117,8 @@ class CouchDocumentStore:
             self._setup.forget(name)
             await self._ensure(database)
             await self._write(name, [item for item in outgoing if item.position not in results], results)
+        if monthly:
+            self._indexes.wrote(name, database, len(documents))
         return [results[position] for position in range(len(documents))]
 
     async def read(self, database: str, ids: Sequence[str]) -> list[tuple[Document, ...]]:
@@ -173,27 +177,10 @@ class CouchDocumentStore:
     ) -> list[IndexRow]:
         """See `DocumentStore.find`. CouchDB brings the index up to date before it answers."""
         require_index(database, index)
-        body = to_json(
-            {
-                "selector": {index: {"$gte": start, "$lt": end}},
-                "sort": [{index: "desc" if descending else "asc"}],
-                "fields": ["_id", index],  # all of them in the index: no document is opened
-                "limit": limit,
-                "use_index": [design_name(index), index],
-            }
-        )
-        name = self._name(database)
-        path = f"{name}/_find"
         async with self._http.deadline(self._call_seconds):
-            reply = await self._http.request("POST", path, body=body)
-            if reply.status == HTTPStatus.BAD_REQUEST and "no_usable_index" in reply.reason:
-                # Whoever made this month's database died before it made the index.
-                self._setup.forget(name)
-                await self._setup.ensure(name, index_fields(database))
-                reply = await self._http.request("POST", path, body=body)
-        if reply.status == HTTPStatus.NOT_FOUND:
-            return []
-        return [IndexRow(row["_id"], row[index]) for row in reply.require(HTTPStatus.OK).payload["docs"]]
+            return await self._indexes.rows(
+                self._name(database), database, index, start, end, limit, descending=descending
+            )
 
     async def changes(
         self,
@@ -301,6 +288,7 @@ class CouchDocumentStore:
 
     async def close(self) -> None:
         """See `DocumentStore.close`."""
+        await self._indexes.close()
         await self._http.close()
 
     def _name(self, database: str) -> str:

@@ -12,21 +12,19 @@ import structlog
 from dcron.adapters.couchdb_documents import to_json
 from dcron.adapters.couchdb_http import AccessRefused, CouchHttp, Reply
 
-__all__ = ["CouchSetup", "design_name"]
+__all__ = ["DESIGN", "CouchSetup"]
 
 REVISIONS_KEPT: Final = 100
 """Revisions of history kept of jobs and nodes: CouchDB's default of 1000 makes each update write some
 20 KB. A copy that was away for more updates than this comes back with a leaf that seems to conflict;
 at a renewal each 2 s this is three minutes, a server's restart."""
+DESIGN: Final = "dcron"
+"""The design document of a database's indexes. They share one, so that CouchDB reads what has changed once
+for all of them; a further index would have the others of its database built anew."""
 LOOKS_AT_HALF_GONE: Final = 10
 HALF_GONE_SECONDS: Final = 0.1
 
 log = structlog.get_logger()
-
-
-def design_name(field: str) -> str:
-    """The design document of a field's index; one for each, so that a new one does not rebuild the others."""
-    return f"dcron-{field}"
 
 
 class CouchSetup:
@@ -96,7 +94,7 @@ class CouchSetup:
             log.info("made a database", action="database_made", database=name, status=reply.status)
 
     async def _create_index(self, name: str, field: str) -> None:
-        definition = {"index": {"fields": [field]}, "ddoc": design_name(field), "name": field, "type": "json"}
+        definition = {"index": {"fields": [field]}, "ddoc": DESIGN, "name": field, "type": "json"}
         try:
             reply = await self._http.request("POST", f"{name}/_index", body=to_json(definition))
         except AccessRefused as error:
@@ -109,8 +107,4 @@ class CouchSetup:
 
     async def _indexes(self, name: str) -> set[str]:
         reply = (await self._http.request("GET", f"{name}/_index")).require(HTTPStatus.OK)
-        return {
-            index["name"]
-            for index in reply.payload["indexes"]
-            if index["ddoc"] == f"_design/{design_name(index['name'])}"
-        }
+        return {index["name"] for index in reply.payload["indexes"] if index["ddoc"] == f"_design/{DESIGN}"}

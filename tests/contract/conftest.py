@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from dcron.adapters.couchdb import CouchDocumentStore, CouchSettings, parse_couchdb_url
 from dcron.adapters.memory import MemoryDocumentStore
@@ -141,3 +143,58 @@ async def backend(backend_url: str, tmp_path: Path) -> AsyncIterator[Backend]:
 @pytest.fixture
 async def store(backend: Backend) -> DocumentStore:
     return await backend.open()
+
+
+@pytest.fixture
+async def stores() -> AsyncIterator[Callable[..., CouchDocumentStore]]:
+    """Makes stores and closes them."""
+    made = []
+
+    def make(settings, **options):
+        made.append(CouchDocumentStore(settings, **options))
+        return made[-1]
+
+    yield make
+    for store in made:
+        await store.close()
+
+
+class Script:
+    """Answers as a CouchDB in a bad state does; keeps what it was asked."""
+
+    def __init__(self):
+        self.requests = []
+        self.answers = deque()
+
+    async def handle(self, request):
+        body = await request.json() if request.can_read_body else None
+        self.requests.append((request.method, request.path, dict(request.query), body))
+        answer = self.answers.popleft()
+        if answer == "break":
+            request.transport.abort()
+            return web.Response()
+        if answer == "hang":
+            while request.transport is not None:
+                await asyncio.sleep(0.01)
+            return web.Response()
+        status, payload = answer(body) if callable(answer) else answer
+        return web.json_response(payload, status=status)
+
+
+@pytest.fixture
+async def script():
+    script = Script()
+    app = web.Application(client_max_size=2**26)
+    app.router.add_route("*", "/{path:.*}", script.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    script.host = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield script
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def scripted(script, stores):
+    return stores(CouchSettings((script.host,)))
