@@ -19,10 +19,12 @@ from dcron.ports import IndexRow
 
 __all__ = ["CouchIndexes"]
 
-UNINDEXED_DOCUMENTS: Final = 2_000
-"""How many one process writes before it has the database's indexes brought up to date, which takes CouchDB
-some tenths of a second. By itself it does that once a minute under a steady load: where more is written while
-an index is at work, `ken_server.erl` looks again after 60,000 ms."""
+UNINDEXED_DOCUMENTS: Final = 200
+"""How many one process writes before it has the database's indexes brought up to date. By itself CouchDB does
+that once a minute under a steady load, for all of that minute at once: where more is written while an index
+is at work, `ken_server.erl` looks again after 60,000 ms."""
+BURST_SECONDS: Final = 5.0
+"""What is written in a burst is indexed after it: scripts that are to start come first."""
 INDEX_SECONDS: Final = 30.0
 """How long such a request is waited for. CouchDB goes on with the index all the same."""
 
@@ -54,11 +56,10 @@ class CouchIndexes:
         return [IndexRow(row["_id"], row[index]) for row in reply.require(HTTPStatus.OK).payload["docs"]]
 
     def wrote(self, name: str, database: str, documents: int) -> None:
-        """So many were written. Every so often that has the indexes asked, beside all else, one at a time."""
+        """So many were written. Every so often that has the indexes asked, a while later, one at a time."""
         self._unindexed[name] += documents
         is_free = self._asking is None or self._asking.done()
         if is_free and self._unindexed[name] >= UNINDEXED_DOCUMENTS:
-            del self._unindexed[name]
             self._asking = asyncio.create_task(self._bring_up_to_date(name, index_fields(database)[0]))
 
     async def close(self) -> None:
@@ -68,6 +69,8 @@ class CouchIndexes:
             await asyncio.wait([self._asking])
 
     async def _bring_up_to_date(self, name: str, index: str) -> None:
+        await asyncio.sleep(BURST_SECONDS)
+        del self._unindexed[name]
         # The indexes of a database share a design document, and come up to date together.
         try:
             # No deadline of `http`: a host that takes long over it is not left for that.
