@@ -39,6 +39,8 @@ from tests.bench.failover_report import (
     print_report,
     write_results,
 )
+from tests.bench.stores import own_databases
+from tests.conftest import COUCHDB_VARIABLE
 from tests.couchdb_server import CouchServer
 from tests.system.cluster import STOP_SECONDS, Cluster, NodeProcess, wait_for
 
@@ -66,9 +68,10 @@ def main() -> None:
     # Said first: it stays when a target is missed or the run breaks off.
     print(f"logs of the nodes: {folder}")
     with ExitStack() as stack:
-        store_url = os.environ.get("DCRON_TEST_COUCHDB_URL") or (
-            stack.enter_context(CouchServer(folder / "couchdb")).url
-        )
+        if shared_url := os.environ.get(COUCHDB_VARIABLE):
+            store_url = stack.enter_context(own_databases(shared_url))
+        else:
+            store_url = stack.enter_context(CouchServer(folder / "couchdb")).url
         measured = measure(folder, store_url, rounds, on_change=print_change)
     print_report(measured, TARGET_SECONDS)
     print(f"all figures: {write_results(measured, RESULTS)}")

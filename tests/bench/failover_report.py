@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import math
 import os
@@ -11,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from dcron import __version__
 from dcron.adapters.couchdb_http import parse_couchdb_url
 from tests.bench.failover_load import Account
+from tests.bench.stores import ask
 
-HTTP_SECONDS = 5.0
 NAMED = 5
 """Occurrences named in print of those that are lost or doubled."""
 
@@ -91,12 +89,7 @@ def _processor() -> str:
 def _store(url: str) -> str:
     """Kind and version, as the server says."""
     hosts = parse_couchdb_url(url).hosts
-    connection = http.client.HTTPConnection(urlsplit(hosts[0]).netloc, timeout=HTTP_SECONDS)
-    try:
-        connection.request("GET", "/")
-        welcome = json.loads(connection.getresponse().read())
-    finally:
-        connection.close()
+    welcome = dict(ask(url, "GET", ""))
     kind = "CouchDB" if "couchdb" in welcome else "pouchdb-server (CouchDB's protocol)"
     return f"{kind} {welcome['version']}, {len(hosts)} address{'es' if len(hosts) > 1 else ''}"
 

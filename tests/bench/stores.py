@@ -23,11 +23,13 @@ __all__ = [
     "Kind",
     "OpenStores",
     "Stores",
+    "ask",
     "available_kinds",
     "best_couch",
     "couch",
     "local",
     "long_pairs",
+    "own_databases",
     "pairs",
     "real_couch",
     "steady_pairs",
@@ -96,16 +98,22 @@ def couch(folder: Path) -> Iterator[Stores]:
 
 @contextmanager
 def real_couch(folder: Path) -> Iterator[Stores]:
-    """The CouchDB that the environment names, and S3. The databases have their own names, and are removed."""
-    url = with_own_databases(os.environ[COUCHDB_VARIABLE])
+    """The CouchDB that the environment names, and S3."""
+    with own_databases(os.environ[COUCHDB_VARIABLE]) as url, _s3(folder) as (kind, objects, environment):
+        yield Stores(f"CouchDB + {kind}", "couchdb", url, objects, environment)
+
+
+@contextmanager
+def own_databases(shared_url: str) -> Iterator[str]:
+    """The URL of a CouchDB for databases that have their own names, and are removed."""
+    url = with_own_databases(shared_url)
     prefix = parse_couchdb_url(url).prefix
     try:
-        with _s3(folder) as (kind, objects, environment):
-            yield Stores(f"CouchDB + {kind}", "couchdb", url, objects, environment)
+        yield url
     finally:
-        for name in _databases(url):
-            if name.startswith(prefix):
-                _ask(url, "DELETE", name)
+        for name in ask(url, "GET", "_all_dbs"):
+            if str(name).startswith(prefix):
+                ask(url, "DELETE", str(name))
 
 
 def _with_folder(opened: OpenStores) -> OpenStores:
@@ -133,11 +141,8 @@ def _s3(folder: Path) -> Iterator[tuple[str, str, Mapping[str, str]]]:
         server.stop()
 
 
-def _databases(url: str) -> list[str]:
-    return [str(name) for name in _ask(url, "GET", "_all_dbs")]
-
-
-def _ask(url: str, method: str, path: str) -> list[object] | dict[str, object]:
+def ask(url: str, method: str, path: str) -> list[object] | dict[str, object]:
+    """What the first server of a CouchDB URL answers."""
     settings = parse_couchdb_url(url)
     request = urllib.request.Request(f"{settings.hosts[0]}/{path}", method=method)
     if settings.user is not None:

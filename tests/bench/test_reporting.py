@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from base64 import b64encode
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from tests.bench import records
+from tests.bench.failover_report import describe_machine
 from tests.bench.figures import Bound, Curve, Figure, Measured, Results, percentile
 from tests.bench.plots import HEIGHT, LEFT, RIGHT, WIDTH, draw
 from tests.bench.table import cells
@@ -81,3 +87,31 @@ def test_a_plot_is_an_image_with_each_line_within_its_axes():
             assert LEFT <= x <= WIDTH - RIGHT
             assert 0 <= y <= HEIGHT
     assert {"line <1>", "line <7>"} <= {text.text for text in image.iter(f"{SVG}text")}
+
+
+class _Guarded(BaseHTTPRequestHandler):
+    """A CouchDB that tells nobody anything without a password (`require_valid_user`)."""
+
+    def do_GET(self) -> None:
+        known = self.headers["Authorization"] == f"Basic {b64encode(b'user:secret').decode()}"
+        body = {"couchdb": "Welcome", "version": "3.5.0"} if known else {"error": "unauthorized"}
+        self.send_response(HTTPStatus.OK if known else HTTPStatus.UNAUTHORIZED)
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_a_couchdb_that_wants_a_password_even_for_its_version_is_described():
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Guarded) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            machine = describe_machine(
+                f"couchdb://user:secret@127.0.0.1:{server.server_port}/x", "file:///tmp"
+            )
+        finally:
+            server.shutdown()
+            serving.join()
+    assert machine.store == "CouchDB 3.5.0, 1 address"
