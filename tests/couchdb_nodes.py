@@ -24,8 +24,9 @@ END_SECONDS = 10.0
 ANSWER_SECONDS = 5.0
 POLL_SECONDS = 0.05
 OUTPUTS = (1, 2)
-UP = (http.client.OK, http.client.NOT_FOUND)
-"""What a node answers that is asked for its health: 404 says that it is in maintenance."""
+UP = (http.client.OK, http.client.UNAUTHORIZED, http.client.NOT_FOUND)
+"""What a node answers that is asked for its health: 401 that it tells nobody without a password
+(`require_valid_user`), 404 that it is in maintenance."""
 
 
 class NodesUnavailable(Exception):
