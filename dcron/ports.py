@@ -205,7 +205,7 @@ class DocumentStore(Protocol):
         """Remove one executions database; no error if it is gone."""
 
     async def wall_clock(self) -> datetime:
-        """The store's own time, to the second (CouchDB's Date header)."""
+        """The store's own time, cut to the second and up to a second old (CouchDB's Date header)."""
 
     async def close(self) -> None:
         """Release connections; the store is not used afterwards."""

@@ -23,8 +23,9 @@ __all__ = ["ClusterFacts", "check_clock", "check_objects", "look_at_cluster"]
 JOBS_PAGE = 500
 MAX_JOBS = 100_000
 """Jobs whose interpreters are looked at."""
-HALF_A_SECOND = 0.5
-"""The store tells its time to the second, cut off: on average this much has passed since."""
+STORE_TIME_AGE_SECONDS = 1.0
+"""CouchDB makes its Date header anew once a second, and cuts it to the second (`mochiweb_clock.erl`): it is up
+to two seconds old, on average this much."""
 PROBE_BODY = b"dcron doctor was here; this may be removed\n"
 URL_SECONDS = 60
 OBJECTS_REMEDY = (
@@ -52,7 +53,7 @@ async def check_clock(store: DocumentStore, clock: Clock) -> Finding:
     theirs = await store.wall_clock()
     after = clock.now()
     middle = before + (after - before) / 2
-    return judge_clock((middle - theirs).total_seconds() - HALF_A_SECOND)
+    return judge_clock((middle - theirs).total_seconds() - STORE_TIME_AGE_SECONDS)
 
 
 async def look_at_cluster(

@@ -23,31 +23,33 @@ TARGET = UploadTarget("http://store/bucket/key?signature=x")
 
 
 class TimedStore(MemoryDocumentStore):
-    """Tells its time cut off to the second, as CouchDB does."""
+    """Tells its time of up to a second ago, cut off to the second, as CouchDB does."""
 
-    def __init__(self, at: datetime) -> None:
+    def __init__(self, at: datetime, age: timedelta) -> None:
         super().__init__()
         self.at = at
+        self.age = age
 
     async def wall_clock(self) -> datetime:
-        return self.at.replace(microsecond=0)
+        return (self.at - self.age).replace(microsecond=0)
 
 
 @pytest.mark.parametrize(
     ("ahead", "level"),
     [
         (timedelta(), Level.OK),
-        (timedelta(milliseconds=-400), Level.OK),
+        (timedelta(milliseconds=-200), Level.OK),
         (timedelta(seconds=3), Level.WARNING),
         (timedelta(hours=-1), Level.FAILED),
     ],
 )
 @pytest.mark.parametrize("microsecond", [0, 999_999])
+@pytest.mark.parametrize("age", [timedelta(), timedelta(seconds=1)], ids=["made now", "made a second ago"])
 async def test_the_clock_is_compared_with_the_stores(
-    ahead: timedelta, level: Level, microsecond: int
+    ahead: timedelta, level: Level, microsecond: int, age: timedelta
 ) -> None:
     clock = SettableClock()
-    store = TimedStore(clock.at.replace(microsecond=microsecond))
+    store = TimedStore(clock.at.replace(microsecond=microsecond), age)
     clock.at = store.at + ahead
     assert (await check_clock(store, clock)).level is level
 

@@ -545,8 +545,7 @@ async def test_a_followed_log_is_whole_although_its_folder_goes_between_two_look
     following = asyncio.create_task(follow())
     await until(lambda: len(looks) > 1)
     scene.node.runner.end(token, printed=b"first and last")
-    await until(scene.is_idle)
-    assert not folder.exists()
+    await until(lambda: not folder.exists())
     await following
     assert collected == b"first and last"
 
