@@ -24,8 +24,8 @@ JOBS_PAGE = 500
 MAX_JOBS = 100_000
 """Jobs whose interpreters are looked at."""
 STORE_TIME_AGE_SECONDS = 1.0
-"""CouchDB makes its Date header anew once a second, and cuts it to the second (`mochiweb_clock.erl`): it is up
-to two seconds old, on average this much."""
+"""CouchDB makes its Date header anew once a second, and cuts it to the second (`mochiweb_clock.erl`): it is
+up to two seconds old, on average this much."""
 PROBE_BODY = b"dcron doctor was here; this may be removed\n"
 URL_SECONDS = 60
 OBJECTS_REMEDY = (
