@@ -45,12 +45,13 @@ class CouchIndexes:
     ) -> list[IndexRow]:
         """Rows with start <= key < end of the index of `database`, which CouchDB knows by `name`; none where
         there is no such database. CouchDB brings the index up to date before it answers."""
-        reply = await self._find(name, _query(index, start, end, limit, descending=descending))
+        query = _query(index, start, end, limit, descending=descending)
+        reply = await self._find(name, query)
         if reply.status == HTTPStatus.BAD_REQUEST and "no_usable_index" in reply.reason:
             # Whoever made this month's database died before it made the index.
             self._setup.forget(name)
             await self._setup.ensure(name, index_fields(database))
-            reply = await self._find(name, _query(index, start, end, limit, descending=descending))
+            reply = await self._find(name, query)
         if reply.status == HTTPStatus.NOT_FOUND:
             return []
         return [IndexRow(row["_id"], row[index]) for row in reply.require(HTTPStatus.OK).payload["docs"]]

@@ -25,8 +25,9 @@ __all__ = [
 
 LEADS_WITHIN_SECONDS = 5.0
 """A node whose wall clock is further from the store's does not lead; see services/elector.py."""
-CLOCK_CALM_SECONDS = 1.25
-"""The store tells its time to a second more or less: less than this is no difference that could be told."""
+CLOCK_CALM_SECONDS = 1.45
+"""The store tells its time to a second more or less: with what a clock that is kept may be off, less than
+this is no difference that could be told."""
 LEAST_FREE_BYTES = 100 * 1024**2
 CALM_FREE_LOGS = 4
 """A disk that holds fewer of the largest logs than this is short of room."""

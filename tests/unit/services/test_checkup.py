@@ -38,7 +38,7 @@ class TimedStore(MemoryDocumentStore):
     ("ahead", "level"),
     [
         (timedelta(), Level.OK),
-        (timedelta(milliseconds=-200), Level.OK),
+        (timedelta(milliseconds=-400), Level.OK),
         (timedelta(seconds=3), Level.WARNING),
         (timedelta(hours=-1), Level.FAILED),
     ],
