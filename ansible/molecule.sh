@@ -6,6 +6,7 @@ set -euo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 cache=$repository/.cache/ansible
 packages=(podman runc netavark aardvark-dns iptables mmdebstrap openssh-client python3-venv ca-certificates)
+at_once=2 # scenarios: each keeps about one core busy
 
 install_packages() {
   local missing=() package
@@ -17,26 +18,22 @@ install_packages() {
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
 }
 
+# The longest first.
 scenarios() {
   local folder
+  echo cluster
   for folder in "$repository"/roles/*/molecule/default; do
     basename "$(dirname "$(dirname "$folder")")"
   done
-  echo cluster
 }
 
-run() { # SCENARIO COMMAND...
-  local name=default folder=$repository/roles/$1 started=$SECONDS
-  if [[ $1 == cluster ]]; then
-    name=cluster folder=$repository/ansible
-  fi
-  if [[ ! -f $folder/molecule/$name/molecule.yml ]]; then
-    echo "no scenario $1; there are: $(scenarios | xargs)" >&2
-    return 2
-  fi
-  printf '\n=== molecule %s of %s\n' "$2" "$1"
-  (cd "$folder" && molecule --base-config "$repository/.config/molecule/config.yml" "$2" --scenario-name "$name" "${@:3}")
-  printf '=== molecule %s of %s: done in %d s\n' "$2" "$1" $((SECONDS - started))
+# One of several at a time: what it prints comes in one piece, once it has ended.
+run_beside_others() { # SCENARIO COMMAND...
+  local log=$logs/$1.log ended=0
+  "$MOLECULE_REPOSITORY/ansible/molecule/scenario.sh" "$@" >"$log" 2>&1 || ended=$?
+  flock "$logs" cat "$log"
+  rm "$log"
+  return "$ended"
 }
 
 scenario=${1:-all}
@@ -46,38 +43,44 @@ command=$1
 
 # Leaves no process behind: `test` has its hosts removed, also after a failure that kept molecule from it.
 clean_up() {
-  "$repository/ansible/testbed/disconnect.sh" "$MOLECULE_SOCKETS"
-  rm -rf "$MOLECULE_SOCKETS"
+  local log
+  for log in "$logs"/*.log; do
+    printf '\n=== cut off: %s\n' "$log"
+    tail --lines 100 "$log"
+  done
+  rm -rf "$logs"
   [[ $command != test ]] || "$repository/ansible/testbed/remove-hosts.sh"
 }
+
+if [[ $scenario != all && $scenario != none ]] && ! scenarios | grep -xF -- "$scenario" >/dev/null; then
+  echo "no scenario $scenario; there are: $(scenarios | xargs)" >&2
+  exit 2
+fi
 
 install_packages
 "$repository/ansible/environment.sh"
 export PATH=$cache/venv/bin:$PATH
 export CONTAINERS_CONF=$repository/ansible/testbed/containers.conf
 export ANSIBLE_ROLES_PATH=$repository/roles
-# By the environment, which testinfra reads as ansible does; create.yml makes these files.
-export MOLECULE_KEYS=$cache/keys
-MOLECULE_SOCKETS=$(mktemp -d /tmp/dcron-ssh.XXXXXX) # a socket's path has to be short
-export MOLECULE_SOCKETS
-ANSIBLE_SSH_COMMON_ARGS="-o IdentityFile=$MOLECULE_KEYS/id_ed25519 -o IdentitiesOnly=yes -o UserKnownHostsFile=$MOLECULE_KEYS/known_hosts"
-ANSIBLE_SSH_COMMON_ARGS+=" -o ControlMaster=auto -o ControlPersist=60s -o ControlPath=$MOLECULE_SOCKETS/%C"
-export ANSIBLE_SSH_COMMON_ARGS
 export MOLECULE_REPOSITORY=$repository
 export ANSIBLE_VAULT_PASSWORD_FILE=$repository/inventories/vagrant/vault-password.txt
 # A stand-in for CouchDB knows no clusters: one host is enough for it.
 MOLECULE_COUCHDB=$([[ -n ${COUCHDB_DEB-} ]] && echo molecule || echo couchdb-1)
 export MOLECULE_COUCHDB
 export MOLECULE_SHARED=$repository/ansible/molecule/shared
+shopt -s nullglob
+logs=$(mktemp -d)
+export logs
 trap clean_up EXIT
 "$repository/ansible/testbed/make-image.sh"
+ANSIBLE_LOCALHOST_WARNING=false ANSIBLE_INVENTORY_UNPARSED_WARNING=false \
+  ansible-playbook "$MOLECULE_SHARED"/{wheelhouse,couchdb_package}.yml
 
 if [[ $scenario == none ]]; then
   exit 0 # all is set up
 elif [[ $scenario == all ]]; then
-  for each in $(scenarios); do
-    run "$each" "$@"
-  done
+  export -f run_beside_others
+  scenarios | xargs --max-procs "$at_once" --replace bash -c 'run_beside_others "$@"' - '{}' "$@"
 else
-  run "$scenario" "$@"
+  "$repository/ansible/molecule/scenario.sh" "$scenario" "$@"
 fi

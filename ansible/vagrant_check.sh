@@ -6,7 +6,6 @@ set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 cache=$repository/.cache/ansible
-shared=$repository/ansible/molecule/shared
 image=localhost/dcron-test-host-vagrant:latest
 network=dcron-vagrant
 
@@ -16,14 +15,15 @@ if ! command -v vagrant >/dev/null; then
 fi
 "$repository/ansible/molecule.sh" none # what both need
 
-mkdir -p "$cache/shim" "$cache/keys" "$cache/vagrant"
+keys=$cache/keys/vagrant
+mkdir -p "$cache/shim" "$keys" "$cache/vagrant"
 ln -sf "$(command -v podman)" "$cache/shim/docker"
-[[ -e $cache/keys/id_ed25519 ]] || ssh-keygen -q -t ed25519 -N '' -f "$cache/keys/id_ed25519"
+[[ -e $keys/id_ed25519 ]] || ssh-keygen -q -t ed25519 -N '' -f "$keys/id_ed25519"
 
 export PATH=$cache/shim:$cache/venv/bin:$PATH
 export CONTAINERS_CONF=$repository/ansible/testbed/containers.conf
 export VAGRANT_DEFAULT_PROVIDER=docker VAGRANT_DOTFILE_PATH=$cache/vagrant
-export DCRON_VAGRANT_USER=root DCRON_VAGRANT_KEY=$cache/keys/id_ed25519
+export DCRON_VAGRANT_USER=root DCRON_VAGRANT_KEY=$keys/id_ed25519
 export DCRON_VAGRANT_IMAGE=$image DCRON_VAGRANT_NETWORK=$network
 export MOLECULE_REPOSITORY=$repository
 ANSIBLE_SSH_CONTROL_PATH_DIR=$(mktemp -d /tmp/dcron-ssh.XXXXXX) # a socket's path has to be short
@@ -44,7 +44,7 @@ trap 'clean_up; rm -rf "$ANSIBLE_SSH_CONTROL_PATH_DIR"' EXIT
 clean_up
 
 vagrant validate
-podman build --quiet --tag "$image" --file - "$cache/keys" <<IMAGE
+podman build --quiet --tag "$image" --file - "$keys" <<IMAGE
 FROM localhost/dcron-test-host:latest
 COPY id_ed25519.pub /root/.ssh/authorized_keys
 RUN chmod 0600 /root/.ssh/authorized_keys
@@ -52,9 +52,8 @@ IMAGE
 podman network create --subnet 192.168.56.0/24 "$network" >/dev/null
 vagrant up --no-provision
 
-for playbook in wheelhouse couchdb_package s3_standin; do
-  ansible-playbook -i inventories/vagrant -i ansible/testbed/vagrant-s3.yml "${given[@]}" "$shared/$playbook.yml"
-done
+ansible-playbook -i inventories/vagrant -i ansible/testbed/vagrant-s3.yml "${given[@]}" \
+  ansible/molecule/shared/s3_standin.yml
 export COUCHDB_DEB=$cache/couchdb.deb
 COUCHDB_DEB_CHECKSUM=$(<"$cache/couchdb.deb.sha256")
 export COUCHDB_DEB_CHECKSUM

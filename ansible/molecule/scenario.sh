@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# scenario.sh SCENARIO COMMAND [ARGUMENTS...]: has molecule do a command on one scenario, with ssh keys and connections
+# of its own. Called by molecule.sh, which has set up what it needs.
+set -euo pipefail
+
+repository=$MOLECULE_REPOSITORY
+name=default folder=$repository/roles/$1 started=$SECONDS
+if [[ $1 == cluster ]]; then
+  name=cluster folder=$repository/ansible
+fi
+
+clean_up() {
+  "$repository/ansible/testbed/disconnect.sh" "$MOLECULE_SOCKETS"
+  rm -rf "$MOLECULE_SOCKETS"
+}
+
+# By the environment, which testinfra reads as ansible does; create.yml makes these files.
+export MOLECULE_KEYS=$repository/.cache/ansible/keys/$1
+MOLECULE_SOCKETS=$(mktemp -d /tmp/dcron-ssh.XXXXXX) # a socket's path has to be short
+export MOLECULE_SOCKETS
+trap clean_up EXIT
+ANSIBLE_SSH_COMMON_ARGS="-o IdentityFile=$MOLECULE_KEYS/id_ed25519 -o IdentitiesOnly=yes -o UserKnownHostsFile=$MOLECULE_KEYS/known_hosts"
+ANSIBLE_SSH_COMMON_ARGS+=" -o ControlMaster=auto -o ControlPersist=60s -o ControlPath=$MOLECULE_SOCKETS/%C"
+export ANSIBLE_SSH_COMMON_ARGS
+export PYTHONUNBUFFERED=1 # what is cut off is to show how far it came
+
+printf '\n=== molecule %s of %s\n' "$2" "$1"
+cd "$folder"
+molecule --base-config "$repository/.config/molecule/config.yml" "$2" --scenario-name "$name" "${@:3}"
+printf '=== molecule %s of %s: done in %d s\n' "$2" "$1" $((SECONDS - started))
