@@ -43,6 +43,7 @@ command=$1
 
 # Leaves no process behind: `test` has its hosts removed, also after a failure that kept molecule from it.
 clean_up() {
+  trap '' HUP INT TERM # one that comes twice, by a group and by make, is not to end this
   local log
   for log in "$logs"/*.log; do
     printf '\n=== cut off: %s\n' "$log"

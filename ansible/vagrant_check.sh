@@ -40,7 +40,8 @@ clean_up() {
   "$repository/ansible/testbed/remove-hosts.sh"
   podman network rm --force "$network" >/dev/null || true
 }
-trap 'clean_up; rm -rf "$ANSIBLE_SSH_CONTROL_PATH_DIR"' EXIT
+# A signal that comes twice, by a group and by make, is not to end this.
+trap 'trap "" HUP INT TERM; clean_up; rm -rf "$ANSIBLE_SSH_CONTROL_PATH_DIR"' EXIT
 clean_up
 
 vagrant validate
