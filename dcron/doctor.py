@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from dcron import __version__
-from dcron.adapters.grpc_probe import ask_health
+from dcron.adapters.grpc.probe import ask_health
 from dcron.adapters.host_probe import can_listen, find_programs, is_spool_in_use, limits, probe_spool
-from dcron.adapters.keeper_probe import KeeperFacts, probe_keeper
+from dcron.adapters.keeper.probe import KeeperFacts, probe_keeper
 from dcron.adapters.system_clock import SystemClock
 from dcron.adapters.trust import trusting
 from dcron.adapters.upload_probe import put_by_url
@@ -42,7 +42,7 @@ from dcron.domain.errors import DcronError, SetupError
 from dcron.node import STORE_FORM, open_objects, open_store, script_environment, store_trust
 from dcron.ports import Clock, StoreInspector
 from dcron.services.checkup import ClusterFacts, check_clock, check_objects, look_at_cluster
-from dcron.services.spool import read_spool_id
+from dcron.services.worker.spool import read_spool_id
 
 __all__ = ["examine", "judge_keeper"]
 
@@ -215,13 +215,13 @@ def _open_inspector(settings: Settings) -> StoreInspector:
     url = settings.store
     scheme = url.partition(":")[0]
     if scheme in {"couchdb", "couchdbs"}:
-        from dcron.adapters.couchdb_http import parse_couchdb_url
-        from dcron.adapters.couchdb_inspector import CouchInspector
+        from dcron.adapters.couchdb.http import parse_couchdb_url
+        from dcron.adapters.couchdb.inspector import CouchInspector
 
         return CouchInspector(parse_couchdb_url(url), store_trust(url, settings.store_ca))
     if scheme == "sqlite":
-        from dcron.adapters.sqlite import parse_sqlite_url
-        from dcron.adapters.sqlite_inspector import SqliteInspector
+        from dcron.adapters.sqlite.inspector import SqliteInspector
+        from dcron.adapters.sqlite.store import parse_sqlite_url
 
         return SqliteInspector(parse_sqlite_url(url))
     raise SetupError(STORE_FORM)

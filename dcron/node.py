@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dcron import __version__
-from dcron.adapters.grpc_nodes import GrpcNodeClient
-from dcron.adapters.keeper_runner import KeeperRunner
+from dcron.adapters.grpc.nodes import GrpcNodeClient
+from dcron.adapters.keeper.runner import KeeperRunner
 from dcron.adapters.system_clock import SystemClock
 from dcron.adapters.trust import trusting
 from dcron.api.internal import Internal
@@ -31,22 +31,22 @@ from dcron.domain.nodes import NodeRecord
 from dcron.domain.planning import AHEAD_SECONDS
 from dcron.logs import set_up_logging
 from dcron.ports import DocumentStore, ObjectStore
-from dcron.services.audit import AuditTrail
-from dcron.services.burst import Burst
-from dcron.services.catalogue import Catalogue
-from dcron.services.cluster import ClusterService
-from dcron.services.elector import Elector, Workload
-from dcron.services.executor import Executor
-from dcron.services.history import History
-from dcron.services.leading import Leadership
-from dcron.services.local import LocalState
-from dcron.services.membership import NodeWatch
-from dcron.services.outbox import Outbox
-from dcron.services.scheduler import Scheduler
-from dcron.services.script_cache import ScriptCache
-from dcron.services.spool import Spool
-from dcron.services.trouble import Trouble
-from dcron.services.worker import Worker
+from dcron.services.clients.audit import AuditTrail
+from dcron.services.clients.catalogue import Catalogue
+from dcron.services.clients.cluster import ClusterService
+from dcron.services.clients.executions import History
+from dcron.services.election.elector import Elector, Workload
+from dcron.services.leader.mandate import Leadership
+from dcron.services.leader.scheduler import Scheduler
+from dcron.services.shared.node_state import LocalState
+from dcron.services.shared.node_watch import NodeWatch
+from dcron.services.shared.starts_first import Burst
+from dcron.services.shared.trouble import Trouble
+from dcron.services.worker.executor import Executor
+from dcron.services.worker.outbox import Outbox
+from dcron.services.worker.script_cache import ScriptCache
+from dcron.services.worker.spool import Spool
+from dcron.services.worker.worker import Worker
 
 if TYPE_CHECKING:
     from dcron.certificates import CredentialWatch
@@ -72,12 +72,12 @@ def open_store(url: str, ca: Path | None = None) -> DocumentStore:
     `ca` is whose certificates are believed, instead of those of the machine's CAs."""
     scheme = url.partition(":")[0]
     if scheme in ("couchdb", "couchdbs"):
-        from dcron.adapters.couchdb import CouchDocumentStore
-        from dcron.adapters.couchdb_http import parse_couchdb_url
+        from dcron.adapters.couchdb.http import parse_couchdb_url
+        from dcron.adapters.couchdb.store import CouchDocumentStore
 
         return CouchDocumentStore(parse_couchdb_url(url), tls_context=store_trust(url, ca))
     if scheme == "sqlite":
-        from dcron.adapters.sqlite import SqliteDocumentStore, parse_sqlite_url
+        from dcron.adapters.sqlite.store import SqliteDocumentStore, parse_sqlite_url
 
         return SqliteDocumentStore(parse_sqlite_url(url))
     raise SetupError(STORE_FORM)
@@ -96,8 +96,8 @@ def open_objects(url: str, ca: Path | None = None) -> ObjectStore:
     """The object store of a URL; nothing is connected yet. `ca` as for `open_store`."""
     scheme = url.partition(":")[0]
     if scheme == "s3":
-        from dcron.adapters.s3 import S3ObjectStore
-        from dcron.adapters.s3_url import parse_s3_url
+        from dcron.adapters.s3.store import S3ObjectStore
+        from dcron.adapters.s3.url import parse_s3_url
 
         return S3ObjectStore(parse_s3_url(url), ca=ca)
     if scheme == "file":

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from dcron.adapters.folder import FolderObjectStore
 from dcron.adapters.memory_objects import MemoryObjectStore
-from dcron.adapters.s3 import S3ObjectStore
+from dcron.adapters.s3.store import S3ObjectStore
 from dcron.ports import ObjectStore
 from tests.object_stores import S3_KINDS, S3Access, S3Servers
 

@@ -15,7 +15,7 @@ from typing import cast
 
 import pytest
 
-from dcron.adapters.s3 import S3Settings, parse_s3_url
+from dcron.adapters.s3.store import S3Settings, parse_s3_url
 from dcron.ports import ObjectStore
 from tests.s3_server import Flavour, S3Server, minio_program
 from tests.swift_venv import SwiftUnavailable

@@ -15,13 +15,13 @@ from dcron.domain.errors import NodeUnreachable, ObjectsUnreachable, StoreUnreac
 from dcron.domain.model import Claim, Occurrence, Outcome, Script, Specification, execution_id
 from dcron.domain.offers import ClaimReference, OfferAnswer, OfferedAttempt
 from dcron.ports import Document, ProcessExit, ProcessStart, StartResult, WriteKind, WriteResult
-from dcron.services.burst import Burst
-from dcron.services.executor import Executor
-from dcron.services.local import LocalState
-from dcron.services.outbox import Outbox
-from dcron.services.script_cache import ScriptCache
-from dcron.services.spool import Spool
-from dcron.services.worker import Worker
+from dcron.services.shared.node_state import LocalState
+from dcron.services.shared.starts_first import Burst
+from dcron.services.worker.executor import Executor
+from dcron.services.worker.outbox import Outbox
+from dcron.services.worker.script_cache import ScriptCache
+from dcron.services.worker.spool import Spool
+from dcron.services.worker.worker import Worker
 from tests.doubles import START, DoubtfulStore, ManualClock
 
 SCRIPT_TEXT = b"#!/bin/sh\necho hello\n"

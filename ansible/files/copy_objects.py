@@ -14,7 +14,7 @@ from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from dcron.adapters.s3_url import parse_s3_url
+from dcron.adapters.s3.url import parse_s3_url
 
 
 def bucket_of(url: str, ca: str, profile: str | None = None) -> Any:

@@ -14,7 +14,7 @@ from dcron.domain.access import Caller
 from dcron.domain.audit import DONE, Change
 from dcron.domain.errors import DcronError
 from dcron.rpc import dcron_pb2 as pb
-from dcron.services.registering import MAX_REGISTRATIONS
+from dcron.services.clients.registrar import MAX_REGISTRATIONS
 
 __all__ = ["CHANGES", "AuditInterceptor", "Trail"]
 

@@ -24,7 +24,7 @@ from dcron.domain.errors import (
     SpoolFull,
     StoreUnreachable,
 )
-from dcron.services.revisions import StaleRevision
+from dcron.services.clients.revisions import StaleRevision
 
 __all__ = ["FIELD_METADATA", "ErrorInterceptor", "status_of"]
 

@@ -16,12 +16,12 @@ from dcron.domain.nodes import LeaderReport
 from dcron.domain.views import ClusterView, SkippedView
 from dcron.rpc import dcron_pb2 as pb
 from dcron.rpc import dcron_pb2_grpc
-from dcron.services.audit import AuditTrail
-from dcron.services.catalogue import Catalogue
-from dcron.services.cluster import ClusterService
-from dcron.services.history import History
-from dcron.services.listing import SKIPPED, StateFilter
-from dcron.services.registering import Registration
+from dcron.services.clients.audit import AuditTrail
+from dcron.services.clients.catalogue import Catalogue
+from dcron.services.clients.cluster import ClusterService
+from dcron.services.clients.execution_lists import SKIPPED, StateFilter
+from dcron.services.clients.executions import History
+from dcron.services.clients.registrar import Registration
 from dcron.wire import (
     audit_message,
     audit_query_from,

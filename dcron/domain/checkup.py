@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 LEADS_WITHIN_SECONDS = 5.0
-"""A node whose wall clock is further from the store's does not lead; see services/elector.py."""
+"""A node whose wall clock is further from the store's does not lead; see services/election/elector.py."""
 CLOCK_CALM_SECONDS = 1.45
 """The store tells its time to a second more or less: with what a clock that is kept may be off, less than
 this is no difference that could be told."""

@@ -15,8 +15,8 @@ from dcron.domain.job_documents import job_of
 from dcron.domain.model import Settings
 from dcron.domain.nodes import NodeRecord, node_of
 from dcron.ports import CLUSTER, JOBS, Clock, Document, DocumentStore, ObjectStore, UploadTarget
-from dcron.services.membership import MAX_NODES
-from dcron.services.settings import read_settings
+from dcron.services.shared.cluster_settings import read_settings
+from dcron.services.shared.node_watch import MAX_NODES
 
 __all__ = ["ClusterFacts", "check_clock", "check_objects", "look_at_cluster"]
 

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 
-from dcron.adapters.couchdb_documents import encoded
-from dcron.adapters.couchdb_http import CouchHttp, parse_couchdb_url
+from dcron.adapters.couchdb.documents import encoded
+from dcron.adapters.couchdb.http import CouchHttp, parse_couchdb_url
 from dcron.domain.job_documents import job_body, job_of
 from dcron.domain.model import Active, LastOutcome, Occurrence, Specification, State
 from dcron.ports import JOBS, Document, DocumentStore, executions_database

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dcron import __version__
-from dcron.adapters.couchdb_http import parse_couchdb_url
+from dcron.adapters.couchdb.http import parse_couchdb_url
 from tests.bench.failover_load import Account
 from tests.bench.stores import ask
 

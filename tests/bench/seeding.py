@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 from secrets import token_bytes, token_hex
 from typing import TypeVar
 
-from dcron.adapters.couchdb import CouchDocumentStore, parse_couchdb_url
+from dcron.adapters.couchdb.store import CouchDocumentStore, parse_couchdb_url
 from dcron.adapters.documents import index_fields
-from dcron.adapters.sqlite import SqliteDocumentStore, parse_sqlite_url
+from dcron.adapters.sqlite.store import SqliteDocumentStore, parse_sqlite_url
 from dcron.domain.changes import create
 from dcron.domain.documents import claim_body, outcome_body
 from dcron.domain.errors import StoreUnreachable

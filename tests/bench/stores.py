@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from dcron.adapters.couchdb_http import parse_couchdb_url
+from dcron.adapters.couchdb.http import parse_couchdb_url
 from tests.conftest import COUCHDB_VARIABLE
 from tests.couchdb_server import CouchServer, with_own_databases
 from tests.object_stores import EXTERNAL_URL, STARTED_KINDS

@@ -13,9 +13,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from dcron.adapters.couchdb import CouchDocumentStore, CouchSettings, parse_couchdb_url
+from dcron.adapters.couchdb.store import CouchDocumentStore, CouchSettings, parse_couchdb_url
 from dcron.adapters.memory import MemoryDocumentStore
-from dcron.adapters.sqlite import SqliteDocumentStore
+from dcron.adapters.sqlite.store import SqliteDocumentStore
 from dcron.domain.errors import StoreUnreachable
 from dcron.ports import DocumentStore
 from tests.couchdb_server import CouchServer, CouchUnavailable

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dcron.adapters import couchdb_own_writes
-from dcron.adapters.couchdb_documents import position_of
-from dcron.adapters.couchdb_own_writes import REMEMBERED_SECONDS
+from dcron.adapters.couchdb import own_writes
+from dcron.adapters.couchdb.documents import position_of
+from dcron.adapters.couchdb.own_writes import REMEMBERED_SECONDS
 from dcron.adapters.documents import index_fields
 from dcron.domain.errors import StoreUnreachable
 from dcron.ports import CLUSTER, JOBS, Document, WriteKind, executions_database
@@ -67,14 +67,14 @@ class TestAnswers:
         await scripted.write(CLUSTER, [Document("a", {})])
         loop = asyncio.get_running_loop()
         now = loop.time() + later
-        monkeypatch.setattr(couchdb_own_writes, "_now", lambda: now)
+        monkeypatch.setattr(own_writes, "_now", lambda: now)
         [updated] = await scripted.write(CLUSTER, [Document("a", {}, "1-a" if later else "1-b")])
         assert updated.kind is WriteKind.LOST
         asked = [path.rpartition("/")[2] for _, path, _, _ in script.requests]
         assert asked == ["_bulk_docs", "_revs_diff", "_bulk_get"]
 
     async def test_no_more_writes_are_remembered_than_there_is_room_for(self, script, scripted, monkeypatch):
-        monkeypatch.setattr(couchdb_own_writes, "MAX_REMEMBERED", 1)
+        monkeypatch.setattr(own_writes, "MAX_REMEMBERED", 1)
         script.answers += [
             (201, [_stored("a"), _stored("b")]),
             (200, {}),

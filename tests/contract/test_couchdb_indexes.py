@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dcron.adapters import couchdb_indexes
+from dcron.adapters.couchdb import indexes
 from dcron.ports import Document, executions_database
 
 MONTH = executions_database(datetime(2026, 3, 1, tzinfo=UTC))
@@ -26,8 +26,8 @@ async def _eventually(condition):
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch):
-    monkeypatch.setattr(couchdb_indexes, "UNINDEXED_DOCUMENTS", 10)
-    monkeypatch.setattr(couchdb_indexes, "BURST_SECONDS", BURST_SECONDS)
+    monkeypatch.setattr(indexes, "UNINDEXED_DOCUMENTS", 10)
+    monkeypatch.setattr(indexes, "BURST_SECONDS", BURST_SECONDS)
 
 
 @pytest.mark.real_couchdb

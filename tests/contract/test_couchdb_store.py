@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dcron.adapters.couchdb import CouchSettings, parse_couchdb_url
-from dcron.adapters.couchdb_setup import REVISIONS_KEPT
+from dcron.adapters.couchdb.setup import REVISIONS_KEPT
+from dcron.adapters.couchdb.store import CouchSettings, parse_couchdb_url
 from dcron.domain.errors import SetupError, StoreUnreachable
 from dcron.ports import JOBS, Document, executions_database
 

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit, urlunsplit
 import boto3
 import pytest
 
-from dcron.adapters import s3 as s3_module
-from dcron.adapters.s3 import S3ObjectStore, S3Settings, parse_s3_url
+from dcron.adapters.s3 import store as s3_module
+from dcron.adapters.s3.store import S3ObjectStore, S3Settings, parse_s3_url
 from dcron.domain.errors import ObjectsUnreachable, SetupError
 from dcron.ports import UploadTarget
 from tests.object_stores import STARTED_KINDS, S3Access, S3Servers, collect, new_key
@@ -206,7 +206,7 @@ async def test_memory_stays_bounded_while_a_big_file_is_uploaded(s3: S3Access, t
     code = f"""
 import asyncio, resource, sys
 from pathlib import Path
-from dcron.adapters.s3 import S3ObjectStore, parse_s3_url
+from dcron.adapters.s3.store import S3ObjectStore, parse_s3_url
 
 def peak_bytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

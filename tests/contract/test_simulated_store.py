@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from dcron.adapters.couchdb import CouchDocumentStore
+from dcron.adapters.couchdb.store import CouchDocumentStore
 from dcron.domain.errors import StoreUnreachable
 from dcron.ports import JOBS
 from tests.contract.three_copies import COMES_BACK, LAST, TRIALS, Trial, simulated_outcomes

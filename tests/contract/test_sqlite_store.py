@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dcron.adapters import sqlite as sqlite_adapter
-from dcron.adapters.sqlite import SqliteDocumentStore, parse_sqlite_url
+from dcron.adapters.sqlite import store as sqlite_adapter
+from dcron.adapters.sqlite.store import SqliteDocumentStore, parse_sqlite_url
 from dcron.domain.errors import SetupError, StoreUnreachable
 from dcron.ports import CLUSTER, JOBS, Document, WriteKind
 
@@ -21,8 +21,8 @@ CONTESTS = 50
 CONTESTANT = """
 import asyncio, json, sys
 from pathlib import Path
-from dcron.adapters import sqlite as sqlite_adapter
-from dcron.adapters.sqlite import SqliteDocumentStore
+from dcron.adapters.sqlite import store as sqlite_adapter
+from dcron.adapters.sqlite.store import SqliteDocumentStore
 from dcron.ports import CLUSTER, Document
 
 async def main(path, name, contests):

@@ -18,7 +18,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dcron.adapters.keeper_runner import KeeperRunner
+from dcron.adapters.keeper.runner import KeeperRunner
 from dcron.keeper.cgroups import Cgroup, group_folders
 from dcron.keeper.ledger import LEDGER_NAME, Ledger
 from dcron.ports import ProcessExit, ProcessStart, StartResult

@@ -18,7 +18,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from dcron.adapters.grpc_nodes import GrpcNodeClient
+from dcron.adapters.grpc.nodes import GrpcNodeClient
 from dcron.adapters.memory import MemoryDocumentStore
 from dcron.adapters.memory_objects import MemoryObjectStore
 from dcron.api.errors import FIELD_METADATA
@@ -37,11 +37,11 @@ from dcron.domain.views import HeldExecution
 from dcron.ports import AUDIT, CLUSTER, JOBS, Document, executions_database
 from dcron.rpc import dcron_pb2 as pb
 from dcron.rpc import dcron_pb2_grpc
-from dcron.services.audit import AuditTrail
-from dcron.services.catalogue import Catalogue
-from dcron.services.cluster import ClusterService
-from dcron.services.history import History
-from dcron.services.trouble import StoreTrouble
+from dcron.services.clients.audit import AuditTrail
+from dcron.services.clients.catalogue import Catalogue
+from dcron.services.clients.cluster import ClusterService
+from dcron.services.clients.executions import History
+from dcron.services.shared.trouble import StoreTrouble
 
 NOW = datetime(2026, 3, 2, 12, 0, 30, tzinfo=UTC)
 TEXT = b"#!/bin/sh\necho hello\n"
@@ -616,7 +616,7 @@ class TestInternal:
     async def test_a_node_that_does_not_answer_is_unreachable_in_time(
         self, node: Node, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("dcron.adapters.grpc_nodes.OFFER_SECONDS", 0.2)
+        monkeypatch.setattr("dcron.adapters.grpc.nodes.OFFER_SECONDS", 0.2)
         node.worker.slow = True
         with pytest.raises(NodeUnreachable, match="no answer in time"):
             await node.client.offer(node.address, "n1", 4, 7, "n9", [self.ATTEMPT])
@@ -628,7 +628,7 @@ class TestInternal:
             yield b"first"
             await asyncio.Event().wait()
 
-        monkeypatch.setattr("dcron.adapters.grpc_nodes.CALL_SECONDS", 0.3)
+        monkeypatch.setattr("dcron.adapters.grpc.nodes.CALL_SECONDS", 0.3)
         monkeypatch.setattr(node.worker, "follow_log", hangs)
         chunks = node.client.follow_log(node.address, "e1", 0, follow=False)
         assert await anext(chunks) == b"first"
@@ -636,7 +636,7 @@ class TestInternal:
             await anext(chunks)
 
     async def test_connections_are_bounded(self, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("dcron.adapters.grpc_nodes.MAX_CHANNELS", 1)
+        monkeypatch.setattr("dcron.adapters.grpc.nodes.MAX_CHANNELS", 1)
         port = node.address.rsplit(":", 1)[1]
         for address in (node.address, f"localhost:{port}", node.address):
             assert not await node.client.cancel(address, "e1")

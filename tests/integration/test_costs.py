@@ -15,8 +15,8 @@ import pytest
 
 from dcron.domain.model import Active, Job, Occurrence, Script, Specification
 from dcron.ports import CLUSTER, DocumentStore
-from dcron.services.book import JobBook
-from dcron.services.scheduler import HORIZON
+from dcron.services.leader.job_book import JobBook
+from dcron.services.leader.scheduler import HORIZON
 from tests.bench.bare_node import BARE_NODE
 from tests.bench.counting_proxy import CountingProxy, Traffic
 from tests.bench.seeding import jobs, open_patient, store_jobs

@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 
 from dcron.adapters.host_probe import is_spool_in_use, probe_spool
-from dcron.adapters.keeper_probe import KeeperFacts, probe_keeper
+from dcron.adapters.keeper.probe import KeeperFacts, probe_keeper
 from dcron.adapters.system_clock import SystemClock
 from dcron.doctor import examine, judge_keeper
 from dcron.domain.checkup import Level
-from dcron.services.spool import Spool
+from dcron.services.worker.spool import Spool
 from tests.certificates import DAY, Authority, node_environment
 from tests.couchdb_server import CouchServer, CouchUnavailable
 from tests.object_stores import S3Access

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dcron.adapters.keeper_link import KeeperUnreachable
+from dcron.adapters.keeper.link import KeeperUnreachable
 from dcron.domain.errors import SetupError
 from dcron.keeper.protocol import encode
 from dcron.ports import StartResult

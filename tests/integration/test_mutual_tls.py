@@ -14,8 +14,8 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from dcron.adapters.grpc_nodes import GrpcNodeClient
-from dcron.adapters.grpc_probe import ask_health
+from dcron.adapters.grpc.nodes import GrpcNodeClient
+from dcron.adapters.grpc.probe import ask_health
 from dcron.api import public as api_public
 from dcron.api.access import LEAST_ROLE
 from dcron.api.server import ApiServer

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dcron.adapters.couchdb_http import parse_couchdb_url
+from dcron.adapters.couchdb.http import parse_couchdb_url
 from dcron.adapters.trust import trusting
 from dcron.adapters.upload_probe import put_by_url
 from dcron.domain.errors import ObjectsUnreachable, SetupError, StoreUnreachable

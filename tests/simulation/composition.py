@@ -14,8 +14,8 @@ from unittest.mock import patch
 import structlog
 
 import dcron.node
-import dcron.services.registering
-import dcron.services.rewriting
+import dcron.services.clients.registrar
+import dcron.services.shared.shared_documents
 from dcron.ports import Clock, DocumentStore, NodeClient, ObjectStore, ProcessRunner
 from tests.simulation.history import Defect, History
 from tests.simulation.loop import VirtualLoop
@@ -51,8 +51,8 @@ def composed(adapters: Adapters, random: Random) -> Iterator[None]:
         patch.object(dcron.node, "ApiServer", SimulatedServer),
         patch.object(dcron.node, "Spool", SimulatedSpool),
         patch.object(secrets, "token_hex", lambda count: random.randbytes(count).hex()),
-        patch.object(dcron.services.registering, "token_bytes", random.randbytes),
-        patch.object(dcron.services.rewriting, "random", random),
+        patch.object(dcron.services.clients.registrar, "token_bytes", random.randbytes),
+        patch.object(dcron.services.shared.shared_documents, "random", random),
     ):
         yield
 

@@ -15,12 +15,12 @@ from dcron.config import Settings
 from dcron.domain.errors import DcronError, SpoolFull
 from dcron.domain.model import Claim, Outcome
 from dcron.node import Node
-from dcron.services.catalogue import Catalogue
-from dcron.services.cluster import ClusterService
-from dcron.services.elector import Elector
-from dcron.services.history import History as Executions
-from dcron.services.spool import Entry, Spool
-from dcron.services.worker import Worker
+from dcron.services.clients.catalogue import Catalogue
+from dcron.services.clients.cluster import ClusterService
+from dcron.services.clients.executions import History as Executions
+from dcron.services.election.elector import Elector
+from dcron.services.worker.spool import Entry, Spool
+from dcron.services.worker.worker import Worker
 from tests.simulation.clocks import MachineClock
 from tests.simulation.history import Defect, History
 from tests.simulation.links import Link

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dcron.adapters.couchdb_http import parse_couchdb_url
-from dcron.adapters.s3_url import parse_s3_url
+from dcron.adapters.couchdb.http import parse_couchdb_url
+from dcron.adapters.s3.url import parse_s3_url
 from tests.system.cluster import Cluster, NodeProcess
 
 __all__ = [

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from dcron.adapters.couchdb_http import CouchSettings, parse_couchdb_url
+from dcron.adapters.couchdb.http import CouchSettings, parse_couchdb_url
 from tests.conftest import COUCHDB_VARIABLE
 from tests.couchdb_nodes import LocalCouchNodes, NodesUnavailable
 from tests.system.accounting import Ledger

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dcron.domain.planning import AHEAD_SECONDS
-from dcron.services.executor import CLAIM_TO_START_SECONDS
+from dcron.services.worker.executor import CLAIM_TO_START_SECONDS
 from tests.system.accounting import Ledger, attempts_at
 from tests.system.cluster import NodeProcess, wait_for
 from tests.system.gates import GatedCluster, Step, a_claim

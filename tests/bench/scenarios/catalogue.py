@@ -14,7 +14,7 @@ from dcron.domain.model import Specification
 from dcron.ports import JOBS, DocumentStore
 from dcron.rpc import dcron_pb2 as pb
 from dcron.rpc.dcron_pb2_grpc import PublicStub
-from dcron.services.registering import MAX_REGISTRATIONS
+from dcron.services.clients.registrar import MAX_REGISTRATIONS
 from dcron.wire import specification_message
 from tests.bench import seeding
 from tests.bench.figures import Bound, Figure, Measured

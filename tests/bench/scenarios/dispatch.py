@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from dcron.domain.model import Specification
-from dcron.services.scheduler import POLL_SECONDS
+from dcron.services.leader.scheduler import POLL_SECONDS
 from tests.bench import seeding
 from tests.bench.bare_node import BARE_NODE
 from tests.bench.ceiling import bulk_rate

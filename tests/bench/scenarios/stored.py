@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from dcron.domain.model import Specification
 from dcron.ports import DocumentStore
-from dcron.services.book import JobBook
+from dcron.services.leader.job_book import JobBook
 from tests.bench import seeding
 from tests.bench.figures import Bound, Figure, Measured, percentile
 from tests.bench.measuring import (

@@ -12,8 +12,8 @@ from unittest.mock import patch
 from dcron.domain.model import State
 from dcron.domain.offers import ClaimReference
 from dcron.ports import DocumentStore, ProcessStart
-from dcron.services.executor import Executor
-from dcron.services.worker import Worker
+from dcron.services.worker.executor import Executor
+from dcron.services.worker.worker import Worker
 from tests.simulation.mutants.proxies import GenerousStore, OptimisticStore, giving
 
 __all__ = ["MUTANTS"]

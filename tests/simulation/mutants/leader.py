@@ -12,13 +12,14 @@ from dcron.domain.attempt_results import AttemptView
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.model import Job
 from dcron.ports import Clock, DocumentStore
-from dcron.services import book, clock_check, tracker
-from dcron.services.book import JobBook
-from dcron.services.clock_check import ClockCheck
-from dcron.services.cycle import Cycle
-from dcron.services.dispatcher import Dispatcher
-from dcron.services.reconciler import Reconciler
-from dcron.services.tracker import Tracker
+from dcron.services.election import clock_check
+from dcron.services.election.clock_check import ClockCheck
+from dcron.services.leader import job_book, tracker
+from dcron.services.leader.decider import Cycle
+from dcron.services.leader.dispatcher import Dispatcher
+from dcron.services.leader.job_book import JobBook
+from dcron.services.leader.reconciler import Reconciler
+from dcron.services.leader.tracker import Tracker
 from tests.simulation.mutants.proxies import GenerousStore, ListingStore, WallClock, giving, together
 
 __all__ = ["MUTANTS"]
@@ -99,7 +100,7 @@ def what_was_only_read_is_offered() -> AbstractContextManager[Any]:
 
 def winning_branch_is_all() -> AbstractContextManager[Any]:
     """Of a job document's branches the winner is taken, and what the others know is dropped."""
-    return patch.object(book, "merge", lambda leaves, _: leaves[0])
+    return patch.object(job_book, "merge", lambda leaves, _: leaves[0])
 
 
 def any_clock_may_lead() -> AbstractContextManager[Any]:

@@ -8,8 +8,8 @@ from typing import Any
 from unittest.mock import patch
 
 from dcron.ports import Document, DocumentStore, WriteKind, WriteResult
-from dcron.services.outbox import Outbox
-from dcron.services.spool import Spool
+from dcron.services.worker.outbox import Outbox
+from dcron.services.worker.spool import Spool
 from tests.simulation.mutants.proxies import ExtendingStore, OptimisticStore, giving
 
 __all__ = ["MUTANTS"]

@@ -10,9 +10,10 @@ from unittest.mock import patch
 
 from dcron.domain import changes, planning
 from dcron.domain.model import Active, Job, Settings, State
-from dcron.services import catalogue, tracker
-from dcron.services.reconciler import Reconciler
-from dcron.services.settings import KnownSettings, read_settings
+from dcron.services.clients import catalogue
+from dcron.services.leader import tracker
+from dcron.services.leader.reconciler import Reconciler
+from dcron.services.shared.cluster_settings import KnownSettings, read_settings
 from tests.simulation.mutants.proxies import ListingStore, together
 
 __all__ = ["MUTANTS"]

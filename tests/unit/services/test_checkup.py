@@ -15,8 +15,8 @@ from dcron.domain.errors import ObjectsUnreachable
 from dcron.domain.nodes import NodeRecord, node_body
 from dcron.ports import CLUSTER, Document, UploadTarget
 from dcron.services import checkup
-from dcron.services.catalogue import Catalogue
 from dcron.services.checkup import check_clock, check_objects, look_at_cluster
+from dcron.services.clients.catalogue import Catalogue
 from tests.unit.services.doubles import SCRIPT, SCRIPT_TEXT, SPECIFICATION, START, SettableClock
 
 TARGET = UploadTarget("http://store/bucket/key?signature=x")

@@ -1,0 +1,144 @@
+"""The record of what clients change, in a database of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
+from secrets import token_bytes
+
+import structlog
+
+from dcron.domain.access import Caller
+from dcron.domain.audit import (
+    AuditPage,
+    AuditQuery,
+    AuditRecord,
+    Change,
+    is_result,
+    record_of,
+    request_body,
+    results_body,
+    results_id,
+    results_of,
+)
+from dcron.domain.errors import InvalidInput, SetupError, StoreUnreachable
+from dcron.domain.ids import ULID_RANDOMNESS_BYTES, new_ulid
+from dcron.domain.validation import is_job_name
+from dcron.ports import AUDIT, Clock, Document, DocumentStore, WriteKind
+from dcron.services.clients.revisions import job_documents
+
+__all__ = ["DEFAULT_LIMIT", "MAX_LIMIT", "AuditTrail"]
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 1_000
+PAGE_DOCUMENTS = 500
+MAX_DOCUMENTS = 20_000
+"""How many documents one question looks at; a record has one, and its call one more."""
+_AFTER_ALL = "~"
+
+log = structlog.get_logger()
+
+
+class AuditTrail:
+    """Records what is asked of this node, and lists what was asked of all."""
+
+    def __init__(self, store: DocumentStore, clock: Clock, node_id: str) -> None:
+        self._store = store
+        self._clock = clock
+        self._node_id = node_id
+        self._jobs = job_documents(store)
+
+    async def request(self, caller: Caller, changes: Sequence[Change]) -> list[str]:
+        """Record that changes are asked for by one call, before they are made; the records' ids, in order.
+
+        StoreUnreachable or SetupError: one could not be recorded, and none must be made."""
+        now = self._clock.now()
+        ids = [new_ulid(now, token_bytes(ULID_RANDOMNESS_BYTES)) for _ in changes]
+        documents = [
+            Document(record_id, request_body(caller, self._node_id, change, now))
+            for record_id, change in zip(ids, changes, strict=True)
+        ]
+        for result in await self._store.write(AUDIT, documents):
+            if result.kind is WriteKind.REJECTED:
+                raise SetupError(f"nothing was changed, for the record of it was refused: {result.reason}")
+            # On one copy alone (UNSURE) it is recorded as well: nothing is decided by it.
+            if result.kind is WriteKind.LOST:
+                raise StoreUnreachable("nothing was changed, for it could not be recorded; try again")
+        return ids
+
+    async def results(self, ids: Sequence[str], results: Sequence[str]) -> None:
+        """Record what came of a call's changes. They are made by then: where this fails, the log has it."""
+        if not ids:
+            return
+        came_of = dict(zip(ids, results, strict=True))
+        document = Document(results_id(ids), results_body(came_of, self._clock.now()))
+        try:
+            [written] = await self._store.write(AUDIT, [document])
+        except StoreUnreachable as error:
+            trouble = str(error)
+        else:
+            trouble = written.reason if written.kind is WriteKind.REJECTED else ""
+        for record_id, result in came_of.items() if trouble else ():
+            log.warning(
+                "the result of a change is not in the database of records",
+                action="audit",
+                record=record_id,
+                result=result,
+                error=trouble,
+            )
+
+    async def list(self, query: AuditQuery) -> AuditPage:
+        """The newest records that a query asks for."""
+        if not 0 <= query.limit <= MAX_LIMIT:
+            raise InvalidInput("limit", f"{query.limit} is not valid; give 0 to {MAX_LIMIT}")
+        wanted = query.limit or DEFAULT_LIMIT
+        uid = await self._uid_of(query.job)
+        found: list[AuditRecord] = []
+        documents = 0
+        results: dict[str, tuple[str, datetime]] = {}
+        async for document in self._newest_first(query):
+            documents += 1
+            if is_result(document.id):
+                results |= results_of(document.body)
+                continue
+            record = record_of(document.id, document.body, results.pop(document.id, None))
+            if _is_asked_for(record, query, uid):
+                found.append(record)
+            if len(found) == wanted:
+                break
+            if documents >= MAX_DOCUMENTS:
+                # Ids tell milliseconds: whoever goes on from here may see this one again, and misses none.
+                return AuditPage(tuple(found), record.asked_at + timedelta(milliseconds=1))
+        return AuditPage(tuple(found))
+
+    async def _uid_of(self, job: str) -> str:
+        """By which executions of a job are known; empty when there is no such job (any more)."""
+        registered = await self._jobs.read(job) if is_job_name(job) else None
+        return registered.uid if registered else ""
+
+    async def _newest_first(self, query: AuditQuery) -> AsyncIterator[Document]:
+        start = _first_id(query.since) if query.since else ""
+        end = _first_id(query.until) if query.until else _AFTER_ALL
+        page: list[Document] = []
+        while True:
+            page = await self._store.range(AUDIT, start, end, limit=PAGE_DOCUMENTS, descending=True)
+            for document in page:
+                yield document
+            if len(page) < PAGE_DOCUMENTS:
+                return
+            end = page[-1].id
+
+
+def _first_id(instant: datetime) -> str:
+    """Sorts before all records of an instant and after all of earlier ones."""
+    try:
+        return new_ulid(instant, bytes(ULID_RANDOMNESS_BYTES))
+    except ValueError as error:
+        raise InvalidInput("since", str(error)) from error
+
+
+def _is_asked_for(record: AuditRecord, query: AuditQuery, uid: str) -> bool:
+    if query.who and record.who != query.who:
+        return False
+    subject = record.change.subject
+    return not query.job or subject == query.job or bool(uid and subject.startswith(f"{uid}:"))

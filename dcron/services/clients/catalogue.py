@@ -1,0 +1,291 @@
+"""Jobs as clients see and change them, through any node."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from dcron.domain import changes
+from dcron.domain.cron import parse_schedule
+from dcron.domain.documents import REVISIONS_START
+from dcron.domain.errors import DcronError, FailedPrecondition, InvalidInput, NotFound
+from dcron.domain.ids import is_ulid, ulid_time
+from dcron.domain.job_documents import job_of
+from dcron.domain.model import Job, Occurrence, Specification, execution_id
+from dcron.domain.validation import check_specification, is_job_name, shown
+from dcron.domain.views import occurrence_instant
+from dcron.ports import JOBS, Clock, Document, DocumentStore, ObjectStore, executions_database
+from dcron.services.clients.ahead import let_come
+from dcron.services.clients.registrar import Registrar, Registration
+from dcron.services.clients.revisions import Revisions, StaleRevision, job_documents, same_revision
+from dcron.services.clients.scripts import Scripts, UploadPlan
+from dcron.services.clients.trusted_time import trusted_now
+from dcron.services.shared.cluster_settings import read_settings
+
+__all__ = ["MAX_PAGE", "Catalogue", "JobPart"]
+
+MAX_PAGE = 1_000
+"""Jobs in one page of a listing."""
+MAX_PART = 350
+"""Jobs of a page that are read at a time, ahead of those that are handed over."""
+MAX_NEXT = 100
+DEFAULT_NEXT = 5
+MAX_REQUEST_AGE = timedelta(hours=24)
+"""How far the time in a request id may be from this node's clock, in either direction."""
+SPECIFICATION_FIELDS = frozenset(field.name for field in fields(Specification))
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class JobPart:
+    """Jobs by name, a part of a page; `next_token` is empty where none follow."""
+
+    jobs: tuple[Job, ...]
+    next_token: str
+
+
+class Catalogue:
+    """Registering, changing, running and listing jobs.
+
+    A method that has returned has its change on a quorum. StoreUnreachable after a first write means
+    that nobody knows; its message says so, and asking again is safe."""
+
+    def __init__(
+        self,
+        store: DocumentStore,
+        objects: ObjectStore,
+        clock: Clock,
+        *,
+        max_script_bytes: int,
+        clock_trouble: Callable[[], str],
+    ) -> None:
+        """`clock_trouble` says why this node's wall clock cannot be relied on; empty when it can."""
+        self._store = store
+        self._clock = clock
+        self._clock_trouble = clock_trouble
+        self._max_script_bytes = max_script_bytes
+        self._scripts = Scripts(objects, max_script_bytes=max_script_bytes)
+        self._revisions = Revisions(store)
+        self._jobs = job_documents(store)
+        self._registrar = Registrar(
+            store, self._scripts, self._jobs, self._trusted_now, max_script_bytes=max_script_bytes
+        )
+
+    async def prepare_upload(self, sha256: str, size_bytes: int) -> UploadPlan:
+        """How a client gets this script into the object store."""
+        return await self._scripts.prepare_upload(sha256, size_bytes)
+
+    async def upload_script(self, sha256: str, chunks: AsyncIterator[bytes]) -> int:
+        """Store a script that comes through this node; its length. See `Scripts.upload`."""
+        return await self._scripts.upload(sha256, chunks)
+
+    async def create(self, name: str, specification: Specification, *, paused: bool) -> Job:
+        """Register a job. See `Registrar.create`."""
+        return await self._registrar.create(Registration(name, specification, paused))
+
+    async def create_all(self, wanted: Sequence[Registration]) -> Sequence[Job | DcronError]:
+        """Register many jobs. See `Registrar.create_all`."""
+        return await self._registrar.create_all(wanted)
+
+    async def update(
+        self, name: str, specification: Specification, field_names: Sequence[str], *, if_revision: int = 0
+    ) -> Job:
+        """Change the named fields of a job's specification; the others of `specification` are ignored.
+
+        StaleRevision when `if_revision` is not 0 and not the job's."""
+        unknown = sorted(set(field_names) - SPECIFICATION_FIELDS)
+        if unknown or not field_names:
+            wrong = f"unknown: {', '.join(map(shown, unknown))}" if unknown else "none is named"
+            raise InvalidInput("fields", f"{wrong}; name some of {', '.join(sorted(SPECIFICATION_FIELDS))}")
+        taken = {field: getattr(specification, field) for field in field_names}
+        present = await self.get(name)
+        check_specification(replace(present.specification, **taken), max_script_bytes=self._max_script_bytes)
+        if "script" in taken:
+            await self._scripts.verify(specification.script)
+
+        def change(job: Job, now: datetime) -> Job:
+            return changes.change(job, replace(job.specification, **taken), now)
+
+        return await self._revise(name, change, if_revision)
+
+    async def pause(self, name: str) -> Job:
+        """Pause a job: once this has returned, nothing of it starts that had not been decided before."""
+        return await self._revise(name, changes.pause)
+
+    async def resume(self, name: str) -> Job:
+        """Let a job go on with its first occurrence after now."""
+        return await self._revise(name, changes.resume)
+
+    async def delete(self, name: str) -> str:
+        """Remove a job; the id of its execution that is being worked on and goes on, or nothing."""
+        kept: Job | None = None
+
+        async def keep(job: Job) -> None:
+            nonlocal kept
+            if kept is None or kept.uid != job.uid or kept.revision <= job.revision:
+                removal = replace(job, revision=job.revision + 1, changed_at=self._clock.now())
+                kept = await self._revisions.keep_removal(removal)
+
+        job = await self._jobs.remove(name, keep)
+        if job is None:
+            raise _not_found(name)
+        log.info("job deleted", action="delete_job", job=name, uid=job.uid)
+        await self._let_come(job)
+        return job.place.active.execution_id if job.place.active else ""
+
+    async def get(self, name: str) -> Job:
+        """One job, as a quorum has it."""
+        job = await self._jobs.read(name) if is_job_name(name) else None
+        if job is None:
+            raise _not_found(name)
+        return job
+
+    async def parts(self, page_size: int, token: str) -> AsyncGenerator[JobPart, None]:
+        """A page of jobs by name, after the name in `token`, in parts; a hint. `page_size` 0 means MAX_PAGE.
+
+        While a part is worked on, the store is at the next one. To be closed by whoever leaves early."""
+        if not 0 <= page_size <= MAX_PAGE:
+            raise InvalidInput("page_size", f"{page_size} is not valid; give 0 to {MAX_PAGE}")
+        if token and not is_job_name(token):
+            raise InvalidInput("page_token", "is not from an earlier answer; start again without it")
+        left = page_size or MAX_PAGE
+        reading = self._read_part(token, left)
+        try:
+            while left:
+                size = min(left, MAX_PART)
+                documents = await reading
+                left -= size
+                token = documents[size - 1].id if len(documents) > size else ""
+                if left and token:
+                    reading = self._read_part(token, left)
+                    await asyncio.sleep(0)  # so that it is asked for before the caller takes its time
+                yield JobPart(tuple(job_of(each.id, each.body) for each in documents[:size]), token)
+                if not token:
+                    return
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    def _read_part(self, token: str, left: int) -> asyncio.Task[list[Document]]:
+        """Begin to read what follows a name, and one more, by which it is seen that something follows."""
+        # "!" sorts before all that a name can go on with.
+        start = f"{token}!" if token else ""
+        limit = min(left, MAX_PART) + 1
+        return asyncio.ensure_future(self._store.range(JOBS, start, REVISIONS_START, limit=limit))
+
+    async def run(self, name: str, request_id: str) -> str:
+        """Ask for one run now; the id of its first attempt. The same `request_id` runs once."""
+        self._check_request_id(request_id)
+        job = await self.get(name)
+        first_attempt = execution_id(Occurrence.of_request(job.uid, request_id), 1)
+        if await self._is_claimed(first_attempt):
+            return first_attempt
+        if (await read_settings(self._store)).frozen:
+            raise FailedPrecondition("cluster is frozen; thaw it with 'dcron cluster thaw'")
+
+        async def ask(present: Job | None) -> Job:
+            if present is None or present.uid != job.uid:
+                raise _not_found(name)
+            return changes.request_run(present, request_id)
+
+        await self._jobs.rewrite(name, ask)
+        log.info("run asked for", action="run_job", job=name, execution=first_attempt)
+        return first_attempt
+
+    async def next_occurrences(self, name: str, count: int) -> tuple[Sequence[datetime], str]:
+        """The next instants of a job and its timezone; none while it is paused."""
+        job = await self.get(name)
+        specification = job.specification
+        instants = self.preview(specification.schedule, specification.timezone, count)
+        return (() if job.paused else instants), specification.timezone
+
+    def preview(self, schedule: str, timezone: str, count: int) -> Sequence[datetime]:
+        """The next `count` instants of a schedule that need not be registered; 0 means DEFAULT_NEXT."""
+        if not 0 <= count <= MAX_NEXT:
+            raise InvalidInput("count", f"{count} is not valid; give 0 to {MAX_NEXT}")
+        following = parse_schedule(schedule, timezone).after(self._clock.now())
+        return list(itertools.islice(following, count or DEFAULT_NEXT))
+
+    async def _revise(self, name: str, change: Callable[[Job, datetime], Job], if_revision: int = 0) -> Job:
+        """Make a new revision of a job and write it; `change` is pure and may be asked several times."""
+        wanted: Job | None = None
+
+        async def revise(job: Job | None) -> Job:
+            nonlocal wanted
+            if job is None:
+                raise _not_found(name)
+            if wanted is not None and same_revision(job, wanted):
+                return job
+            if if_revision and job.revision != if_revision:
+                raise StaleRevision(
+                    f"job {name!r} is at revision {job.revision}, not {if_revision}; look at it again"
+                )
+            changed = change(job, self._instant_for(job))
+            if changed.revision == job.revision:
+                return job
+            wanted = await self._keep(changed, job, wanted)
+            return wanted
+
+        if not is_job_name(name):
+            raise _not_found(name)
+        job = await self._jobs.rewrite(name, revise)
+        log.info("job changed", action="change_job", job=name, revision=job.revision, paused=job.paused)
+        await self._let_come(job)
+        return job
+
+    async def _keep(self, changed: Job, before: Job, kept: Job | None) -> Job:
+        """Keep the revision, under the number and instant of the last round if it comes to the same."""
+        if kept is not None and kept.uid == changed.uid and kept.revision > before.revision:
+            again = replace(changed, revision=kept.revision, changed_at=kept.changed_at)
+            if same_revision(again, kept):
+                return again
+        return await self._revisions.keep(changed)
+
+    def _instant_for(self, job: Job) -> datetime:
+        """Now, but not before what has been launched: this node's clock may be behind the leader's."""
+        launched = [job.changed_at, job.place.counts_from]
+        if job.place.active is not None:
+            launched.append(job.place.active.occurrence.scheduled_at)
+        if job.place.last is not None:
+            last_at = occurrence_instant(job.place.last.execution_id)
+            launched += [last_at] if last_at else []
+        return max(self._trusted_now(), *launched)
+
+    async def _let_come(self, job: Job) -> None:
+        """Let the instant come for which the leader has launched the job ahead, if it has."""
+        active = job.place.active
+        if active is not None:
+            scheduled_at = active.occurrence.scheduled_at
+            # By a clock that cannot be relied on nothing is long ago.
+            now = scheduled_at if self._clock_trouble() else self._clock.now()
+            await let_come(scheduled_at, now, active.ahead_seconds)
+
+    def _trusted_now(self) -> datetime:
+        return trusted_now(self._clock, self._clock_trouble())
+
+    def _check_request_id(self, request_id: str) -> None:
+        if not is_ulid(request_id):
+            raise InvalidInput("request_id", f"{shown(request_id)} is not a ULID; make one for each run")
+        now = self._trusted_now()
+        if abs(ulid_time(request_id) - now) > MAX_REQUEST_AGE:
+            raise InvalidInput(
+                "request_id",
+                f"was made at {ulid_time(request_id):%Y-%m-%d %H:%M} UTC, but it is {now:%Y-%m-%d %H:%M} UTC "
+                "here; set the clocks right, or ask with a new one",
+            )
+
+    async def _is_claimed(self, first_attempt: str) -> bool:
+        instant = occurrence_instant(first_attempt)
+        assert instant is not None
+        [leaves] = await self._store.read(executions_database(instant), [first_attempt])
+        return bool(leaves)
+
+
+def _not_found(name: str) -> NotFound:
+    return NotFound(f"job {shown(name)} not found")

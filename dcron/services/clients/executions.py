@@ -1,0 +1,216 @@
+"""Executions as people see them: lists, one with its outcome, and a person's word on it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+import structlog
+
+from dcron.domain.documents import verdict_body, verdict_id
+from dcron.domain.errors import FailedPrecondition, InvalidInput, NodeUnreachable, NotFound, StoreUnreachable
+from dcron.domain.model import Claim, State, Verdict, VerdictKind
+from dcron.domain.nodes import LeaderReport
+from dcron.domain.planning import AHEAD_SECONDS
+from dcron.domain.validation import check_note, is_job_name, shown
+from dcron.domain.views import ExecutionView
+from dcron.ports import (
+    Clock,
+    Document,
+    DocumentStore,
+    NodeClient,
+    ObjectStore,
+    WriteKind,
+    executions_database,
+)
+from dcron.services.clients.ahead import let_come
+from dcron.services.clients.execution_lists import DEFAULT_LIMIT, MAX_LIMIT, Listed, Listing, StateFilter
+from dcron.services.clients.log_reader import LogReader
+from dcron.services.clients.revisions import job_documents
+
+__all__ = ["History", "NodeDirectory"]
+
+MAX_VERDICT_TRIES = 5
+"""Rounds of write and read until a verdict is known to be stored."""
+
+log = structlog.get_logger()
+
+
+class NodeDirectory(Protocol):
+    """What `ClusterService` knows of nodes."""
+
+    async def address_of(self, node_id: str) -> str | None:
+        """Where a node is reached; None when there is no such node, or it has stopped."""
+
+    async def report(self) -> LeaderReport:
+        """What the leader last said; empty when there is none."""
+
+
+class History:
+    """Reading executions from any node, stopping them, and settling those that only a person can."""
+
+    def __init__(
+        self,
+        store: DocumentStore,
+        objects: ObjectStore,
+        nodes: NodeClient,
+        clock: Clock,
+        node_directory: NodeDirectory,
+    ) -> None:
+        self._store = store
+        self._nodes = nodes
+        self._clock = clock
+        self._directory = node_directory
+        self._jobs = job_documents(store)
+        self._listing = Listing(store, self._attention)
+        self._logs = LogReader(objects, nodes, node_directory.address_of)
+
+    async def list(self, job: str, state: StateFilter | None, limit: int) -> Sequence[Listed]:
+        """Executions newest first, of one job or (with "") of all, in one state or (with None) in any.
+
+        `limit` 0 means DEFAULT_LIMIT. What is listed was hinted at by an index, and its state was then
+        read from a quorum."""
+        if not 0 <= limit <= MAX_LIMIT:
+            raise InvalidInput("limit", f"{limit} is not valid; give 0 to {MAX_LIMIT}")
+        if not job:
+            return await self._listing.of_all(state, limit or DEFAULT_LIMIT)
+        registered = await self._jobs.read(job) if is_job_name(job) else None
+        if registered is None:
+            raise NotFound(f"job {shown(job)} not found")
+        return await self._listing.of_job(registered.uid, job, state, limit or DEFAULT_LIMIT)
+
+    async def get(self, identifier: str) -> ExecutionView:
+        """One execution as a quorum has it. NotFound for an attempt that no worker has claimed yet."""
+        views = await self.get_all([identifier])
+        if views:
+            return views[0]
+        for waiting in (await self._directory.report()).waiting:
+            if waiting.execution_id == identifier:
+                raise NotFound(f"execution {identifier} has not started: {waiting.reason}")
+        raise NotFound(
+            f"no execution {shown(identifier)} is stored; what still waits for a worker shows with its job"
+        )
+
+    async def _attention(self) -> frozenset[str]:
+        return frozenset((await self._directory.report()).attention)
+
+    async def get_all(self, identifiers: Sequence[str]) -> Sequence[ExecutionView]:
+        """Those of the executions that are stored, in the same order, with one read for each month."""
+        views = await self._listing.views(identifiers)
+        return [views[identifier] for identifier in identifiers if identifier in views]
+
+    async def read_log(self, identifier: str, *, follow: bool) -> AsyncIterator[bytes]:
+        """The log of an execution in chunks; with `follow` until the script has ended."""
+        view = await self.get(identifier)
+
+        async def look_again() -> ExecutionView:
+            return await self.get(identifier)
+
+        async for chunk in self._logs.read(view, look_again, follow=follow):
+            yield chunk
+
+    async def cancel(self, identifier: str) -> str:
+        """Ask the worker to stop an execution; the id of that node.
+
+        FailedPrecondition when its worker cannot be asked: it may still run there."""
+        view = await self.get(identifier)
+        _require_open(view)
+        unreachable: list[NodeUnreachable] = []
+        for claim in view.open_claims:
+            try:
+                if await self._ask_to_cancel(claim):
+                    log.info("cancelled", action="cancel", execution=identifier, worker=claim.node_id)
+                    return claim.node_id
+            except NodeUnreachable as error:
+                unreachable.append(error)
+        if unreachable:
+            raise FailedPrecondition(
+                f"execution {identifier} cannot be stopped, and may go on: {unreachable[0]}. Start dcron "
+                "there again, or, if the machine is gone for good, say how it ended with "
+                f"'dcron execution resolve {identifier}'"
+            )
+        _require_open(await self.get(identifier))
+        raise FailedPrecondition(
+            f"execution {identifier} does not run on node {view.claim.node_id} any more; "
+            "its outcome is on its way"
+        )
+
+    async def _ask_to_cancel(self, claim: Claim) -> bool:
+        address = await self._directory.address_of(claim.node_id)
+        if address is None:
+            raise NodeUnreachable(f"node {claim.node_id}, which runs {claim.execution_id}, has stopped")
+        return await self._nodes.cancel(address, claim.execution_id)
+
+    async def resolve(self, identifier: str, kind: VerdictKind, by: str, reason: str) -> ExecutionView:
+        """Store a person's word on an execution that has no outcome. Saying the same again is no error."""
+        check_note("by", by, required=True)
+        check_note("reason", reason, required=False)
+        view = await self._claimed(identifier)
+        if view.verdict is None and not view.claim.manual:
+            _require_unsettled(view)
+            # It may have yet to start: what follows the verdict is not to start before it.
+            await let_come(view.claim.scheduled_at, self._clock.now(), AHEAD_SECONDS)
+            view = await self._claimed(identifier)
+        verdict = Verdict(identifier, kind, by, reason, self._clock.now())
+        if view.verdict is None:
+            _require_unsettled(view)
+            await self._write_verdict(view.claim, verdict)
+            view = await self.get(identifier)
+        if view.verdict is None or not _say_the_same(view.verdict, verdict):
+            raise _resolved_otherwise(view)
+        log.info("resolved", action="resolve", execution=identifier, verdict=kind.value, by=by)
+        return view
+
+    async def _claimed(self, identifier: str) -> ExecutionView:
+        """An execution to be resolved. What no worker has claimed may still start, whatever is said of it."""
+        try:
+            return await self.get(identifier)
+        except NotFound as error:
+            if any(each.execution_id == identifier for each in (await self._directory.report()).waiting):
+                raise FailedPrecondition(
+                    f"{error}. Nothing is to be resolved before it starts: see to it that it can, change the "
+                    "job with 'dcron job update', or remove it with 'dcron job delete'"
+                ) from None
+            raise
+
+    async def _write_verdict(self, claim: Claim, verdict: Verdict) -> None:
+        """Create the verdict's document; returns when one is stored, this or another."""
+        database = executions_database(claim.scheduled_at)
+        identifier = verdict_id(verdict.execution_id)
+        for _ in range(MAX_VERDICT_TRIES):
+            [result] = await self._store.write(database, [Document(identifier, verdict_body(verdict))])
+            if result.done:
+                return
+            if result.kind is WriteKind.REJECTED:
+                raise InvalidInput("reason", f"cannot be stored: {result.reason}")
+            # Verdicts are never updated, so whatever a quorum shows of one stays.
+            [leaves] = await self._store.read(database, [identifier])
+            if leaves:
+                return
+        raise StoreUnreachable(
+            f"the store does not confirm writes at present; {verdict.execution_id} may or may not be resolved"
+        )
+
+
+def _require_unsettled(view: ExecutionView) -> None:
+    if view.outcome is not None and view.state is not State.NOT_STARTED:
+        raise FailedPrecondition(
+            f"execution {view.id} has ended already: {view.state.value}; nothing is to be resolved"
+        )
+
+
+def _require_open(view: ExecutionView) -> None:
+    if view.outcome is not None:
+        raise FailedPrecondition(f"execution {view.id} has ended already: {view.state.value}")
+
+
+def _say_the_same(one: Verdict, other: Verdict) -> bool:
+    return (one.kind, one.by, one.reason) == (other.kind, other.by, other.reason)
+
+
+def _resolved_otherwise(view: ExecutionView) -> FailedPrecondition:
+    verdict = view.verdict
+    if verdict is None:
+        return FailedPrecondition(f"execution {view.id} cannot be resolved now; try again")
+    settled = f"{verdict.kind.value} by {verdict.by}"
+    return FailedPrecondition(f"execution {view.id} is already resolved as {settled}")

@@ -1,0 +1,439 @@
+"""Renews this node's document, watches who leads, claims a term when nobody does.
+
+The rules are in dcron.domain.leadership; here they meet the store and the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import structlog
+
+from dcron.domain.documents import (
+    FORMAT_VERSION,
+    INITIAL_SETTINGS,
+    SETTINGS_ID,
+    drain_id,
+    node_key,
+    settings_body,
+    term_key,
+)
+from dcron.domain.errors import SetupError, StoreUnreachable
+from dcron.domain.instants import format_precise
+from dcron.domain.leadership import (
+    Action,
+    Decision,
+    Lease,
+    Reading,
+    TermView,
+    decide,
+    lead_until,
+    observe,
+    silent_holder,
+)
+from dcron.domain.model import Settings
+from dcron.domain.nodes import LeaderReport, NodeRecord, node_of
+from dcron.ports import CLUSTER, Clock, Document, DocumentStore, NodeClient, WriteKind
+from dcron.services.election.clock_check import ClockCheck
+from dcron.services.election.node_document import OwnDocument
+from dcron.services.election.resigning import announce_resignation, other_addresses
+from dcron.services.leader.mandate import Deposed, Leadership
+from dcron.services.leader.scheduler import Scheduler
+from dcron.services.shared.cluster_settings import read_settings, settings_in
+from dcron.services.shared.node_state import LocalState
+from dcron.services.shared.pacing import wait_for
+from dcron.services.shared.trouble import StoreTrouble, Trouble
+
+__all__ = ["Elector", "Workload"]
+
+MAX_TERM_STEPS = 100
+"""Terms looked at in one reading; the newest is found by stepping up from a listing's hint."""
+RESTART_SECONDS = 1.0
+"""Pause before leading again after a defect ended the scheduler."""
+MIN_PAUSE_SECONDS = 0.05
+"""Between two rounds, however long the last one took."""
+UNCONFIRMED = (
+    "nothing new starts, since the document store confirms no writes: fewer than a majority of its copies "
+    "take them; bring the CouchDB nodes back that are down"
+)
+
+_CLAIMED = {
+    WriteKind.DONE: "claimed the next term",
+    WriteKind.LOST: "another node claimed the next term first",
+    WriteKind.UNSURE: "the store does not confirm the claim of the next term",
+    WriteKind.REJECTED: "the store rejects the claim of the next term",
+}
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What a renewal tells of the node's other role."""
+
+    running: int
+    spooled: int
+    warnings: tuple[str, ...]
+    spooled_since: datetime | None = None
+
+
+class Elector:
+    """One node's part in leadership. `record` is what it says of itself; `make_scheduler` is called
+    for each term it leads."""
+
+    def __init__(
+        self,
+        store: DocumentStore,
+        nodes: NodeClient,
+        clock: Clock,
+        lease: Lease,
+        record: NodeRecord,
+        local: LocalState,
+        workload: Callable[[], Workload],
+        make_scheduler: Callable[[Leadership], Scheduler],
+    ) -> None:
+        self._store = store
+        self._nodes = nodes
+        self._clock = clock
+        self._lease = lease
+        self._record = record
+        self._local = local
+        self._workload = workload
+        self._make_scheduler = make_scheduler
+        self._own = OwnDocument(store, clock, record.node_id)
+        self._view: TermView | None = None
+        self._decision = Decision(Action.FOLLOW, f"{record.node_id} is starting", 0.0)
+        self._term_won = 0
+        self._silent: dict[str, str] = {}
+        self._lead_until = float("-inf")
+        self._scheduler: Scheduler | None = None
+        self._leading: asyncio.Task[None] | None = None
+        self._clock_check = ClockCheck(store, clock)
+        self._unconfirmed = Trouble(
+            "renew", "the store confirms none of this node's writes", "the store confirms writes again"
+        )
+        self._look = asyncio.Event()
+        self.store_trouble = StoreTrouble(clock)
+
+    # What others ask.
+
+    def summary(self) -> str:
+        """Who leads or why nobody does, in words, as this node sees it."""
+        if self.store_trouble:
+            return f"{self._record.node_id} cannot reach the document store, and does not know who leads"
+        leader_id = self.leader_id()
+        if not leader_id:
+            return f"nobody leads: {self._decision.why}"
+        if self._decision.action is Action.LEAD and not self._may_lead():
+            return f"{leader_id} holds term {self.term()}, but does not act: its renewals are not confirmed"
+        return f"{leader_id} leads term {self.term()}"
+
+    def leader_id(self) -> str:
+        """The node that leads as far as this one knows; empty when none does."""
+        if self._view is None or self.store_trouble:
+            return ""
+        reading = self._view.reading
+        silent_seconds = self._clock.monotonic() - self._view.seen_at
+        mine = reading.holder_token == self._record.token
+        if reading.holder_resigned >= reading.term or (
+            not mine and silent_seconds > self._lease.length_seconds
+        ):
+            return ""
+        return reading.holder_id
+
+    def term(self) -> int:
+        """The newest term this node has seen."""
+        return self._local.newest_term
+
+    def report(self) -> LeaderReport | None:
+        """This node's own report while it leads."""
+        return self._scheduler.report() if self._scheduler else None
+
+    def record(self) -> NodeRecord:
+        """What this node says of itself now."""
+        return self._told(self._record)
+
+    def clock_trouble(self) -> str:
+        """Why this node's wall clock cannot be relied on, in words; empty when it can."""
+        return self._clock_check.trouble()
+
+    async def resignation(self, term: int) -> None:
+        """A leader said that it stops: look at once."""
+        if term >= self._local.newest_term:
+            self._look.set()
+
+    # The life of a node in the cluster.
+
+    async def join(self) -> None:
+        """Write the settings if there are none, check them, and take this node's document.
+
+        Raises SetupError when the format is newer, or another node lives under this id."""
+        settings = await read_settings(self._store)
+        if settings is INITIAL_SETTINGS:
+            await self._store.write(CLUSTER, [Document(SETTINGS_ID, settings_body(settings))])
+            settings = await read_settings(self._store)
+        self._check_format(settings)
+        await self._own.check_unique(self._record.spool_id, self._lease.length_seconds)
+
+    def _check_format(self, settings: Settings) -> None:
+        if settings.format_version > FORMAT_VERSION:
+            raise SetupError(
+                f"the stored data have format {settings.format_version}, this dcron {self._record.version} "
+                f"knows {FORMAT_VERSION}: upgrade this node"
+            )
+
+    async def run(self) -> None:
+        """Renew, watch and lead until cancelled; then give the term up so that another leads at once.
+
+        Raises SetupError when another node has taken this id, or a newer dcron the cluster."""
+        try:
+            while True:
+                began_at = self._clock.monotonic()
+                await self._round()
+                await wait_for(self._look, self._pause_seconds(began_at))
+        finally:
+            await self._leave()
+
+    def _pause_seconds(self, began_at: float) -> float:
+        """Counted from the beginning of a round: a slow store must not make renewals rarer."""
+        wanted_seconds = min(self._decision.again_seconds, self._lease.renewal_seconds)
+        return max(wanted_seconds - (self._clock.monotonic() - began_at), MIN_PAUSE_SECONDS)
+
+    async def _round(self) -> None:
+        """One renewal and one look at who leads; the decision is logged when it changes."""
+        try:
+            await self._clock_check.compare()
+            if self._term_held():
+                await self._renew_and_read()
+                decision = self._decide()
+            else:
+                decision = await self._look_and_renew()
+            if decision.action is Action.CLAIM:
+                # Lost, and the winner cannot be read: a split store. Not again at once.
+                why = f"{decision.why}; the store confirms no claim of the next term"
+                decision = replace(decision, why=why, again_seconds=self._lease.renewal_seconds / 2)
+            self.store_trouble.over()
+        except StoreUnreachable as error:
+            self.store_trouble.met(str(error))
+            decision = replace(self._decision, again_seconds=self._lease.renewal_seconds / 2)
+        if decision.why != self._decision.why:
+            log.info(decision.why, action="leadership", term=self._local.newest_term)
+        self._decision = decision
+        await self._act()
+
+    async def _renew_and_read(self) -> None:
+        """Lead on, if nobody else does by now."""
+        renewed_boottime = await self._renew()
+        await self._read()
+        # Not before the read: after a pause somebody else may lead.
+        self._prolong(renewed_boottime)
+
+    async def _look_and_renew(self) -> Decision:
+        """A follower's round. It looks first: when the leader is gone, every request counts."""
+        await self._read()
+        decision = self._decide()
+        if decision.action is not Action.CLAIM:
+            await self._renew()
+            return decision
+        if await self._claim():
+            # Followers count from our first document that says so.
+            await self._renew_and_read()
+        else:
+            await self._renew()
+        return self._decide()
+
+    def _decide(self) -> Decision:
+        return decide(
+            self._view,
+            self._record.token,
+            self._lease,
+            self._clock.monotonic(),
+            hindrance=self._clock_check.hindrance,
+        )
+
+    def _may_lead(self) -> bool:
+        # Boot time goes on while the machine sleeps, as the time of those who wait for us does.
+        return self._clock.boottime() < self._lead_until
+
+    def _term_held(self) -> int:
+        """The term this node won with a plain success and has not given up; 0 when none."""
+        if self._view is None or self._view.reading.holder_token != self._record.token:
+            return 0
+        term = self._view.reading.term
+        return term if self._record.resigned < term else 0
+
+    async def _renew(self) -> float | None:
+        """Write this node's document; the boot time from before a plain success."""
+        if self._clock_check.hindrance and self._term_held():
+            await self._resign()
+        self._record = replace(
+            self._told(self._record),
+            renewed_at=self._clock.now(),
+            draining=self._local.draining,
+            leading=self._term_held(),
+            report=self.report(),
+        )
+        renewed_boottime = await self._own.write(self._record)
+        if renewed_boottime is None:
+            self._unconfirmed.met(UNCONFIRMED)
+        else:
+            self._unconfirmed.over()
+        return renewed_boottime
+
+    def _told(self, record: NodeRecord) -> NodeRecord:
+        """A record with the present workload and warnings."""
+        workload = self._workload()
+        warnings = (*workload.warnings, self._clock_check.hindrance, self._unconfirmed.reason)
+        return replace(
+            record,
+            running=workload.running,
+            spooled=workload.spooled,
+            spooled_since=workload.spooled_since,
+            warnings=tuple(filter(None, warnings)),
+        )
+
+    def _prolong(self, renewed_boottime: float | None) -> None:
+        """Lead on after a renewal; only a plain success that names the term counts."""
+        term = self._term_held()
+        if renewed_boottime is not None and term and self._record.leading == term:
+            self._lead_until = lead_until(self._lease, renewed_boottime)
+
+    async def _read(self) -> None:
+        """Read from a quorum: the newest term, its holder's document, our drain, the settings."""
+        if self._view is None:
+            hint = await self._store.range(CLUSTER, "term:", "term;", limit=1, descending=True)
+            term = int(hint[0].id.split(":")[1]) if hint else 0
+        else:
+            term = self._view.reading.term
+        for _ in range(MAX_TERM_STEPS):
+            newer = await self._read_once(term)
+            if newer is None:
+                return
+            term = newer
+        raise StoreUnreachable(f"more than {MAX_TERM_STEPS} terms went by in one reading")
+
+    async def _read_once(self, term: int) -> int | None:
+        """Take in a term; the next one when it exists already."""
+        holder_id = self._view.reading.holder_id if self._view else ""
+        ids = [
+            term_key(term),
+            term_key(term + 1),
+            drain_id(self._record.node_id),
+            SETTINGS_ID,
+            node_key(holder_id or self._record.node_id),
+        ]
+        current, following, drain, settings, holder = await self._store.read(CLUSTER, ids)
+        self._set_draining(draining=bool(drain and drain[0].body["draining"]))
+        chosen = settings_in(settings)
+        self._check_format(chosen)
+        self._local.floor = chosen.floor
+        if following:
+            return term + 1
+        if not current:
+            return None
+        self._local.saw_term(term)
+        holder_now = str(current[0].body["node"])
+        if holder_now != holder_id:
+            [holder] = await self._store.read(CLUSTER, [node_key(holder_now)])
+        record = node_of(holder_now, holder[0].body) if holder else None
+        token = str(current[0].body["token"])
+        same = record is not None and record.token == token
+        reading = Reading(
+            term=term,
+            holder_id=holder_now,
+            # A term of ours without a plain success is nobody's: whoever else may hold it, we do not.
+            holder_token=token if token != self._record.token or term == self._term_won else "",
+            holder_revision=(holder[0].revision or "") if holder else "",
+            holder_leading=record.leading if record and same else 0,
+            holder_resigned=record.resigned if record and same else 0,
+        )
+        self._view = observe(self._view, reading, self._clock.monotonic())
+        return None
+
+    def _set_draining(self, *, draining: bool) -> None:
+        if draining is not self._local.draining:
+            log.info("drained: takes nothing new" if draining else "takes executions again", action="drain")
+            self._local.draining = draining
+
+    async def _claim(self) -> bool:
+        """Try to become the holder of the next term; losing is fine."""
+        term = (self._view.reading.term if self._view else 0) + 1
+        body = {
+            "kind": "term",
+            "node": self._record.node_id,
+            "token": self._record.token,
+            "claimed_at": format_precise(self._clock.now()),
+        }
+        silent = silent_holder(self._view, self._record.token)
+        [result] = await self._store.write(CLUSTER, [Document(term_key(term), body)])
+        log.info(_CLAIMED[result.kind], action="claim_term", term=term)
+        if not result.done:
+            await self._read()
+            return False
+        self._term_won, self._silent = term, silent
+        self._local.saw_term(term)
+        mine = Reading(term, self._record.node_id, self._record.token)
+        self._view = observe(self._view, mine, self._clock.monotonic())
+        return True
+
+    async def _act(self) -> None:
+        """Start or stop the scheduler, as the decision and the lease have it."""
+        leads = self._decision.action is Action.LEAD and self._may_lead() and not self._clock_check.hindrance
+        if leads and (self._leading is None or self._leading.done()):
+            self._leading = asyncio.create_task(self._lead(self._term_held()))
+        elif not leads and self._leading is not None:
+            await self._stop_leading()
+
+    async def _lead(self, term: int) -> None:
+        """One scheduler's life. A defect in it is logged whole, and another one is made."""
+        leadership = Leadership(
+            term,
+            self._record.node_id,
+            self._may_lead,
+            self._look.set,
+            self._clock_check.is_steady,
+            self._silent,
+        )
+        try:
+            self._scheduler = self._make_scheduler(leadership)
+            await self._scheduler.run()
+        except* Deposed:
+            pass  # the last line says so, as it does when the elector is the first to find out
+        except* Exception:
+            log.exception("the scheduler failed; another one follows", action="lead", term=term)
+            await asyncio.sleep(RESTART_SECONDS)
+        finally:
+            self._scheduler = None
+            log.info("stops leading", action="lead", term=term)
+
+    async def _stop_leading(self) -> None:
+        self._lead_until = float("-inf")
+        if self._leading is not None:
+            self._leading.cancel()
+            await asyncio.wait([self._leading])
+            self._leading = None
+
+    async def _resign(self) -> None:
+        """Give the term up: stop acting first, then say so."""
+        term = self._term_held()
+        await self._stop_leading()
+        self._record = replace(self._record, leading=0, resigned=term, report=None)
+        log.info("resigns", action="resign", term=term)
+
+    async def _leave(self) -> None:
+        """A clean stop: nobody need wait for the lease to run out."""
+        term = self._term_held()
+        await self._resign() if term else await self._stop_leading()
+        self._record = replace(self._record, stopped=True, renewed_at=self._clock.now())
+        try:
+            if not term:
+                await self._own.write(self._record)
+                return
+            others = other_addresses(self._store, self._record.token)
+            _, addresses = await asyncio.gather(self._own.write(self._record), others)
+            await announce_resignation(self._nodes, addresses, term)
+        except StoreUnreachable as error:
+            log.warning("cannot say that this node stops", action="leave", error=str(error))

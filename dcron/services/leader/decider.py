@@ -1,0 +1,327 @@
+"""The cycle of a leader: decide on what is due or has news, write it, act on what got a plain success.
+
+The only place where a leader writes jobs: read the settings, ask the pure planner, write the job
+documents in one request. Whatever is doubtful afterwards is read again before the next decision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable
+from contextlib import nullcontext
+from dataclasses import replace
+from datetime import datetime
+
+import structlog
+
+from dcron.domain.attempt_results import AttemptView
+from dcron.domain.errors import StoreUnreachable
+from dcron.domain.instants import format_key
+from dcron.domain.model import Job, Settings
+from dcron.domain.offers import offered
+from dcron.domain.planning import Moment, Step, launch_ahead, may_be_offered, step
+from dcron.ports import Clock
+from dcron.services.leader.dispatcher import Dispatcher
+from dcron.services.leader.job_book import JobBook
+from dcron.services.leader.mandate import Deposed, Leadership
+from dcron.services.leader.skip_copier import SkipCopier
+from dcron.services.leader.tracker import Tracked, Tracker
+from dcron.services.shared.cluster_settings import KnownSettings
+from dcron.services.shared.pacing import Pace, wait_for
+from dcron.services.shared.starts_first import Burst
+from dcron.services.shared.trouble import Trouble
+
+__all__ = ["Cycle"]
+
+CYCLE_JOBS = 200
+"""Jobs decided on in one cycle, and written in one request: workers start the first of many while the leader
+decides on the next."""
+DECIDE_SECONDS = 0.1
+"""How long one cycle may plan before it lets others run."""
+LOOK_SECONDS = 1.0
+"""The longest sleep between two looks at the clock, which may have been set."""
+STALE_SECONDS = 0.05
+"""How soon a doubtful job is read again for the first time."""
+MAX_DOUBLINGS = 6
+MAX_PUT_OFF_SECONDS = 2.0
+"""The longest interval between two readings of a doubtful job."""
+BACKOFF_SECONDS = 0.5
+"""Pause after the store could not be reached."""
+
+log = structlog.get_logger()
+
+
+class Cycle:
+    """The jobs that are to be decided on next, and the deciding."""
+
+    def __init__(
+        self,
+        settings: KnownSettings,
+        clock: Clock,
+        leadership: Leadership,
+        book: JobBook,
+        tracker: Tracker,
+        skips: SkipCopier,
+        dispatcher: Dispatcher,
+        burst: Burst,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._leadership = leadership
+        self._book = book
+        self._tracker = tracker
+        self._skips = skips
+        self._dispatcher = dispatcher
+        self._burst = burst
+        self._intended: set[str] = set()
+        """Attempts whose intent this very object wrote, active ones and those before them: nobody before it
+        can have offered them."""
+        self._dirty: dict[str, None] = {}
+        self._news_pace = Pace(by_duration=True)
+        self._put_off_until: dict[str, tuple[int, float]] = {}
+        """How often in a row a job was put off, and until when by the event loop's time."""
+        self._trouble = Trouble("cycle", "cannot decide on jobs", "decides on jobs again")
+        self.wake = asyncio.Event()
+        """Set when something may be due or stale."""
+
+    def take_in(self, names: Iterable[str]) -> None:
+        """Follow what was just loaded, and have it decided on."""
+        for name in names:
+            if name in self._book.stale:
+                # Somebody is changing it: the cycle reads it again before anything follows from it.
+                continue
+            job = self._book.get(name)
+            self._follow(name, job)
+            if job is not None:
+                self._dirty[name] = None
+        self.wake.set()
+
+    def _follow(self, name: str, job: Job | None) -> None:
+        before = self._tracker.of_job(name)
+        if job is None:
+            self._tracker.drop(name)
+        else:
+            self._tracker.follow(job)
+            if self._book.is_confirmed(name):
+                self._skips.add(job)
+        now = self._tracker.of_job(name)
+        if now is before:
+            if now is not None and not now.was_looked_back(self._book.confirmed_revision(name)):
+                self._tracker.doubtful.add(now.active.execution_id)
+            return
+        if before is not None:
+            kept = now.active.latest_ids if now is not None else ()
+            self._intended.difference_update(set(before.active.latest_ids).difference(kept))
+            self._dispatcher.drop(before.active.execution_id)
+        if now is not None:
+            # Whether it is claimed, or has been offered at all, only the database knows.
+            self._tracker.doubtful.add(now.active.execution_id)
+
+    def mark(self, names: Iterable[str]) -> None:
+        """There is news of these jobs."""
+        self._dirty.update(dict.fromkeys(names))
+        if self._dirty:
+            self.wake.set()
+
+    async def run(self) -> None:
+        """Decide and write until no longer entitled to (Deposed)."""
+        while self._leadership.may_lead():
+            try:
+                await self._cycle()
+            except StoreUnreachable as error:
+                self._trouble.met(str(error))
+                await asyncio.sleep(BACKOFF_SECONDS)
+            else:
+                self._trouble.over()
+            if not self._news_is_ripe() and not self._readable_stale():
+                await self._sleep_until_due()
+        raise Deposed
+
+    def _news_is_ripe(self) -> bool:
+        return bool(self._dirty) and not self._news_pace.left_seconds()
+
+    def _take_news(self) -> list[str]:
+        """Jobs with news. Those of a short while share a request; what is due does not wait for it."""
+        return list(self._dirty)[:CYCLE_JOBS] if self._news_is_ripe() else []
+
+    async def _sleep_until_due(self) -> None:
+        due_at = self._book.next_due_at(early=True)
+        wait_seconds = STALE_SECONDS if self._book.stale else LOOK_SECONDS
+        if self._dirty:
+            wait_seconds = min(wait_seconds, self._news_pace.left_seconds())
+        if due_at is not None:
+            wait_seconds = min(max((due_at - self._clock.now()).total_seconds(), 0.0), wait_seconds)
+        await wait_for(self.wake, wait_seconds)
+
+    async def _cycle(self) -> None:
+        """Decide on all that is due, or about to be, or has news, at most CYCLE_JOBS of each."""
+        if not self._leadership.clock_is_steady():
+            # What is due by a clock that was just set may be due in an hour.
+            self._leadership.look()
+            await asyncio.sleep(STALE_SECONDS)
+            return
+        stale = self._readable_stale()[:CYCLE_JOBS]
+        if stale:
+            await self._book.load(stale)
+            for name in self._book.stale.intersection(stale):
+                self._put_off(name)
+            self.take_in(stale)
+        now = self._clock.now()
+        news = self._take_news()
+        due = self._book.take_due(now, CYCLE_JOBS, early=True)
+        names = dict.fromkeys([*news, *due])
+        for name in names:
+            self._dirty.pop(name, None)
+        if names:
+            with self._burst.of(len(due)):
+                async with self._news_pace.turn() if news else nullcontext():
+                    await self._decide_on(list(names), frozenset(due), now)
+
+    async def _decide_on(self, names: list[str], due: Collection[str], now: datetime) -> None:
+        """Decide and write; all that could not be is to be decided on again."""
+        try:
+            # Anew, less than AHEAD_SECONDS before the instant: whoever was told that the cluster is frozen
+            # before it is obeyed.
+            settings = await self._settings.read()
+            steps, undecided = self._decide(names, due, Moment(now, self._leadership.term, settings))
+            if undecided:
+                self._book.put_back(undecided)
+                self.mark(undecided)
+                await asyncio.sleep(0)
+            if not self._leadership.may_lead():
+                raise Deposed
+            if steps:
+                await self._carry_out(steps)
+        except StoreUnreachable:
+            self._book.put_back(names)
+            self.mark(names)
+            raise
+
+    def _readable_stale(self) -> list[str]:
+        """Doubtful jobs that are to be read now: while the store is split, each at growing intervals."""
+        now = asyncio.get_running_loop().time()
+        return sorted(name for name in self._book.stale if self._put_off_until.get(name, (0, 0.0))[1] <= now)
+
+    def _put_off(self, name: str) -> None:
+        """A job could not be read or written for certain: next time later."""
+        times = self._put_off_until.get(name, (0, 0.0))[0] + 1
+        pause_seconds = min(STALE_SECONDS * 2 ** min(times - 1, MAX_DOUBLINGS), MAX_PUT_OFF_SECONDS)
+        self._put_off_until[name] = (times, asyncio.get_running_loop().time() + pause_seconds)
+
+    def _decide(self, names: list[str], due: Collection[str], moment: Moment) -> tuple[list[Step], list[str]]:
+        """Decisions, and the names that the time for it was not enough for: a lease has to be renewed
+        meanwhile, and after a long absence a single job can take milliseconds."""
+        steps: list[Step] = []
+        deadline = self._clock.monotonic() + DECIDE_SECONDS
+        for index, name in enumerate(names):
+            if self._clock.monotonic() > deadline:
+                return steps, names[index:]
+            job = self._book.get(name)
+            if job is None:
+                continue
+            try:
+                decision = self._decide_one(job, moment, is_due=name in due)
+            except Exception:
+                # One job must not stop all others. The next poll or reconciliation tries it again.
+                log.exception("cannot plan job", action="plan", job=name)
+                self._book.forget(name)
+                continue
+            if decision is not None:
+                steps.append(decision)
+            elif name in due:
+                self._book.leave(name, moment.now)
+        return steps, []
+
+    def _decide_one(self, job: Job, moment: Moment, *, is_due: bool) -> Step | None:
+        """What is to be written of a job now; `is_due` when its instant has come or is about to."""
+        tidy = self._without_copied(job)
+        decision = step(tidy, moment, self._view(job))
+        if decision is None and is_due:
+            decision = launch_ahead(tidy, moment)
+        if decision is not None:
+            return decision
+        if self._waits_for_take_over(job, moment.settings):
+            return _confirmation(job, moment, launch=True)
+        if self._has_unconfirmed_skips(job):
+            return _confirmation(job, moment, launch=False)
+        if tidy is not job and tidy.place.active is None:
+            return Step(tidy, launch=False, why="its skip records are copied")
+        return None
+
+    def _waits_for_take_over(self, job: Job, settings: Settings) -> bool:
+        """Whether its attempt is to be offered, but the intent was only read: perhaps from one copy, which
+        it reached alone (202). It counts once it is written again with a plain success."""
+        tracked = self._tracker.of_job(job.name)
+        return (
+            tracked is not None
+            and tracked.may_start
+            and may_be_offered(tracked.active, settings)
+            and not self._book.is_confirmed(job.name)
+            and not self._dispatcher.is_under_way(tracked.active.execution_id)
+        )
+
+    def _has_unconfirmed_skips(self, job: Job) -> bool:
+        return bool(job.place.skips) and not self._book.is_confirmed(job.name)
+
+    def _view(self, job: Job) -> AttemptView | None:
+        """What is known of the active attempt and of no other one: a poll may have read the job anew."""
+        active, tracked = job.place.active, self._tracker.of_job(job.name)
+        if active is not None and (tracked is None or tracked.active.execution_id != active.execution_id):
+            self._follow(job.name, job)
+            tracked = self._tracker.of_job(job.name)
+        return tracked.view if tracked else None
+
+    def closed(self, tracked: Tracked) -> set[str]:
+        """Those of an attempt and the one before it of which no offer can still become a claim; an earlier
+        scheduler of this very term may have left some, too."""
+        return {each for each in tracked.active.latest_ids if self._is_closed(each)}
+
+    def _is_closed(self, execution_id: str) -> bool:
+        intended_in_term = self._leadership.term if execution_id in self._intended else 0
+        return self._dispatcher.is_closed(execution_id, intended_in_term)
+
+    def _without_copied(self, job: Job) -> Job:
+        # What is coalesced into an occurrence that still waits is named by its execution, too.
+        ahead = format_key(job.place.next_at) if job.place.next_at else ""
+        left = tuple(
+            skip for skip in job.place.skips if skip.into == ahead != "" or not self._skips.is_copied(skip)
+        )
+        if len(left) == len(job.place.skips):
+            return job
+        return replace(job, place=replace(job.place, skips=left, sequence=job.place.sequence + 1))
+
+    async def _carry_out(self, steps: list[Step]) -> None:
+        """Intent first: write, and launch only what got a plain success."""
+        before = {each.job.name: self._book.get(each.job.name) for each in steps}
+        written = await self._book.write([each.job for each in steps])
+        for each, done in zip(steps, written, strict=True):
+            if not done:
+                self._put_off(each.job.name)
+                continue
+            self._put_off_until.pop(each.job.name, None)
+            _tell(each)
+            self._follow(each.job.name, each.job)
+            earlier = before[each.job.name]
+            if earlier is not None:
+                self._skips.forget(set(earlier.place.skips) - set(each.job.place.skips))
+            active = each.job.place.active
+            if each.launch and active is not None:
+                if earlier is None or earlier.place.active != active:
+                    self._intended.add(active.execution_id)
+                if active.attempt == 1:
+                    # Any other is doubtful, until the attempt before it was read again.
+                    self._tracker.doubtful.discard(active.execution_id)
+                    self._dispatcher.add(offered(each.job, active), active.avoid)
+
+
+def _tell(done: Step) -> None:
+    """What goes as it should is told once for each execution, by its worker."""
+    active = done.job.place.active
+    is_usual = active is None or (done.launch and active.attempt == 1)
+    (log.debug if is_usual else log.info)(done.why, action="plan", job=done.job.name)
+
+
+def _confirmation(job: Job, moment: Moment, *, launch: bool) -> Step:
+    """The job written as it is, so that what was only read is known to be on a quorum."""
+    place = replace(job.place, sequence=job.place.sequence + 1, term=moment.term)
+    return Step(replace(job, place=place), launch=launch, why="is taken over")

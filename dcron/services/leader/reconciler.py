@@ -1,0 +1,119 @@
+"""What no feed tells: attempts that are silent, claims that their worker lost, nodes that are gone."""
+
+from __future__ import annotations
+
+import structlog
+
+from dcron.domain.documents import INITIAL_SETTINGS
+from dcron.domain.errors import NodeUnreachable
+from dcron.domain.offers import ClaimReference, offered
+from dcron.domain.planning import may_be_offered
+from dcron.ports import NodeClient
+from dcron.services.leader.dispatcher import Dispatcher
+from dcron.services.leader.job_book import JobBook
+from dcron.services.leader.tracker import Tracked, Tracker
+from dcron.services.shared.node_watch import NodeWatch
+
+__all__ = ["Reconciler"]
+
+MAX_CLAIMS = 500
+"""Claims in one question to a worker."""
+
+log = structlog.get_logger()
+
+
+class Reconciler:
+    """Compares what is followed with the nodes and the offers under way."""
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        dispatcher: Dispatcher,
+        nodes: NodeClient,
+        watch: NodeWatch,
+        book: JobBook,
+    ) -> None:
+        self._tracker = tracker
+        self._dispatcher = dispatcher
+        self._nodes = nodes
+        self._watch = watch
+        self._book = book
+        self.settings = INITIAL_SETTINGS
+        """As last read; they say what may be offered."""
+
+    def offer_unclaimed(self) -> None:
+        """Offer every attempt that may start, if its intent is certain, and no other one any more."""
+        for tracked in self._tracker.all():
+            execution_id = tracked.active.execution_id
+            if tracked.view.is_unclaimed and not tracked.may_start:
+                self._dispatcher.drop(execution_id)
+            elif tracked.may_start and not self._dispatcher.is_under_way(execution_id):
+                self._offer(tracked)
+
+    def _offer(self, tracked: Tracked) -> None:
+        job, revision = self._book.get(tracked.job), self._book.confirmed_revision(tracked.job)
+        if job is None or revision is None or job.place.active is None:
+            return
+        active = job.place.active
+        is_followed = active.execution_id == tracked.active.execution_id
+        if is_followed and tracked.was_looked_back(revision) and may_be_offered(active, self.settings):
+            self._dispatcher.add(offered(job, active), active.avoid)
+
+    def attention(self) -> list[str]:
+        """Executions without timeout whose node is gone: only a person can settle them."""
+        alive = self._watch.alive()
+        return [
+            tracked.active.execution_id
+            for tracked in self._tracker.all()
+            if tracked.silence_limit_seconds is None and self._open_claims(tracked, alive, gone=True)
+        ]
+
+    def _open_claims(self, tracked: Tracked, alive: frozenset[str], *, gone: bool) -> list[ClaimReference]:
+        return [
+            ClaimReference(claim.execution_id, claim.token)
+            for claim in tracked.view.claims
+            if claim.token not in tracked.view.outcomes and (claim.node_id not in alive) is gone
+        ]
+
+    async def settle_silence(self) -> list[Tracked]:
+        """Ask the claimants of overdue attempts; those that stay silent are given up and returned."""
+        overdue = self._tracker.silent()
+        if not overdue:
+            return []
+        held = await self._ask(overdue)
+        given_up = []
+        for tracked in overdue:
+            if any(claim.token in held for claim in tracked.view.claims):
+                self._tracker.heard(tracked)
+            else:
+                self._tracker.give_up(tracked)
+                given_up.append(tracked)
+        return given_up
+
+    async def compare_claims(self) -> None:
+        """Let live workers say which claims they no longer know; they write those off as lost."""
+        await self._ask(self._tracker.all())
+
+    async def _ask(self, attempts: list[Tracked]) -> set[str]:
+        """Tokens of open claims that live claimants say they hold."""
+        alive = self._watch.alive()
+        by_node: dict[str, list[ClaimReference]] = {}
+        for tracked in attempts:
+            for reference in self._open_claims(tracked, alive, gone=False):
+                node_id = next(c.node_id for c in tracked.view.claims if c.token == reference.token)
+                by_node.setdefault(node_id, []).append(reference)
+        held: set[str] = set()
+        for node_id, references in by_node.items():
+            for start in range(0, len(references), MAX_CLAIMS):
+                held |= await self._ask_node(node_id, references[start : start + MAX_CLAIMS])
+        return held
+
+    async def _ask_node(self, node_id: str, references: list[ClaimReference]) -> frozenset[str]:
+        address = self._watch.address(node_id)
+        if address is None:
+            return frozenset()
+        try:
+            return await self._nodes.known_tokens(address, node_id, references)
+        except NodeUnreachable as error:
+            log.warning("cannot compare claims", action="compare_claims", worker=node_id, error=str(error))
+            return frozenset()

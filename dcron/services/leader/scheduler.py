@@ -1,0 +1,323 @@
+"""The leader's work during one term: find what is due, write the intent, have it offered, settle it.
+
+It follows the feeds, asks the index and reconciles; what it learns goes to the cycle, which decides. If the
+leader dies anywhere, the next one finds the intent in the job document and goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from itertools import chain, repeat
+
+import structlog
+
+from dcron.domain.errors import StoreUnreachable
+from dcron.domain.nodes import MAX_REPORTED, LeaderReport, Waiting
+from dcron.domain.planning import may_be_offered
+from dcron.ports import JOBS, ChangeBatch, Clock, Document, DocumentStore, NodeClient, executions_database
+from dcron.services.leader.decider import Cycle
+from dcron.services.leader.dispatcher import Dispatcher
+from dcron.services.leader.feeds import Feeds
+from dcron.services.leader.job_book import JobBook, is_job_id
+from dcron.services.leader.mandate import Deposed, Leadership
+from dcron.services.leader.observer import Observer
+from dcron.services.leader.reconciler import Reconciler
+from dcron.services.leader.skip_copier import SkipCopier
+from dcron.services.leader.tracker import Tracker
+from dcron.services.shared.node_watch import NodeWatch
+from dcron.services.shared.pacing import together
+from dcron.services.shared.starts_first import Burst
+from dcron.services.shared.trouble import Trouble
+
+__all__ = ["Scheduler"]
+
+POLL_SECONDS = 60.0
+"""How often the index is asked for what falls due, and all that is active is reconciled."""
+EARLY_POLL_SECONDS = (5.0, 15.0)
+"""Pauses after the first polls of a term. What was registered just before it may be missing from the copy
+that is asked, and come before the position at which the feed was taken up on another one."""
+HORIZON = timedelta(seconds=2 * POLL_SECONDS)
+"""How far ahead a poll looks: beyond the next poll, with room for a slow one."""
+SILENCE_SECONDS = 1.0
+"""How often overdue attempts are looked for, and the index is asked again when it named too many."""
+DOUBT_SECONDS = 0.25
+"""How often doubtful attempts are read from a quorum."""
+MADE_AHEAD = timedelta(days=1)
+"""How long before a month begins its database is made."""
+BACKOFF_SECONDS = 0.5
+"""Pause after the store could not be reached."""
+
+log = structlog.get_logger()
+
+
+class Scheduler:
+    """One term of scheduling; made anew for each term."""
+
+    def __init__(
+        self,
+        store: DocumentStore,
+        nodes: NodeClient,
+        clock: Clock,
+        watch: NodeWatch,
+        leadership: Leadership,
+        burst: Burst,
+        *,
+        unsure_sequences: dict[str, int],
+        renewal_seconds: float,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._watch = watch
+        self._leadership = leadership
+        self._renewal_seconds = renewal_seconds
+        self._book = JobBook(store, unsure_sequences)
+        self._tracker = Tracker(store, clock)
+        self._skips = SkipCopier(store)
+        self._feeds = Feeds(store, self._learn, {JOBS: self._knows}, burst)
+        self._dispatcher = Dispatcher(
+            nodes,
+            clock,
+            burst,
+            term=leadership.term,
+            leader_id=leadership.node_id,
+            may_lead=leadership.may_lead,
+            workers=watch.workers,
+            on_accepted=self._tracker.accepted,
+            on_doubtful=self._tracker.doubtful.add,
+            on_older_term=leadership.look,
+        )
+        self._cycle = Cycle(
+            watch.settings, clock, leadership, self._book, self._tracker, self._skips, self._dispatcher, burst
+        )
+        self._reconciler = Reconciler(self._tracker, self._dispatcher, nodes, watch, self._book)
+        self._frozen = False
+        self._observer = Observer()
+
+    async def run(self) -> None:
+        """Lead until no longer entitled to (Deposed) or cancelled. Any other error is a defect."""
+        log.info("leads", action="lead", term=self._leadership.term)
+        async with asyncio.TaskGroup() as group:
+            await self._take_over(group)
+            for loop in (
+                self._reconcile_loop(group),
+                self._months_loop(),
+                self._watch_loop(),
+                self._doubts_loop(),
+                self._silence_loop(),
+                self._skips_loop(),
+                self._dispatcher.run(),
+            ):
+                group.create_task(loop)
+            await self._cycle.run()
+
+    def report(self) -> LeaderReport:
+        """What this leader knows, for all nodes to tell."""
+        waiting = [
+            Waiting(job, execution_id, reason)
+            for execution_id, (job, reason) in self._dispatcher.waiting(MAX_REPORTED).items()
+        ]
+        return LeaderReport(
+            alive=tuple(sorted(self._watch.alive())),
+            waiting=tuple(waiting),
+            waiting_count=self._dispatcher.waiting_count(),
+            attention=tuple(self._reconciler.attention()[:MAX_REPORTED]),
+            active_count=len(self._tracker.all()),
+        )
+
+    async def _take_over(self, group: asyncio.TaskGroup) -> None:
+        """Begin following the feeds before the state is read, then read all that is active. What does not
+        depend on each other is asked for at once: until the end of this nothing is offered anywhere."""
+        await self._insist(lambda: together(self._watch.refresh(), self._follow_feeds(group)))
+        self._hold_while_frozen()
+        group.create_task(self._poll_loop())
+        await self._insist(self._read_active)
+
+    async def _insist(self, act: Callable[[], Awaitable[object]]) -> None:
+        """Try until the store answers, or raise Deposed."""
+        trouble = Trouble("take_over", "cannot take over yet", "takes over")
+        while self._leadership.may_lead():
+            try:
+                await act()
+            except StoreUnreachable as error:
+                trouble.met(str(error))
+                await asyncio.sleep(BACKOFF_SECONDS)
+            else:
+                trouble.over()
+                return
+        raise Deposed
+
+    async def _follow_feeds(self, group: asyncio.TaskGroup) -> None:
+        now = self._clock.now()
+        certain = {JOBS, executions_database(now), executions_database(now + HORIZON)}
+        certain |= self._tracker.databases()
+        stored, *_ = await together(
+            self._store.databases(), *(self._feeds.follow(each, group) for each in sorted(certain))
+        )
+        others = set(stored[-2:]) - certain
+        await together(*(self._feeds.follow(each, group) for each in sorted(others)))
+        self._feeds.keep_only(certain | others)
+
+    async def _read_active(self) -> None:
+        """Reconcile with the database: every active job, every attempt, from a quorum."""
+        names = dict.fromkeys(await self._book.load_active())
+        # The index may be old: what we took for active is read again, whatever it says.
+        held = dict.fromkeys([*self._book.active_names(), *(each.job for each in self._tracker.all())])
+        await self._book.load([name for name in held if name not in names])
+        self._cycle.take_in(names | held)
+        await self._verify({each.active.execution_id for each in self._tracker.all()})
+
+    async def _verify(self, execution_ids: set[str]) -> None:
+        """Read attempts from a quorum, and offer what may start.
+
+        What only time can settle stays doubtful, or becomes it."""
+        followed = [tracked for each in sorted(execution_ids) if (tracked := self._tracker.get(each))]
+        closed = set().union(*(self._cycle.closed(each) for each in followed))
+        confirmed = {each.job: self._book.confirmed_revision(each.job) for each in followed}
+        self._cycle.mark(await self._tracker.verify(sorted(execution_ids), closed, confirmed))
+        self._tracker.doubtful -= execution_ids
+        self._tracker.doubtful |= {each for each in execution_ids if self._is_doubtful(each)}
+        self._reconciler.offer_unclaimed()
+
+    # News from outside; it marks jobs, and the cycle decides.
+
+    def _learn(self, database: str, batch: ChangeBatch) -> None:
+        if database == JOBS:
+            self._learn_jobs(batch)
+            return
+        news = self._tracker.learn(batch.documents)
+        if news:
+            self._cycle.mark(news)
+            self._dispatcher.freed()
+
+    def _knows(self, identifier: str, revision: str) -> bool:
+        """Whether a change of the jobs is an echo of this leader's own, as most are."""
+        return not is_job_id(identifier) or self._book.is_known(Document(identifier, {}, revision))
+
+    def _learn_jobs(self, batch: ChangeBatch) -> None:
+        for document in batch.documents:
+            if not is_job_id(document.id):
+                continue
+            if document.id in batch.branched:
+                self._book.note_branches(document.id)
+            elif not self._book.is_known(document):
+                self._book.note_change(document, self._clock.now() + HORIZON)
+        self._cycle.wake.set()
+
+    async def _poll_loop(self) -> None:
+        trouble = Trouble("poll", "cannot look for due jobs", "looks for due jobs again")
+        pauses = chain(EARLY_POLL_SECONDS, repeat(POLL_SECONDS))
+        while True:
+            horizon = self._clock.now() + HORIZON
+            try:
+                full = await self._book.poll(horizon)
+            except StoreUnreachable as error:
+                trouble.met(str(error))
+                await asyncio.sleep(BACKOFF_SECONDS)
+                continue
+            trouble.over()
+            self._book.trim(horizon)
+            unknown = [name for name in self._book.active_names() if self._tracker.of_job(name) is None]
+            self._cycle.take_in(unknown)
+            self._cycle.wake.set()
+            await asyncio.sleep(SILENCE_SECONDS if full else next(pauses))
+
+    async def _reconcile_loop(self, group: asyncio.TaskGroup) -> None:
+        trouble = Trouble("reconcile", "cannot reconcile", "reconciles again")
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                await self._follow_feeds(group)
+                await self._read_active()
+                self._cycle.take_in(await self._book.look_again())
+                await self._reconciler.compare_claims()
+            except StoreUnreachable as error:
+                trouble.met(str(error))
+            else:
+                trouble.over()
+
+    async def _months_loop(self) -> None:
+        trouble = Trouble("make_month", "cannot make a month's database", "the month's databases are there")
+        while True:
+            now = self._clock.now()
+            try:
+                for database in sorted({executions_database(now), executions_database(now + MADE_AHEAD)}):
+                    await self._store.make_ready(database)
+            except StoreUnreachable as error:
+                trouble.met(str(error))
+            else:
+                trouble.over()
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _watch_loop(self) -> None:
+        trouble = Trouble("watch", "cannot read the nodes", "reads the nodes again")
+        thawed = False
+        while True:
+            await asyncio.sleep(self._renewal_seconds)
+            try:
+                await self._watch.refresh()
+                self._observer.observe(self._watch.alive(), self._reconciler.attention())
+                thawed = self._hold_while_frozen() or thawed
+                if thawed:
+                    # Take up what waited.
+                    await self._read_active()
+                    thawed = False
+            except StoreUnreachable as error:
+                trouble.met(str(error))
+            else:
+                trouble.over()
+
+    def _hold_while_frozen(self) -> bool:
+        """Hold offers while the cluster is frozen; True when that changed."""
+        self._reconciler.settings = self._watch.settings.latest
+        frozen = self._reconciler.settings.frozen
+        if frozen == self._frozen:
+            return False
+        self._frozen = frozen
+        log.info("frozen: nothing new starts" if frozen else "not frozen any more", action="freeze")
+        self._dispatcher.hold("the cluster is frozen" if frozen else "")
+        return True
+
+    async def _doubts_loop(self) -> None:
+        """Settle by quorum reads what the feed cannot; attempts whose offers are still open come again."""
+        trouble = Trouble("verify", "cannot verify attempts", "verifies attempts again")
+        while True:
+            await asyncio.sleep(DOUBT_SECONDS)
+            doubtful = set(self._tracker.doubtful)
+            if not doubtful:
+                continue
+            try:
+                await self._verify(doubtful)
+            except StoreUnreachable as error:
+                trouble.met(str(error))
+                await asyncio.sleep(BACKOFF_SECONDS)
+            else:
+                trouble.over()
+
+    def _is_doubtful(self, execution_id: str) -> bool:
+        """Whether something was learnt since it was read, or every claimant says that it did not start and
+        an offer might still become a claim; or whether it may have been intended without a cause."""
+        tracked = self._tracker.get(execution_id)
+        if tracked is None:
+            return False
+        if not tracked.view.verified:
+            return True
+        if tracked.view.is_unclaimed:
+            revision = self._book.confirmed_revision(tracked.job)
+            if not tracked.may_start or (revision and not tracked.was_looked_back(revision)):
+                return True
+        claims, outcomes = tracked.view.claims, tracked.view.outcomes
+        offerable = may_be_offered(tracked.active, self._reconciler.settings)
+        unstarted = (claims or not offerable) and all(claim.token in outcomes for claim in claims)
+        return bool(unstarted) and not tracked.view.claims_closed
+
+    async def _silence_loop(self) -> None:
+        while True:
+            await asyncio.sleep(SILENCE_SECONDS)
+            given_up = await self._reconciler.settle_silence()
+            self._tracker.doubtful.update(tracked.active.execution_id for tracked in given_up)
+
+    async def _skips_loop(self) -> None:
+        while True:
+            self._cycle.mark(await self._skips.next_copied())

@@ -1,0 +1,76 @@
+"""Copies skip records from job documents, where they were decided, to the executions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from dcron.domain.documents import skip_body
+from dcron.domain.errors import StoreUnreachable
+from dcron.domain.model import Job, Skip
+from dcron.ports import Document, DocumentStore, WriteKind, executions_database
+from dcron.services.shared.trouble import Trouble
+
+__all__ = ["SkipCopier"]
+
+BATCH = 500
+BACKOFF_SECONDS = 1.0
+
+
+class SkipCopier:
+    """Skips of the jobs that the leader holds; `copied` tells which may leave their job document."""
+
+    def __init__(self, store: DocumentStore) -> None:
+        self._store = store
+        self._waiting: dict[str, tuple[str, Skip]] = {}
+        self._copied: set[str] = set()
+        self._wake = asyncio.Event()
+        self._trouble = Trouble("copy_skips", "cannot copy skip records", "copies skip records again")
+
+    def add(self, job: Job) -> None:
+        """Copy what a job document carries."""
+        for skip in job.place.skips:
+            if skip.id not in self._copied:
+                self._waiting[skip.id] = (job.name, skip)
+                self._wake.set()
+
+    def is_copied(self, skip: Skip) -> bool:
+        """Whether the executions have it."""
+        return skip.id in self._copied
+
+    def forget(self, skips: Iterable[Skip]) -> None:
+        """Their job document carries them no more."""
+        self._copied.difference_update(skip.id for skip in skips)
+
+    async def next_copied(self) -> set[str]:
+        """Copy what waits; names of the jobs whose documents can be tidied now."""
+        while not self._waiting:
+            self._wake.clear()
+            await self._wake.wait()
+        batch = dict(list(self._waiting.items())[:BATCH])
+        try:
+            tidy = await self._copy(batch)
+        except StoreUnreachable as error:
+            self._trouble.met(str(error))
+            tidy = set()
+        else:
+            self._trouble.over()
+        if not tidy:
+            await asyncio.sleep(BACKOFF_SECONDS)
+        return tidy
+
+    async def _copy(self, batch: dict[str, tuple[str, Skip]]) -> set[str]:
+        by_database: dict[str, list[str]] = {}
+        for identifier, (_, skip) in batch.items():
+            by_database.setdefault(executions_database(skip.scheduled_at), []).append(identifier)
+        tidy: set[str] = set()
+        for database, ids in by_database.items():
+            documents = [Document(identifier, skip_body(batch[identifier][1])) for identifier in ids]
+            results = await self._store.write(database, documents)
+            for identifier, result in zip(ids, results, strict=True):
+                # Lost: an earlier copy is there. Unsure: written again until one of the two.
+                if result.kind in (WriteKind.DONE, WriteKind.LOST):
+                    del self._waiting[identifier]
+                    self._copied.add(identifier)
+                    tidy.add(batch[identifier][0])
+        return tidy

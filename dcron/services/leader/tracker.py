@@ -1,0 +1,246 @@
+"""What the leader knows of the attempts that are being worked on, and when it last heard of them.
+
+The changes feed brings news quickly; a read from a quorum (`verify`) settles what a feed cannot: that
+nobody started an attempt, or that nothing has come of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+import structlog
+
+from dcron.domain.attempt_results import SILENCE_MARGIN_SECONDS, AttemptView, has_cause, silence_limit_seconds
+from dcron.domain.documents import claim_of, outcome_of, verdict_of
+from dcron.domain.model import Active, Claim, Job, State
+from dcron.ports import Clock, Document, DocumentStore
+from dcron.services.shared.attempts import AttemptRecord, database_of, read_attempts
+
+__all__ = ["Tracked", "Tracker"]
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Tracked:
+    """One active attempt. `heard_at` is the monotonic time of the last sign of its claimant; timeout and
+    grace are those that its job has by now."""
+
+    job: str
+    active: Active
+    timeout_seconds: float
+    grace_seconds: float
+    view: AttemptView = field(default_factory=AttemptView)
+    heard_at: float | None = None
+    accepted_by: set[str] = field(default_factory=set)
+    """Nodes that have said that they claimed it: a reading without their claims is not from a quorum, but
+    from a copy that answers alone and does not know of them."""
+    looked_at: str | None = None
+    """The revision of its job, if confirmed, when it and the attempt before it were last read."""
+
+    @property
+    def may_start(self) -> bool:
+        """Whether a quorum knows of nobody who has claimed or resolved it, nor of a reason against it."""
+        return self.view.is_unclaimed and has_cause(self.active, self.view)
+
+    def was_looked_back(self, confirmed_revision: str | None) -> bool:
+        """Whether the attempt before it, if any, was read after its intent had the plain success that it has:
+        what was read before that may have come from one copy."""
+        looked_back = confirmed_revision is not None and self.looked_at == confirmed_revision
+        return self.active.attempt == 1 or looked_back
+
+    @property
+    def silence_limit_seconds(self) -> float | None:
+        """How long it may stay without outcome, by the timeouts that it was claimed with."""
+        timeouts = [claim.timeout_seconds for claim in self.view.claims] or [self.timeout_seconds]
+        longest_seconds = max(timeouts) if min(timeouts) > 0 else 0.0
+        return silence_limit_seconds(longest_seconds, self.grace_seconds)
+
+
+class Tracker:
+    """Active attempts by execution id; tells which jobs have news."""
+
+    def __init__(self, store: DocumentStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._tracked: dict[str, Tracked] = {}
+        self._of_job: dict[str, str] = {}
+        self.doubtful: set[str] = set()
+        """Execution ids that are to be read from a quorum."""
+
+    def follow(self, job: Job) -> None:
+        """Follow the active attempt of a job, or stop when it has none."""
+        active = job.place.active
+        if active is None:
+            self.drop(job.name)
+            return
+        timeout_seconds = job.specification.timeout_seconds
+        grace_seconds = job.specification.grace_seconds
+        if self._of_job.get(job.name) == active.execution_id:
+            known = self._tracked[active.execution_id]
+            known.active, known.timeout_seconds, known.grace_seconds = active, timeout_seconds, grace_seconds
+            return
+        self.drop(job.name)
+        self._of_job[job.name] = active.execution_id
+        self._tracked[active.execution_id] = Tracked(job.name, active, timeout_seconds, grace_seconds)
+
+    def drop(self, job: str) -> None:
+        """Follow nothing of a job any more."""
+        execution_id = self._of_job.pop(job, None)
+        if execution_id is not None:
+            del self._tracked[execution_id]
+            self.doubtful.discard(execution_id)
+
+    def get(self, execution_id: str) -> Tracked | None:
+        """What is followed under an execution id."""
+        return self._tracked.get(execution_id)
+
+    def of_job(self, job: str) -> Tracked | None:
+        """What is followed of a job."""
+        return self._tracked.get(self._of_job.get(job, ""))
+
+    def all(self) -> list[Tracked]:
+        """Everything that is followed."""
+        return list(self._tracked.values())
+
+    def databases(self) -> set[str]:
+        """The month databases of all that is followed."""
+        return {database_of(tracked.active) for tracked in self._tracked.values()}
+
+    def learn(self, documents: Iterable[Document]) -> list[str]:
+        """Take in documents of the changes feed; names of the jobs that can be settled now."""
+        news: list[str] = []
+        for document in documents:
+            execution_id, _, rest = _split(document.id)
+            tracked = self._tracked.get(execution_id)
+            if tracked is None or document.deleted:
+                continue
+            if not rest:
+                self._learn_claim(tracked, document)
+            elif self._learn_result(tracked, document, rest):
+                news.append(tracked.job)
+        return news
+
+    def _learn_claim(self, tracked: Tracked, document: Document) -> None:
+        claim = claim_of(document.id, document.body)
+        if all(known.token != claim.token for known in tracked.view.claims):
+            tracked.view = replace(tracked.view, claims=(*tracked.view.claims, claim), verified=False)
+        if tracked.heard_at is None:
+            tracked.heard_at = self._clock.monotonic()
+
+    def _learn_result(self, tracked: Tracked, document: Document, rest: str) -> bool:
+        if rest == "verdict":
+            tracked.view = replace(tracked.view, verdict=verdict_of(document.body))
+            return True
+        outcome = outcome_of(document.body)
+        outcomes = {**tracked.view.outcomes, outcome.token: outcome}
+        tracked.view = replace(tracked.view, outcomes=outcomes)
+        if outcome.state in (State.NOT_STARTED, State.LOST):
+            self.doubtful.add(tracked.active.execution_id)
+            return False
+        return True
+
+    async def verify(
+        self,
+        execution_ids: Collection[str],
+        closed: Collection[str] = (),
+        confirmed: Mapping[str, str | None] = MappingProxyType({}),
+    ) -> list[str]:
+        """Read attempts and the ones before them from a quorum; names of their jobs. Raises StoreUnreachable.
+
+        `closed` names those that no offer could make a claim of any more already before this reading,
+        `confirmed` has the revisions of jobs that were confirmed by then."""
+        by_database: dict[str, list[Tracked]] = {}
+        for execution_id in execution_ids:
+            tracked = self._tracked.get(execution_id)
+            if tracked is not None:
+                by_database.setdefault(database_of(tracked.active), []).append(tracked)
+        jobs: list[str] = []
+        for database, wanted in by_database.items():
+            known = [(tracked, tracked.view.claims) for tracked in wanted]
+            ids = [each for tracked in wanted for each in tracked.active.latest_ids]
+            records = await read_attempts(self._store, database, ids)
+            for tracked, claims in known:
+                if self._tracked.get(tracked.active.execution_id) is tracked:
+                    self._take_record(tracked, records, claims, closed)
+                    tracked.looked_at = confirmed.get(tracked.job)
+                    jobs.append(tracked.job)
+        return jobs
+
+    def accepted(self, execution_id: str, node_id: str) -> None:
+        """A worker has said that it claimed an attempt. A reading that does not show that does not count."""
+        tracked = self._tracked.get(execution_id)
+        if tracked is None:
+            return
+        tracked.accepted_by.add(node_id)
+        if tracked.view.verified and all(claim.node_id != node_id for claim in tracked.view.claims):
+            tracked.view = replace(tracked.view, verified=False, claims_closed=False)
+            self.doubtful.add(execution_id)
+
+    def _take_record(
+        self,
+        tracked: Tracked,
+        records: Mapping[str, AttemptRecord],
+        known: tuple[Claim, ...],
+        closed: Collection[str],
+    ) -> None:
+        """Take in what a quorum knew, beside the claims that the feed brought since (all but `known`)."""
+        execution_id, *previous = tracked.active.latest_ids
+        record = records[execution_id]
+        read = {claim.token for claim in (*known, *record.claims)}
+        newer = tuple(claim for claim in tracked.view.claims if claim.token not in read)
+        claims = (*record.claims, *newer)
+        knows_of_all = tracked.accepted_by <= {claim.node_id for claim in claims}
+        before = _view_of(records[previous[0]], closed=previous[0] in closed) if previous else None
+        tracked.view = replace(
+            tracked.view,
+            claims=claims,
+            outcomes={**tracked.view.outcomes, **record.outcomes},
+            verdict=record.verdict or tracked.view.verdict,
+            verified=not newer and knows_of_all,
+            claims_closed=execution_id in closed,
+            before=before,
+        )
+        if record.claims and tracked.heard_at is None:
+            tracked.heard_at = self._clock.monotonic()
+
+    def silent(self) -> list[Tracked]:
+        """Claimed attempts whose outcome is overdue."""
+        now = self._clock.monotonic()
+        return [
+            tracked
+            for tracked in self._tracked.values()
+            if tracked.silence_limit_seconds is not None
+            and tracked.heard_at is not None
+            and not tracked.view.silent
+            and now - tracked.heard_at > tracked.silence_limit_seconds
+        ]
+
+    def heard(self, tracked: Tracked) -> None:
+        """Its claimant says that it still has it: ask again after the margin."""
+        limit = tracked.silence_limit_seconds or 0.0
+        tracked.heard_at = self._clock.monotonic() - limit + SILENCE_MARGIN_SECONDS
+
+    def give_up(self, tracked: Tracked) -> None:
+        """Its timeout has passed in silence."""
+        tracked.view = replace(tracked.view, silent=True)
+        log.warning(
+            "execution is silent past its timeout",
+            action="silence",
+            job=tracked.job,
+            execution=tracked.active.execution_id,
+        )
+
+
+def _view_of(record: AttemptRecord, *, closed: bool) -> AttemptView:
+    return AttemptView(record.claims, record.outcomes, record.verdict, verified=True, claims_closed=closed)
+
+
+def _split(identifier: str) -> tuple[str, str, str]:
+    """Execution id and what follows it (nothing for a claim, a token or `verdict` otherwise)."""
+    uid, _, rest = identifier.partition(":")
+    key, _, rest = rest.partition(":")
+    attempt, separator, tail = rest.partition(":")
+    return f"{uid}:{key}:{attempt}", separator, tail

@@ -1,0 +1,444 @@
+"""Clients' changes of jobs are answered only once they are certain, whatever the store says meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from dcron.adapters.memory_objects import MemoryObjectStore
+from dcron.domain import changes
+from dcron.domain.documents import SETTINGS_ID, claim_body, revision_id, settings_body
+from dcron.domain.errors import FailedPrecondition, InvalidInput, NotFound, Overloaded, StoreUnreachable
+from dcron.domain.ids import new_ulid
+from dcron.domain.instants import format_key
+from dcron.domain.job_documents import job_body, job_of
+from dcron.domain.model import Active, Claim, Job, Occurrence, Settings
+from dcron.ports import CLUSTER, JOBS, Document, WriteKind, executions_database
+from dcron.services.clients import catalogue as catalogue_module
+from dcron.services.clients.ahead import LONG_AGO
+from dcron.services.clients.catalogue import Catalogue
+from dcron.services.clients.revisions import StaleRevision
+from tests.unit.services.doubles import SCRIPT, SCRIPT_TEXT, SPECIFICATION, START, SettableClock, SplitStore
+
+NAME = "report"
+
+
+@pytest.fixture
+def clock() -> SettableClock:
+    return SettableClock()
+
+
+@pytest.fixture
+def catalogue(store: SplitStore, objects: MemoryObjectStore, clock: SettableClock) -> Catalogue:
+    return Catalogue(store, objects, clock, max_script_bytes=1000, clock_trouble=str)
+
+
+@pytest.fixture
+async def job(catalogue: Catalogue) -> Job:
+    return await catalogue.create(NAME, SPECIFICATION, paused=False)
+
+
+async def stored(store: SplitStore) -> Job:
+    [[leaf]] = await store.read(JOBS, [NAME])
+    return job_of(NAME, leaf.body)
+
+
+async def kept_revisions(store: SplitStore, job: Job) -> list[int]:
+    documents = await store.range(JOBS, revision_id(job.uid, 0), "\uffff", limit=100)
+    return [int(document.id.rsplit(":", 1)[1]) for document in documents]
+
+
+async def write_job(store: SplitStore, job: Job) -> None:
+    """As another node does it."""
+    [[leaf]] = await store.read(JOBS, [job.name])
+    [result] = await super(SplitStore, store).write(JOBS, [Document(job.name, job_body(job), leaf.revision)])
+    assert result.done
+
+
+async def stream(*chunks: bytes) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+
+
+class TestChanging:
+    async def test_named_fields_change_and_make_a_revision(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        wanted = replace(SPECIFICATION, timeout_seconds=30, interpreter="bash")
+        changed = await catalogue.update(NAME, wanted, ["timeout_seconds"])
+        assert changed.revision == 2
+        assert changed.specification == replace(SPECIFICATION, timeout_seconds=30)
+        assert await stored(store) == changed
+        assert await kept_revisions(store, job) == [1, 2]
+
+    @pytest.mark.parametrize("names", [[], ["nonsense"], ["timeout_seconds", "uid"]])
+    async def test_unknown_or_no_fields_are_refused(
+        self, catalogue: Catalogue, job: Job, names: list[str]
+    ) -> None:
+        with pytest.raises(InvalidInput) as caught:
+            await catalogue.update(NAME, SPECIFICATION, names)
+        assert caught.value.field == "fields"
+
+    async def test_an_invalid_value_changes_nothing(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        with pytest.raises(InvalidInput, match="schedule"):
+            await catalogue.update(NAME, replace(SPECIFICATION, schedule="61 * * * *"), ["schedule"])
+        assert await stored(store) == job
+
+    async def test_a_change_of_a_revision_that_is_past_is_refused(
+        self, catalogue: Catalogue, job: Job
+    ) -> None:
+        await catalogue.pause(NAME)
+        with pytest.raises(StaleRevision, match="revision 2, not 1"):
+            await catalogue.update(NAME, SPECIFICATION, ["schedule"], if_revision=1)
+
+    async def test_a_lost_write_is_done_again_on_what_the_leader_wrote(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        launched = Active(Occurrence.of_schedule(job.uid, START), 1, 7, START)
+        ahead = replace(job, place=replace(job.place, sequence=9, term=7, active=launched))
+
+        async def leader_writes() -> None:
+            await write_job(store, ahead)
+
+        store.faults[NAME] = [leader_writes]
+        paused = await catalogue.pause(NAME)
+        assert paused.paused
+        assert paused.place.active == launched
+        assert await stored(store) == paused
+        assert await kept_revisions(store, job) == [1, 2]
+
+    async def test_an_unsure_change_is_confirmed_without_another_revision(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        store.faults[NAME] = [WriteKind.UNSURE, WriteKind.UNSURE]
+        paused = await catalogue.pause(NAME)
+        assert paused.revision == 2
+        assert await stored(store) == paused
+        assert [kind for each, kind in store.written if each == NAME][-1] is WriteKind.DONE
+
+    async def test_a_change_that_is_never_confirmed_is_not_answered_as_done(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        store.faults[NAME] = [WriteKind.UNSURE] * 100
+        with pytest.raises(StoreUnreachable, match="may or may not have been made"):
+            await catalogue.pause(NAME)
+
+    async def test_a_change_that_always_loses_gives_up(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        store.faults[NAME] = [WriteKind.LOST] * 100
+        with pytest.raises(Overloaded, match="try again"):
+            await catalogue.pause(NAME)
+        assert await stored(store) == job
+
+    async def test_a_revision_number_that_is_taken_is_skipped(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        for number in range(2, 30):
+            await store.write(JOBS, [Document(revision_id(job.uid, number), {"kind": "revision"})])
+        assert (await catalogue.pause(NAME)).revision == 30
+
+    async def test_an_unsure_revision_number_is_not_used(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        store.faults[revision_id(job.uid, 2)] = [WriteKind.UNSURE]
+        assert (await catalogue.pause(NAME)).revision == 3
+
+    async def test_branches_are_merged_before_a_change(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        request_id = new_ulid(START, b"r" * 10)
+        branch = changes.request_run(job, request_id)
+        store.branches[NAME] = [Document(NAME, job_body(branch), "2-branch")]
+        paused = await catalogue.pause(NAME)
+        assert [run.request_id for run in paused.place.waiting] == [request_id]
+        assert await stored(store) == paused
+
+    async def test_a_branch_is_kept_when_its_merge_was_not_stored(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        request_id = new_ulid(START, b"r" * 10)
+        store.branches[NAME] = [Document(NAME, job_body(changes.request_run(job, request_id)), "2-branch")]
+        store.faults[NAME] = [WriteKind.LOST]
+        paused = await catalogue.pause(NAME)
+        assert [run.request_id for run in paused.place.waiting] == [request_id]
+
+    async def test_a_pause_that_was_there_already_is_confirmed_by_a_write(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        paused = await catalogue.pause(NAME)
+        store.written.clear()
+        assert await catalogue.pause(NAME) == paused
+        assert store.written == [(NAME, WriteKind.DONE)]
+
+    async def test_a_resume_by_a_node_whose_clock_is_behind_fires_nothing_twice(
+        self, catalogue: Catalogue, store: SplitStore, job: Job, clock: SettableClock
+    ) -> None:
+        due_at = job.place.next_at
+        launched = Active(Occurrence.of_schedule(job.uid, due_at), 1, 1, due_at)
+        place = replace(job.place, active=launched, next_at=due_at + timedelta(minutes=5))
+        await write_job(store, replace(job, place=place))
+        clock.at = due_at - timedelta(seconds=3)
+        await catalogue.pause(NAME)
+        resumed = await catalogue.resume(NAME)
+        assert resumed.place.next_at == due_at + timedelta(minutes=5)
+
+    async def test_a_job_that_does_not_exist_is_not_found(self, catalogue: Catalogue) -> None:
+        for name in ("absent", "Bad\nName"):
+            with pytest.raises(NotFound, match="not found"):
+                await catalogue.pause(name)
+
+
+class TestLaunchedAhead:
+    """A job whose next occurrence was launched before its instant, which has just come."""
+
+    @pytest.fixture
+    async def ahead(self, store: SplitStore, job: Job, clock: SettableClock) -> None:
+        due_at = clock.now()
+        launched = Active(Occurrence.of_schedule(job.uid, due_at), 1, 7, due_at - timedelta(seconds=1))
+        await write_job(store, replace(job, place=replace(job.place, active=launched)))
+
+    @pytest.mark.usefixtures("ahead")
+    @pytest.mark.parametrize("change", ["pause", "delete", "update"])
+    async def test_a_change_is_answered_once_its_instant_must_have_come(
+        self, catalogue: Catalogue, change: str
+    ) -> None:
+        began = asyncio.get_running_loop().time()
+        if change == "update":
+            await catalogue.update(NAME, replace(SPECIFICATION, timeout_seconds=5.0), ["timeout_seconds"])
+        else:
+            await getattr(catalogue, change)(NAME)
+        assert asyncio.get_running_loop().time() - began >= 1.0
+
+    @pytest.mark.usefixtures("ahead")
+    async def test_one_that_has_run_for_long_is_not_waited_for(
+        self, catalogue: Catalogue, clock: SettableClock
+    ) -> None:
+        clock.at += 2 * LONG_AGO
+        async with asyncio.timeout(0.8):
+            await catalogue.pause(NAME)
+
+
+class TestDeleting:
+    async def test_a_deleted_job_is_gone_and_what_runs_is_told(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        launched = Active(Occurrence.of_schedule(job.uid, START), 2, 7, START)
+        await write_job(store, replace(job, place=replace(job.place, active=launched)))
+        store.branches[NAME] = [Document(NAME, job_body(job), "2-branch")]
+        assert await catalogue.delete(NAME) == f"{job.uid}:{format_key(START)}:002"
+        assert await store.read(JOBS, [NAME]) == [()]
+        [[last]] = await store.read(JOBS, [revision_id(job.uid, 2)])
+        assert last.body["deleted"] is True
+        with pytest.raises(NotFound):
+            await catalogue.delete(NAME)
+
+    async def test_a_deletion_on_one_copy_only_is_not_answered_as_done(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        store.faults[NAME] = [WriteKind.UNSURE]
+        with pytest.raises(StoreUnreachable):
+            await catalogue.delete(NAME)
+
+    async def test_a_name_can_be_used_again_by_another_job(self, catalogue: Catalogue, job: Job) -> None:
+        await catalogue.delete(NAME)
+        again = await catalogue.create(NAME, SPECIFICATION, paused=False)
+        assert again.uid != job.uid
+
+
+class TestRunning:
+    async def test_asking_twice_waits_once(self, catalogue: Catalogue, store: SplitStore, job: Job) -> None:
+        request_id = new_ulid(START, b"r" * 10)
+        first = await catalogue.run(NAME, request_id)
+        assert await catalogue.run(NAME, request_id) == first == f"{job.uid}:{request_id}:001"
+        after = await stored(store)
+        assert [run.request_id for run in after.place.waiting] == [request_id]
+        assert after.revision == 1
+
+    async def test_a_run_that_was_claimed_is_not_asked_for_again(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        request_id = new_ulid(START, b"r" * 10)
+        identifier = f"{job.uid}:{request_id}:001"
+        claim = Claim(identifier, "t", "n1", NAME, 1, 1, SCRIPT, START, True, START, 0)
+        await store.write(executions_database(START), [Document(identifier, claim_body(claim))])
+        assert await catalogue.run(NAME, request_id) == identifier
+        assert (await stored(store)).place.waiting == ()
+
+    async def test_a_frozen_cluster_runs_nothing(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        frozen = Settings(1, START, frozen=True, frozen_at=START)
+        await store.write(CLUSTER, [Document(SETTINGS_ID, settings_body(frozen))])
+        with pytest.raises(FailedPrecondition, match="dcron cluster thaw"):
+            await catalogue.run(NAME, new_ulid(START, b"r" * 10))
+
+    @pytest.mark.parametrize("request_id", ["", "nonsense", new_ulid(START - timedelta(days=2), b"r" * 10)])
+    async def test_a_request_id_that_is_no_recent_ulid_is_refused(
+        self, catalogue: Catalogue, job: Job, request_id: str
+    ) -> None:
+        with pytest.raises(InvalidInput) as caught:
+            await catalogue.run(NAME, request_id)
+        assert caught.value.field == "request_id"
+
+
+async def page_of(catalogue: Catalogue, size: int, token: str) -> tuple[list[str], str]:
+    """Names of a page, and where the next one begins."""
+    parts = [part async for part in catalogue.parts(size, token)]
+    return [job.name for part in parts for job in part.jobs], parts[-1].next_token
+
+
+@pytest.fixture
+async def one_by_one(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three jobs, each of which is a part of a page."""
+    monkeypatch.setattr(catalogue_module, "MAX_PART", 1)
+    for name in "abc":
+        await catalogue.create(name, SPECIFICATION, paused=False)
+
+
+class TestListing:
+    @pytest.mark.parametrize("part", [1, 2, 250])
+    @pytest.mark.parametrize("size", [1, 2, 3, 4, 6, 7, 0])
+    async def test_pages_hold_every_job_once_and_no_revisions(
+        self, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, size: int, part: int
+    ) -> None:
+        monkeypatch.setattr(catalogue_module, "MAX_PART", part)
+        names = ["a", "a-b", "a.b", "a0", "ab", "b"]
+        for name in names:
+            await catalogue.create(name, SPECIFICATION, paused=False)
+        seen, token = [], ""
+        for _ in names:
+            found, token = await page_of(catalogue, size, token)
+            seen.append(found)
+            if not token:
+                break
+        assert [name for found in seen for name in found] == sorted(names)
+        assert all(len(found) == size for found in seen[:-1])
+
+    @pytest.mark.usefixtures("one_by_one")
+    async def test_the_next_part_is_being_read_while_one_is_worked_on(
+        self, catalogue: Catalogue, store: SplitStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[str] = []
+        read = store.range
+
+        async def note(database: str, start: str, end: str, **rest: Any) -> list[Document]:
+            asked.append(start)
+            return await read(database, start, end, **rest)
+
+        monkeypatch.setattr(store, "range", note)
+        async with aclosing(catalogue.parts(0, "")) as parts:
+            await anext(parts)
+            assert asked == ["", "a!"]
+            await anext(parts)
+            assert asked == ["", "a!", "b!"]
+
+    @pytest.mark.usefixtures("one_by_one")
+    async def test_a_listing_that_is_left_reads_no_further(
+        self, catalogue: Catalogue, store: SplitStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read = store.range
+        left = asyncio.Event()
+
+        async def hang(database: str, start: str, end: str, **rest: Any) -> list[Document]:
+            if start:
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    left.set()
+            return await read(database, start, end, **rest)
+
+        monkeypatch.setattr(store, "range", hang)
+        async with aclosing(catalogue.parts(0, "")) as parts:
+            await anext(parts)
+        assert left.is_set()
+
+    @pytest.mark.usefixtures("one_by_one")
+    async def test_a_part_that_cannot_be_read_fails_the_listing(
+        self, catalogue: Catalogue, store: SplitStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read = store.range
+
+        async def unplugged(database: str, start: str, end: str, **rest: Any) -> list[Document]:
+            if start:
+                raise StoreUnreachable("unplugged")
+            return await read(database, start, end, **rest)
+
+        monkeypatch.setattr(store, "range", unplugged)
+        with pytest.raises(StoreUnreachable):
+            await page_of(catalogue, 0, "")
+
+    @pytest.mark.parametrize(
+        ("size", "token", "field"), [(-1, "", "page_size"), (1001, "", "page_size"), (5, "~", "page_token")]
+    )
+    async def test_a_page_that_cannot_be_is_refused(
+        self, catalogue: Catalogue, size: int, token: str, field: str
+    ) -> None:
+        with pytest.raises(InvalidInput) as caught:
+            await page_of(catalogue, size, token)
+        assert caught.value.field == field
+
+    async def test_the_next_occurrences_are_those_after_now_and_none_while_paused(
+        self, catalogue: Catalogue, job: Job
+    ) -> None:
+        instants, timezone = await catalogue.next_occurrences(NAME, 2)
+        assert [instant.minute for instant in instants] == [5, 10]
+        assert timezone == "UTC"
+        await catalogue.pause(NAME)
+        assert (await catalogue.next_occurrences(NAME, 2))[0] == ()
+        assert len(catalogue.preview("@hourly", "Europe/Berlin", 0)) == 5
+
+
+class TestUploading:
+    async def test_an_uploaded_script_is_present_afterwards(self, catalogue: Catalogue) -> None:
+        text = b"echo 1\n"
+        digest = hashlib.sha256(text).hexdigest()
+        assert not (await catalogue.prepare_upload(digest, len(text))).present
+        assert await catalogue.upload_script(digest, stream(text[:3], text[3:])) == len(text)
+        assert (await catalogue.prepare_upload(digest, len(text))).present
+
+    async def test_an_upload_with_another_digest_stores_nothing(
+        self, catalogue: Catalogue, objects: MemoryObjectStore
+    ) -> None:
+        digest = hashlib.sha256(b"meant").hexdigest()
+        with pytest.raises(InvalidInput, match="upload it again") as caught:
+            await catalogue.upload_script(digest, stream(b"other"))
+        assert caught.value.field == "sha256"
+        assert await objects.size(f"scripts/{digest}") is None
+
+    @pytest.mark.parametrize("text", [b"", b"x" * 1001])
+    async def test_an_empty_or_oversized_upload_is_refused(self, catalogue: Catalogue, text: bytes) -> None:
+        digest = hashlib.sha256(text).hexdigest()
+        with pytest.raises(InvalidInput, match="script"):
+            await catalogue.upload_script(digest, stream(text))
+
+    async def test_a_known_script_needs_no_upload(self, catalogue: Catalogue) -> None:
+        assert (await catalogue.prepare_upload(SCRIPT.sha256, len(SCRIPT_TEXT))).present
+
+
+async def test_a_branch_of_an_earlier_job_of_that_name_does_not_come_back(
+    catalogue: Catalogue, store: SplitStore, job: Job
+) -> None:
+    earlier = replace(job, uid=new_ulid(START - timedelta(days=9), b"e" * 10), revision=77)
+    store.branches[NAME] = [Document(NAME, job_body(earlier), "99-earlier")]
+    assert (await catalogue.get(NAME)).uid == job.uid
+    await catalogue.pause(NAME)
+    assert (await stored(store)).uid == job.uid
+    assert store.branches[NAME] == []
+
+
+async def test_a_node_that_cannot_tell_the_time_changes_nothing(store, objects, clock):
+    wrong = Catalogue(
+        store, objects, clock, max_script_bytes=1000, clock_trouble=lambda: "its clock is +3600 s off"
+    )
+    with pytest.raises(FailedPrecondition, match=r"\+3600 s off; ask another node"):
+        await wrong.run("job", new_ulid(clock.now(), bytes(10)))

@@ -1,0 +1,513 @@
+"""Executions are shown as the documents have them, and logs are found wherever they are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from dcron.adapters.memory_objects import MemoryObjectStore
+from dcron.domain import changes
+from dcron.domain.documents import claim_body, outcome_body, skip_body, verdict_id
+from dcron.domain.errors import (
+    FailedPrecondition,
+    InvalidInput,
+    NodeUnreachable,
+    NotFound,
+    ObjectsUnreachable,
+    StoreUnreachable,
+)
+from dcron.domain.ids import new_ulid
+from dcron.domain.job_documents import job_body
+from dcron.domain.model import (
+    Active,
+    Claim,
+    LogObject,
+    Occurrence,
+    Outcome,
+    Skip,
+    SkipReason,
+    State,
+    VerdictKind,
+    execution_id,
+)
+from dcron.domain.nodes import LeaderReport, Waiting
+from dcron.domain.views import ExecutionView, SkippedView, execution_view, occurrence_instant
+from dcron.ports import JOBS, Document, WriteKind, executions_database
+from dcron.services.clients import execution_lists
+from dcron.services.clients import executions as module
+from dcron.services.clients.ahead import LONG_AGO
+from dcron.services.clients.executions import History
+from tests.unit.services.doubles import (
+    SCRIPT,
+    SPECIFICATION,
+    START,
+    FakeDirectory,
+    FakeNodes,
+    SettableClock,
+    SplitStore,
+)
+
+UID = new_ulid(START, b"j" * 10)
+OTHER_UID = new_ulid(START, b"k" * 10)
+NAME = "report"
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+async def store() -> SplitStore:
+    store = SplitStore()
+    await store.prepare()
+    for name, uid in ((NAME, UID), ("other", OTHER_UID)):
+        job = changes.create(name, uid, SPECIFICATION, START, paused=False)
+        await store.write(JOBS, [Document(name, job_body(job))])
+    return store
+
+
+@pytest.fixture
+def objects() -> MemoryObjectStore:
+    return MemoryObjectStore()
+
+
+@pytest.fixture
+def nodes() -> FakeNodes:
+    return FakeNodes()
+
+
+@pytest.fixture
+def directory() -> FakeDirectory:
+    return FakeDirectory()
+
+
+@pytest.fixture
+def history(
+    store: SplitStore, objects: MemoryObjectStore, nodes: FakeNodes, directory: FakeDirectory
+) -> History:
+    return History(store, objects, nodes, SettableClock(), directory)
+
+
+def claim_at(at: datetime, attempt: int = 1, *, uid: str = UID, mark: str = "t1", request: str = "") -> Claim:
+    occurrence = Occurrence.of_request(uid, request) if request else Occurrence.of_schedule(uid, at)
+    name = NAME if uid == UID else "other"
+    identifier = execution_id(occurrence, attempt)
+    return Claim(
+        identifier,
+        mark,
+        "n2",
+        name,
+        3,
+        1,
+        SCRIPT,
+        occurrence.scheduled_at,
+        bool(request),
+        at + timedelta(seconds=attempt),
+        30.0,
+    )
+
+
+def outcome_for(claim: Claim, state: State, **fields: object) -> Outcome:
+    outcome = Outcome(claim.execution_id, claim.token, claim.node_id, state, claim.claimed_at + DAY / 100)
+    return replace(outcome, **fields)
+
+
+async def put(store: SplitStore, *items: Claim | Outcome | Skip) -> None:
+    for item in items:
+        if isinstance(item, Claim):
+            document = Document(item.execution_id, claim_body(item))
+        elif isinstance(item, Outcome):
+            document = Document(item.id, outcome_body(item))
+        else:
+            document = Document(item.id, skip_body(item))
+        instant = (
+            item.scheduled_at
+            if isinstance(item, Skip)
+            else occurrence_instant(":".join(document.id.split(":")[:3]))
+        )
+        [result] = await store.write(executions_database(instant), [document])
+        assert result.done
+
+
+async def text_of(chunks: AsyncIterator[bytes]) -> bytes:
+    return b"".join([chunk async for chunk in chunks])
+
+
+async def chunk_of(text: bytes) -> AsyncIterator[bytes]:
+    yield text
+
+
+def ids(found: list[ExecutionView | SkippedView]) -> list[str]:
+    return [view.skip.id if isinstance(view, SkippedView) else view.id for view in found]
+
+
+class TestAssembling:
+    def test_an_execution_without_outcome_runs(self) -> None:
+        claim = claim_at(START)
+        view = execution_view([claim], {}, None)
+        assert view.state is State.RUNNING
+        assert view.open_claims == (claim,)
+
+    def test_the_outcome_of_a_started_script_is_the_true_one(self) -> None:
+        first, second = claim_at(START, mark="t1"), replace(claim_at(START, mark="t2"), node_id="n3")
+        outcomes = {
+            "t1": outcome_for(first, State.NOT_STARTED),
+            "t2": outcome_for(second, State.FAILED),
+        }
+        view = execution_view([first, second], outcomes, None)
+        assert (view.state, view.claim) == (State.FAILED, second)
+
+    def test_not_started_holds_only_once_every_claimant_says_so(self) -> None:
+        first, second = claim_at(START, mark="t1"), claim_at(START, mark="t2")
+        outcomes = {"t1": outcome_for(first, State.NOT_STARTED)}
+        view = execution_view([first, second], outcomes, None)
+        assert (view.state, view.claim, view.open_claims) == (State.RUNNING, second, (second,))
+        outcomes["t2"] = outcome_for(second, State.NOT_STARTED)
+        assert execution_view([first, second], outcomes, None).state is State.NOT_STARTED
+
+    def test_there_is_no_execution_without_a_claim(self) -> None:
+        assert execution_view([], {}, None) is None
+
+    @pytest.mark.parametrize(
+        "identifier",
+        [
+            "",
+            "x",
+            "a:b:c",
+            f"{UID}:20260302T120030Z:1",
+            f"{UID}:20260302T1200Z:001",
+            f"{UID}:²:²",
+            f"{UID}:20260302T120030Z:00²",
+        ],
+    )
+    def test_what_is_no_execution_id_has_no_instant(self, identifier: str) -> None:
+        assert occurrence_instant(identifier) is None
+
+
+class TestListing:
+    async def test_a_job_is_listed_newest_first_over_months_with_skips_and_manual_runs(
+        self, history: History, store: SplitStore
+    ) -> None:
+        february = claim_at(datetime(2026, 2, 10, tzinfo=START.tzinfo))
+        first = claim_at(START)
+        second = claim_at(START, attempt=2)
+        manual = claim_at(START + 2 * DAY, request=new_ulid(START + 2 * DAY, b"m" * 10))
+        skip = Skip(UID, START + DAY, START + DAY, SkipReason.PAUSED, 1)
+        foreign = claim_at(START, uid=OTHER_UID)
+        await put(store, february, first, outcome_for(first, State.TIMED_OUT), second, manual, skip, foreign)
+        found = await history.list(NAME, None, 0)
+        assert ids(found) == [
+            manual.execution_id,
+            skip.id,
+            second.execution_id,
+            first.execution_id,
+            february.execution_id,
+        ]
+        assert [view.state for view in found if isinstance(view, ExecutionView)] == [
+            State.RUNNING,
+            State.RUNNING,
+            State.TIMED_OUT,
+            State.RUNNING,
+        ]
+        assert ids(await history.list(NAME, None, 2)) == [manual.execution_id, skip.id]
+
+    async def test_a_jobs_executions_are_filtered_by_state(self, history: History, store: SplitStore) -> None:
+        claims = [claim_at(START + n * DAY / 48) for n in range(6)]
+        skip = Skip(UID, START + DAY, START + DAY, SkipReason.FROZEN, 3)
+        states = [State.SUCCEEDED, State.FAILED, State.SUCCEEDED, State.NOT_STARTED]
+        await put(store, *claims, skip)
+        await put(store, *(outcome_for(claim, state) for claim, state in zip(claims, states, strict=False)))
+        assert ids(await history.list(NAME, State.SUCCEEDED, 0)) == [
+            claims[2].execution_id,
+            claims[0].execution_id,
+        ]
+        assert ids(await history.list(NAME, State.RUNNING, 0)) == [
+            claims[5].execution_id,
+            claims[4].execution_id,
+        ]
+        assert ids(await history.list(NAME, State.NOT_STARTED, 0)) == [claims[3].execution_id]
+        assert ids(await history.list(NAME, "skipped", 0)) == [skip.id]
+
+    async def test_all_jobs_are_listed_by_when_they_were_claimed(
+        self, history: History, store: SplitStore
+    ) -> None:
+        february = claim_at(datetime(2026, 2, 10, tzinfo=START.tzinfo))
+        march = [claim_at(START), claim_at(START + DAY, uid=OTHER_UID)]
+        await put(store, february, *march, outcome_for(march[1], State.FAILED))
+        expected = [march[1].execution_id, march[0].execution_id, february.execution_id]
+        assert ids(await history.list("", None, 0)) == expected
+        assert ids(await history.list("", None, 1)) == expected[:1]
+        assert ids(await history.list("", State.FAILED, 0)) == expected[:1]
+        assert ids(await history.list("", State.SUCCEEDED, 0)) == []
+
+    async def test_running_ones_of_all_jobs_are_found_through_active_jobs(
+        self, history: History, store: SplitStore
+    ) -> None:
+        claim = claim_at(START)
+        await put(store, claim, claim_at(START - DAY))
+        job = changes.create(NAME, UID, SPECIFICATION, START, paused=False)
+        active = Active(Occurrence.of_schedule(UID, START), 1, 1, START)
+        [[leaf]] = await store.read(JOBS, [NAME])
+        body = job_body(replace(job, place=replace(job.place, active=active)))
+        await store.write(JOBS, [Document(NAME, body, leaf.revision)])
+        assert ids(await history.list("", State.RUNNING, 0)) == [claim.execution_id]
+        await put(store, outcome_for(claim, State.SUCCEEDED))
+        assert ids(await history.list("", State.RUNNING, 0)) == []
+
+    async def test_skipped_ones_of_all_jobs_carry_their_jobs_names(
+        self, history: History, store: SplitStore
+    ) -> None:
+        mine = Skip(UID, START, START, SkipReason.MISSED, 1)
+        other = Skip(OTHER_UID, START + DAY, START + DAY, SkipReason.PAUSED, None)
+        await put(store, mine, other, claim_at(START))
+        found = await history.list("", "skipped", 0)
+        assert [(view.skip, view.job) for view in found] == [(other, "other"), (mine, NAME)]
+
+    async def test_a_search_that_would_look_at_everything_asks_for_a_job(
+        self, history: History, store: SplitStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await put(store, *(claim_at(START + n * DAY / 48) for n in range(5)))
+        monkeypatch.setattr(execution_lists._Budget.__init__, "__defaults__", (5,))
+        with pytest.raises(InvalidInput, match="name a job"):
+            await history.list("", "skipped", 0)
+
+    async def test_a_long_history_is_paged_through(self, history: History, store: SplitStore) -> None:
+        claims = [claim_at(START + timedelta(minutes=n)) for n in range(40)]
+        await put(store, *claims, outcome_for(claims[0], State.LOST))
+        assert ids(await history.list(NAME, State.LOST, 1)) == [claims[0].execution_id]
+
+    async def test_an_unknown_job_and_a_wrong_limit_are_refused(self, history: History) -> None:
+        with pytest.raises(NotFound, match="'absent' not found"):
+            await history.list("absent", None, 0)
+        with pytest.raises(InvalidInput, match="limit"):
+            await history.list("", None, 1001)
+
+
+class TestOne:
+    async def test_one_that_needs_a_person_says_so(
+        self, history: History, store: SplitStore, directory: FakeDirectory
+    ) -> None:
+        claim = claim_at(START)
+        await put(store, claim)
+        assert not (await history.get(claim.execution_id)).needs_attention
+        directory.said = LeaderReport(attention=(claim.execution_id,))
+        assert (await history.get(claim.execution_id)).needs_attention
+
+    async def test_one_that_waits_is_not_found_with_the_reason(
+        self, history: History, directory: FakeDirectory
+    ) -> None:
+        identifier = claim_at(START).execution_id
+        directory.said = LeaderReport(waiting=(Waiting(NAME, identifier, "all slots are taken"),))
+        with pytest.raises(NotFound, match="has not started: all slots are taken"):
+            await history.get(identifier)
+
+    @pytest.mark.parametrize("identifier", ["", "nonsense", "a:b:c", f"{UID}:20260302T120030Z:001"])
+    async def test_an_unknown_one_is_not_found(self, history: History, identifier: str) -> None:
+        with pytest.raises(NotFound):
+            await history.get(identifier)
+
+
+class TestLogs:
+    LOG = b"line 1\nline 2\n"
+
+    async def ended(self, store: SplitStore, *, with_log: bool = True) -> Claim:
+        claim = claim_at(START)
+        log = LogObject("logs/x", len(self.LOG)) if with_log else None
+        await put(store, claim, outcome_for(claim, State.SUCCEEDED, log=log))
+        return claim
+
+    async def test_a_kept_log_is_read_from_the_object_store(
+        self, history: History, store: SplitStore, objects: MemoryObjectStore, nodes: FakeNodes
+    ) -> None:
+        claim = await self.ended(store)
+        nodes.reachable = False
+        await objects.put_stream("logs/x", chunk_of(self.LOG), max_bytes=100)
+        assert await text_of(history.read_log(claim.execution_id, follow=True)) == self.LOG
+
+    async def test_a_log_that_is_not_kept_yet_is_read_from_its_node(
+        self, history: History, store: SplitStore, nodes: FakeNodes
+    ) -> None:
+        claim = await self.ended(store)
+        nodes.logs[claim.execution_id] = self.LOG
+        assert await text_of(history.read_log(claim.execution_id, follow=False)) == self.LOG
+
+    async def test_an_object_store_that_breaks_off_is_gone_on_from_by_the_node(
+        self, store: SplitStore, nodes: FakeNodes, directory: FakeDirectory
+    ) -> None:
+        class Breaking(MemoryObjectStore):
+            async def read(self, key: str, *, offset: int = 0) -> AsyncIterator[bytes]:
+                yield TestLogs.LOG[:5]
+                raise ObjectsUnreachable("broke off")
+
+        claim = await self.ended(store)
+        nodes.logs[claim.execution_id] = self.LOG
+        history = History(store, Breaking(), nodes, SettableClock(), directory)
+        assert await text_of(history.read_log(claim.execution_id, follow=False)) == self.LOG
+
+    async def test_a_log_that_cannot_be_had_says_where_it_is(
+        self, history: History, store: SplitStore, nodes: FakeNodes
+    ) -> None:
+        claim = await self.ended(store)
+        nodes.reachable = False
+        with pytest.raises(NodeUnreachable, match="not in the object store yet and node n2, which holds it"):
+            await text_of(history.read_log(claim.execution_id, follow=False))
+        nodes.reachable = True
+        with pytest.raises(NotFound, match="neither in the object store nor on node n2"):
+            await text_of(history.read_log(claim.execution_id, follow=False))
+
+    async def test_a_log_that_moves_while_it_is_looked_for_is_found(
+        self, history: History, store: SplitStore, objects: MemoryObjectStore, nodes: FakeNodes
+    ) -> None:
+        claim = await self.ended(store)
+
+        async def upload() -> None:
+            await objects.put_stream("logs/x", chunk_of(self.LOG), max_bytes=100)
+
+        nodes.before_answer = upload
+        assert await text_of(history.read_log(claim.execution_id, follow=False)) == self.LOG
+
+    async def test_a_running_one_is_followed_on_its_node(
+        self, history: History, store: SplitStore, nodes: FakeNodes
+    ) -> None:
+        claim = claim_at(START)
+        await put(store, claim)
+        nodes.logs[claim.execution_id] = self.LOG
+        assert await text_of(history.read_log(claim.execution_id, follow=True)) == self.LOG
+
+    async def test_one_that_ends_while_it_is_looked_for_is_read_from_the_object_store(
+        self, history: History, store: SplitStore, objects: MemoryObjectStore, nodes: FakeNodes
+    ) -> None:
+        claim = claim_at(START)
+        await put(store, claim)
+
+        async def end() -> None:
+            nodes.before_answer = None
+            await objects.put_stream("logs/x", chunk_of(self.LOG), max_bytes=100)
+            log = LogObject("logs/x", len(self.LOG))
+            await put(store, outcome_for(claim, State.SUCCEEDED, log=log))
+
+        nodes.before_answer = end
+        assert await text_of(history.read_log(claim.execution_id, follow=True)) == self.LOG
+
+    async def test_one_that_printed_nothing_has_an_empty_log(
+        self, history: History, store: SplitStore
+    ) -> None:
+        claim = await self.ended(store, with_log=False)
+        assert await text_of(history.read_log(claim.execution_id, follow=False)) == b""
+
+
+class TestCancelling:
+    async def test_its_worker_is_asked(self, history: History, store: SplitStore, nodes: FakeNodes) -> None:
+        claim = claim_at(START)
+        await put(store, claim)
+        nodes.running.add(claim.execution_id)
+        assert await history.cancel(claim.execution_id) == "n2"
+
+    async def test_what_has_ended_cannot_be_cancelled(self, history: History, store: SplitStore) -> None:
+        claim = claim_at(START)
+        await put(store, claim, outcome_for(claim, State.FAILED))
+        with pytest.raises(FailedPrecondition, match="has ended already: failed"):
+            await history.cancel(claim.execution_id)
+
+    async def test_what_just_ended_on_its_worker_is_told_so(
+        self, history: History, store: SplitStore
+    ) -> None:
+        claim = claim_at(START)
+        await put(store, claim)
+        with pytest.raises(FailedPrecondition, match="its outcome is on its way"):
+            await history.cancel(claim.execution_id)
+
+    async def test_a_worker_out_of_reach_suggests_resolving(
+        self, history: History, store: SplitStore, nodes: FakeNodes
+    ) -> None:
+        claim = claim_at(START)
+        await put(store, claim)
+        nodes.reachable = False
+        with pytest.raises(FailedPrecondition, match=f"dcron execution resolve {claim.execution_id}"):
+            await history.cancel(claim.execution_id)
+
+
+class TestResolving:
+    @pytest.fixture(autouse=True)
+    def no_waiting(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "AHEAD_SECONDS", 0.0)
+
+    async def test_a_verdict_waits_until_what_was_claimed_ahead_of_its_instant_has_started(
+        self, history: History, store: SplitStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "AHEAD_SECONDS", 1.0)
+        long_ago, claim = claim_at(START - 2 * LONG_AGO), claim_at(START + timedelta(seconds=1))
+        await put(store, long_ago, claim)
+        resolving = asyncio.create_task(
+            history.resolve(claim.execution_id, VerdictKind.FAILED, "operator", "disk died")
+        )
+        async with asyncio.timeout(0.8):
+            await history.resolve(long_ago.execution_id, VerdictKind.FAILED, "operator", "disk died")
+        assert (await history.get(claim.execution_id)).verdict is None
+        assert (await resolving).verdict is not None
+
+    async def test_a_verdict_is_stored_once_and_saying_it_again_is_no_error(
+        self, history: History, store: SplitStore
+    ) -> None:
+        claim = claim_at(START)
+        await put(store, claim)
+        for _ in range(2):
+            view = await history.resolve(claim.execution_id, VerdictKind.FAILED, "operator", "disk died")
+            assert (view.verdict.kind, view.state) == (VerdictKind.FAILED, State.RUNNING)
+        with pytest.raises(FailedPrecondition, match="already resolved as failed by operator"):
+            await history.resolve(claim.execution_id, VerdictKind.RETRY, "operator", "disk died")
+
+    async def test_a_true_outcome_needs_no_verdict(self, history: History, store: SplitStore) -> None:
+        claim = claim_at(START)
+        await put(store, claim, outcome_for(claim, State.SUCCEEDED))
+        with pytest.raises(FailedPrecondition, match="succeeded"):
+            await history.resolve(claim.execution_id, VerdictKind.RETRY, "operator", "")
+
+    async def test_an_unsure_verdict_is_read_again(self, history: History, store: SplitStore) -> None:
+        claim = claim_at(START)
+        await put(store, claim)
+        store.faults[verdict_id(claim.execution_id)] = [WriteKind.UNSURE]
+        view = await history.resolve(claim.execution_id, VerdictKind.RETRY, "operator", "")
+        assert view.verdict.kind is VerdictKind.RETRY
+
+    async def test_a_verdict_that_nobody_can_read_is_not_answered_as_stored(
+        self, history: History, store: SplitStore
+    ) -> None:
+        claim = claim_at(START)
+        await put(store, claim)
+        store.faults[verdict_id(claim.execution_id)] = [WriteKind.LOST] * 100
+        with pytest.raises(StoreUnreachable, match="may or may not"):
+            await history.resolve(claim.execution_id, VerdictKind.RETRY, "operator", "")
+
+    @pytest.mark.parametrize(
+        ("by", "reason", "field"), [("", "", "by"), ("a\x1b[2J", "", "by"), ("a", "x" * 501, "reason")]
+    )
+    async def test_words_that_cannot_be_shown_are_refused(
+        self, history: History, store: SplitStore, by: str, reason: str, field: str
+    ) -> None:
+        claim = claim_at(START)
+        await put(store, claim)
+        with pytest.raises(InvalidInput) as caught:
+            await history.resolve(claim.execution_id, VerdictKind.RETRY, by, reason)
+        assert caught.value.field == field
+
+    async def test_what_waits_for_a_worker_cannot_be_resolved_and_the_answer_says_what_to_do(
+        self, history: History, directory: FakeDirectory
+    ) -> None:
+        claim = claim_at(START)
+        waiting = Waiting(claim.job, claim.execution_id, "no live node takes executions")
+        directory.said = LeaderReport(waiting=(waiting,))
+        with pytest.raises(FailedPrecondition, match=r"no live node takes executions.*dcron job update"):
+            await history.resolve(claim.execution_id, VerdictKind.FAILED, "operator", "")
+
+    async def test_a_late_true_outcome_is_shown_beside_the_verdict(
+        self, history: History, store: SplitStore
+    ) -> None:
+        claim = claim_at(START)
+        await put(store, claim)
+        await history.resolve(claim.execution_id, VerdictKind.FAILED, "operator", "disk died")
+        await put(store, outcome_for(claim, State.SUCCEEDED))
+        view = await history.get(claim.execution_id)
+        assert (view.state, view.verdict.kind) == (State.SUCCEEDED, VerdictKind.FAILED)
+        assert await history.resolve(claim.execution_id, VerdictKind.FAILED, "operator", "disk died") == view

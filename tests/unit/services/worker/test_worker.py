@@ -1,0 +1,576 @@
+"""A worker starts what it claimed with a plain success, once, and every token gets an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from dcron.domain.errors import NotFound, SpoolFull
+from dcron.domain.model import Script, State
+from dcron.domain.offers import ClaimReference, OfferedAttempt, OfferResult
+from dcron.ports import WriteKind
+from dcron.services.shared.starts_first import BURST_STARTS
+from dcron.services.worker import executor, log_file, worker
+from tests.doubles import START, until
+from tests.service_doubles import ATTEMPT, MONTH, Machine, WorkerNode, World, an_attempt, new_world
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(executor, "RECOVER_POLL_SECONDS", 0.001)
+
+
+class Scene:
+    def __init__(self, folder: Path) -> None:
+        self.world: World = new_world()
+        self.machine = Machine()
+        self._folder = folder
+        self.node = self.new_node()
+        self.offers = 0
+
+    def new_node(self) -> WorkerNode:
+        return WorkerNode(self.world, self._folder, self.machine, slots=2)
+
+    async def restart(self) -> None:
+        """Drop the daemon, let the time for a start pass, and build another one on the same spool."""
+        await self.node.crash()
+        self.node = self.new_node()
+        self.node.start()
+        recovering = asyncio.create_task(self.node.recover())
+        await asyncio.sleep(0)
+        self.world.clock.pass_seconds(executor.CLAIM_TO_START_SECONDS + 1)
+        await recovering
+
+    async def offer(
+        self, *attempts: OfferedAttempt, term: int = 1, number: int | None = None
+    ) -> list[OfferResult]:
+        self.offers += 1
+        answers = await self.node.worker.offer("a", term, number or self.offers, "leader", attempts)
+        return [answer.result for answer in answers]
+
+    def is_idle(self) -> bool:
+        node = self.node
+        return not len(node.executor) and not node.worker._deciding and not len(node.outbox)
+
+    async def states(self) -> list[State]:
+        return [outcome.state for outcome in (await self.world.store.outcomes()).values()]
+
+
+@pytest.fixture
+async def scene(tmp_path) -> AsyncIterator[Scene]:
+    scene = Scene(tmp_path / "spool")
+    scene.node.start()
+    scene.node.worker.ready = True
+    yield scene
+    failures = scene.node.failed()
+    await scene.node.crash()
+    assert not failures
+
+
+async def hold_up(scene: Scene) -> tuple[asyncio.Event, asyncio.Event]:
+    """Have the next claim wait in the middle: (it is under way, let it go on)."""
+    under_way, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> None:
+        under_way.set()
+        await go_on.wait()
+
+    scene.world.store.faults[ATTEMPT.execution_id] = [wait]
+    return under_way, go_on
+
+
+async def test_an_accepted_attempt_is_claimed_started_and_its_outcome_delivered(scene):
+    assert await scene.offer(ATTEMPT) == [OfferResult.ACCEPTED]
+    [token] = scene.machine.started
+    assert [claim.token for claim in await scene.world.store.claims()] == [token]
+    scene.node.runner.end(token, printed=b"hello\n")
+    await until(scene.is_idle)
+    outcome = (await scene.world.store.outcomes())[token]
+    assert outcome.state is State.SUCCEEDED
+    assert scene.world.objects.text(outcome.log.key) == b"hello\n"
+    await until(lambda: not scene.node.folders())
+
+
+async def test_the_same_attempt_offered_by_two_leaders_at_once_starts_once(scene):
+    answers = await asyncio.gather(scene.offer(ATTEMPT, term=1), scene.offer(ATTEMPT, term=2))
+    assert answers == [[OfferResult.ACCEPTED], [OfferResult.ACCEPTED]]
+    assert len(scene.machine.started) == 1
+    assert len(await scene.world.store.claims()) == 1
+
+
+async def test_the_same_attempt_twice_in_one_offer_starts_once(scene):
+    assert await scene.offer(ATTEMPT, ATTEMPT) == [OfferResult.ACCEPTED] * 2
+    assert len(scene.machine.started) == 1
+
+
+async def test_an_attempt_offered_again_while_it_runs_is_accepted_and_not_started_again(scene):
+    await scene.offer(ATTEMPT)
+    assert await scene.offer(ATTEMPT) == [OfferResult.ACCEPTED]
+    assert len(scene.machine.started) == 1
+
+
+async def test_what_was_begun_is_finished_when_the_leader_hangs_up(scene):
+    under_way, go_on = await hold_up(scene)
+    asking = asyncio.create_task(scene.offer(ATTEMPT))
+    await under_way.wait()
+    asking.cancel()
+    with suppress(asyncio.CancelledError):
+        await asking
+    assert slots_taken(scene) == 1
+    go_on.set()
+    await until(lambda: scene.machine.started)
+    scene.node.runner.end(scene.machine.started[0])
+    await until(scene.is_idle)
+    assert await scene.states() == [State.SUCCEEDED]
+
+
+async def test_a_node_that_stops_starts_what_it_has_claimed_and_takes_nothing_more(scene):
+    under_way, go_on = await hold_up(scene)
+    asking = asyncio.create_task(scene.offer(ATTEMPT))
+    await under_way.wait()
+    finishing = asyncio.create_task(scene.node.worker.finish())
+    await asyncio.sleep(0)
+    assert await scene.offer(an_attempt(1)) == [OfferResult.UNABLE]
+    assert not finishing.done()
+    go_on.set()
+    await finishing
+    assert await asking == [OfferResult.ACCEPTED]
+    assert len(scene.machine.started) == 1
+
+
+async def test_a_node_that_stops_does_not_wait_for_ever(scene, monkeypatch):
+    monkeypatch.setattr(worker, "FINISH_SECONDS", 0.01)
+    under_way, go_on = await hold_up(scene)
+    asking = asyncio.create_task(scene.offer(ATTEMPT))
+    await under_way.wait()
+    await scene.node.worker.finish()
+    assert not scene.machine.started
+    go_on.set()
+    await asking
+
+
+async def test_where_slots_are_missing_outcomes_are_told_at_once(scene):
+    with scene.node.burst.of(BURST_STARTS):
+        answers = await scene.offer(*(an_attempt(number) for number in range(3)))
+        assert answers[-1] == OfferResult.BUSY
+        async with asyncio.timeout(0.2):
+            await scene.node.burst.over()
+
+
+async def test_what_would_have_to_wait_for_its_start_is_not_claimed_yet(scene, monkeypatch):
+    monkeypatch.setattr(executor, "MAX_STARTING", 0)
+    monkeypatch.setattr(worker, "START_PATIENCE_SECONDS", 0.01)
+    go_on, start = asyncio.Event(), scene.node.runner.start
+
+    async def slowly(starts):
+        await go_on.wait()
+        return await start(starts)
+
+    monkeypatch.setattr(scene.node.runner, "start", slowly)
+    assert await scene.offer(ATTEMPT) == [OfferResult.ACCEPTED]
+    assert await scene.offer(an_attempt(1)) == [OfferResult.BUSY]
+    assert len(await scene.world.store.claims()) == 1
+    monkeypatch.setattr(worker, "START_PATIENCE_SECONDS", 10.0)
+    asking = asyncio.create_task(scene.offer(an_attempt(1)))
+    go_on.set()
+    assert await asking == [OfferResult.ACCEPTED]
+    await until(lambda: len(scene.machine.started) == 2)
+
+
+def slots_taken(scene: Scene) -> int:
+    return len(scene.node.executor) + len(scene.node.worker._deciding)
+
+
+async def test_slots_are_never_exceeded_by_offers_that_overlap(scene):
+    under_way, go_on = await hold_up(scene)
+    first = asyncio.create_task(scene.offer(ATTEMPT))
+    await under_way.wait()
+    assert await scene.offer(an_attempt(1), an_attempt(2)) == [OfferResult.ACCEPTED, OfferResult.BUSY]
+    go_on.set()
+    await first
+    assert await scene.offer(an_attempt(3)) == [OfferResult.BUSY]
+    assert len(scene.machine.started) == 2
+
+
+@pytest.mark.parametrize(
+    "fault", [WriteKind.UNSURE, WriteKind.LOST, "gone", "committed", RuntimeError("defect")]
+)
+async def test_without_a_plain_success_nothing_starts_and_the_token_gets_its_outcome(scene, fault):
+    scene.world.store.faults[ATTEMPT.execution_id] = [fault]
+    assert await scene.offer(ATTEMPT) == [OfferResult.NOT_CLAIMED]
+    await until(scene.is_idle)
+    assert scene.machine.started == []
+    assert await scene.states() == [State.NOT_STARTED]
+    await until(lambda: not scene.node.folders())
+
+
+async def test_each_claim_of_a_batch_counts_for_itself(scene):
+    mine, theirs = an_attempt(1), an_attempt(2)
+    other = WorkerNode(scene.world, scene.node.spool.folder / "other", Machine())
+    other.worker.ready = True
+    await other.worker.offer("a", 1, 1, "leader", [theirs])
+    assert await scene.offer(mine, theirs) == [OfferResult.ACCEPTED, OfferResult.NOT_CLAIMED]
+    assert len(scene.machine.started) == 1
+    await other.crash()
+
+
+async def test_an_attempt_whose_claim_failed_may_be_claimed_anew_while_its_outcome_waits(scene):
+    scene.world.store.faults[ATTEMPT.execution_id] = ["gone"]
+    scene.world.store.unreachable = True
+    await scene.offer(ATTEMPT)
+    scene.world.store.unreachable = False
+    assert await scene.offer(ATTEMPT) == [OfferResult.ACCEPTED]
+    assert len(scene.machine.started) == 1
+
+
+async def test_a_full_spool_refuses_and_frees_the_slot(scene, monkeypatch):
+    def full(claims):
+        raise SpoolFull("spool is full")
+
+    monkeypatch.setattr(scene.node.spool, "add", full)
+    assert await scene.offer(ATTEMPT) == [OfferResult.UNABLE]
+    assert scene.is_idle()
+    assert await scene.world.store.claims() == []
+
+
+async def test_a_defect_before_the_claim_refuses_and_frees_the_slot(scene, monkeypatch):
+    def broken(claims):
+        raise RuntimeError("defect")
+
+    monkeypatch.setattr(scene.node.spool, "add", broken)
+    assert await scene.offer(ATTEMPT) == [OfferResult.UNABLE]
+    assert scene.is_idle()
+
+
+async def test_an_older_term_is_refused_after_a_newer_one_was_offered(scene):
+    await scene.offer(ATTEMPT, term=5)
+    assert await scene.offer(an_attempt(1), term=4) == [OfferResult.OLDER_TERM]
+
+
+async def test_an_older_term_is_refused_after_the_elector_saw_a_newer_one(scene):
+    scene.node.local.saw_term(7)
+    assert await scene.offer(ATTEMPT, term=6) == [OfferResult.OLDER_TERM]
+    assert scene.machine.started == []
+
+
+@pytest.mark.parametrize("state", ["draining", "starting"])
+async def test_a_term_counts_as_seen_even_where_its_offer_was_refused(scene, state):
+    scene.node.local.draining = state == "draining"
+    scene.node.worker.ready = state != "starting"
+    await scene.offer(ATTEMPT, term=5)
+    scene.node.local.draining, scene.node.worker.ready = False, True
+    assert await scene.offer(ATTEMPT, term=4) == [OfferResult.OLDER_TERM]
+
+
+async def test_an_offer_that_comes_late_or_once_more_is_refused(scene):
+    """Its claim got 202, so the attempt is free again: but the leader goes by the answer that it had."""
+    scene.world.store.faults[ATTEMPT.execution_id] = [WriteKind.UNSURE]
+    assert await scene.offer(ATTEMPT, number=5) == [OfferResult.NOT_CLAIMED]
+    for number in (5, 4):
+        assert await scene.offer(ATTEMPT, number=number) == [OfferResult.UNABLE]
+    assert await scene.offer(an_attempt(1), number=6) == [OfferResult.ACCEPTED]
+    assert await scene.offer(an_attempt(2), number=1, term=2) == [OfferResult.ACCEPTED]
+
+
+async def test_an_offer_for_another_node_is_refused(scene):
+    [answer] = await scene.node.worker.offer("b", 1, 1, "leader", [ATTEMPT])
+    assert answer.result is OfferResult.UNABLE
+
+
+async def test_a_pause_between_claim_and_start_ends_in_not_started(scene):
+    async def pause() -> None:
+        scene.world.clock.pass_seconds(executor.CLAIM_TO_START_SECONDS + 0.1)
+
+    scene.world.store.faults[ATTEMPT.execution_id] = [pause]
+    assert await scene.offer(ATTEMPT) == [OfferResult.ACCEPTED]
+    await until(scene.is_idle)
+    assert scene.machine.started == []
+    assert await scene.states() == [State.NOT_STARTED]
+
+
+async def test_an_offer_that_grew_old_before_its_claim_is_refused(scene):
+    async def pause() -> None:
+        scene.world.clock.pass_seconds(worker.OFFER_AGE_SECONDS + 1)
+
+    scene.world.objects.before_read = pause
+    assert await scene.offer(ATTEMPT) == [OfferResult.UNABLE]
+    assert await scene.world.store.claims() == []
+    assert scene.is_idle()
+
+
+async def test_a_script_that_cannot_be_fetched_now_refuses_and_one_that_never_can_fails(scene):
+    scene.world.objects.unreachable = True
+    assert await scene.offer(ATTEMPT) == [OfferResult.UNABLE]
+    scene.world.objects.unreachable = False
+    missing = an_attempt(1, script=Script("b" * 64, 10, "gone.sh"))
+    assert await scene.offer(missing) == [OfferResult.ACCEPTED]
+    await until(scene.is_idle)
+    assert await scene.states() == [State.FAILED]
+
+
+async def test_a_slow_script_refuses_the_offer_and_is_there_for_the_next(scene, monkeypatch):
+    arrived = asyncio.Event()
+    scene.world.objects.before_read = arrived.wait
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "SCRIPT_PATIENCE_SECONDS", 0.01)
+        assert await scene.offer(ATTEMPT) == [OfferResult.UNABLE]
+    arrived.set()
+    assert await scene.offer(ATTEMPT) == [OfferResult.ACCEPTED]
+
+
+# The daemon dies.
+
+
+async def test_a_daemon_that_dies_before_its_claim_arrives_delivers_not_started(scene):
+    under_way, _ = await hold_up(scene)
+    asking = asyncio.create_task(scene.offer(ATTEMPT))
+    await under_way.wait()
+    asking.cancel()
+    await scene.restart()
+    await until(scene.is_idle)
+    assert scene.machine.started == []
+    assert await scene.states() == [State.NOT_STARTED]
+    assert await scene.world.store.claims() == []
+
+
+async def test_a_daemon_that_dies_between_claim_and_start_delivers_not_started(scene):
+    reached = asyncio.Event()
+
+    async def die() -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    scene.node.runner.faults = [die]
+    asking = asyncio.create_task(scene.offer(ATTEMPT))
+    await reached.wait()
+    asking.cancel()
+    await scene.restart()
+    await until(scene.is_idle)
+    [claim] = await scene.world.store.claims()
+    assert (await scene.world.store.outcomes())[claim.token].state is State.NOT_STARTED
+
+
+async def test_a_script_that_runs_is_adopted_and_its_end_learnt(scene):
+    await scene.offer(ATTEMPT)
+    await scene.restart()
+    assert await scene.offer(ATTEMPT) == [OfferResult.ACCEPTED]
+    [token] = scene.machine.started
+    scene.node.runner.end(token, exit_code=3, printed=b"late")
+    await until(scene.is_idle)
+    assert (await scene.world.store.outcomes())[token].exit_code == 3
+    assert scene.machine.started == [token]
+
+
+async def test_a_script_that_ended_while_nobody_listened_is_delivered(scene):
+    await scene.offer(ATTEMPT)
+    [token] = scene.machine.started
+    await scene.node.crash()
+    scene.node.runner.end(token, printed=b"unheard")
+    await scene.restart()
+    await until(scene.is_idle)
+    assert (await scene.world.store.outcomes())[token].state is State.SUCCEEDED
+
+
+async def test_an_end_that_was_learnt_before_a_crash_is_delivered_after_it(scene):
+    scene.world.store.faults[ATTEMPT.execution_id + ":"] = ["gone"] * 1000
+    await scene.offer(ATTEMPT)
+    [token] = scene.machine.started
+    scene.node.runner.end(token, exit_code=4)
+    await until(lambda: scene.node.outbox.holds(token))
+    scene.world.store.faults.clear()
+    await scene.restart()
+    await until(scene.is_idle)
+    assert (await scene.world.store.outcomes())[token].exit_code == 4
+
+
+# What the leader asks later.
+
+
+async def claimed_by_a_lost_spool(scene: Scene) -> ClaimReference:
+    """A claim of this very node that its spool knows nothing of."""
+    other = WorkerNode(scene.world, scene.node.spool.folder / "lost", Machine())
+    other.worker.ready = True
+    await other.worker.offer("a", 1, 1, "leader", [ATTEMPT])
+    await other.crash()
+    [claim] = await scene.world.store.claims()
+    return ClaimReference(claim.execution_id, claim.token)
+
+
+async def test_a_claim_that_the_spool_has_lost_is_written_off(scene):
+    reference = await claimed_by_a_lost_spool(scene)
+    assert await scene.node.worker.known_tokens("a", [reference]) == frozenset()
+    await until(lambda: scene.is_idle() and not scene.node.worker._begun)
+    assert await scene.states() == [State.LOST]
+
+
+async def test_asking_twice_at_once_writes_a_claim_off_once_and_harms_nothing(scene):
+    reference = await claimed_by_a_lost_spool(scene)
+    questions = [scene.node.worker.known_tokens("a", [reference]) for _ in range(2)]
+    await asyncio.gather(*questions)
+    await until(lambda: scene.is_idle() and not scene.node.worker._begun)
+    assert await scene.states() == [State.LOST]
+    assert scene.node.failed() == []
+
+
+async def test_a_claim_that_cannot_be_written_off_leaves_the_answer_about_others_true(scene):
+    reference = await claimed_by_a_lost_spool(scene)
+    await scene.offer(an_attempt(1))
+    [token] = scene.machine.started
+    scene.world.store.unreachable = True
+    held = ClaimReference(an_attempt(1).execution_id, token)
+    assert await scene.node.worker.known_tokens("a", [reference, held]) == {token}
+    await until(lambda: not scene.node.worker._begun)
+    scene.world.store.unreachable = False
+    await scene.node.worker.known_tokens("a", [reference])
+    await until(lambda: not scene.node.worker._begun and not len(scene.node.outbox))
+    assert await scene.states() == [State.LOST]
+
+
+@pytest.mark.parametrize("when", ["deciding", "running", "undelivered"])
+async def test_a_claim_is_known_from_before_it_is_stored_until_its_outcome_is(scene, when):
+    under_way, go_on = await hold_up(scene)
+    asking = asyncio.create_task(scene.offer(ATTEMPT))
+    await under_way.wait()
+    [folder] = scene.node.folders()
+    reference = ClaimReference(ATTEMPT.execution_id, folder.rsplit(":", 1)[1])
+    if when != "deciding":
+        go_on.set()
+        await asking
+    if when == "undelivered":
+        scene.world.store.faults[reference.token] = ["gone"] * 1000
+        scene.node.runner.end(reference.token)
+        await until(lambda: scene.node.outbox.holds(reference.token))
+    assert await scene.node.worker.known_tokens("a", [reference]) == {reference.token}
+    go_on.set()
+    await asking
+
+
+async def test_a_node_that_is_starting_writes_nothing_off(scene):
+    reference = await claimed_by_a_lost_spool(scene)
+    scene.node.worker.ready = False
+    assert await scene.node.worker.known_tokens("a", [reference]) == {reference.token}
+    assert await scene.world.store.outcomes() == {}
+
+
+async def test_a_claim_with_an_outcome_is_not_written_off(scene):
+    await scene.offer(ATTEMPT)
+    [token] = scene.machine.started
+    scene.node.runner.end(token)
+    await until(scene.is_idle)
+    await scene.node.worker.known_tokens("a", [ClaimReference(ATTEMPT.execution_id, token)])
+    await until(lambda: not scene.node.worker._begun)
+    assert await scene.states() == [State.SUCCEEDED]
+    assert [ids for _, ids in scene.world.store.requests if token in ids[0]] == [
+        (f"{ATTEMPT.execution_id}:{token}",)
+    ]
+
+
+async def test_what_is_claimed_ahead_of_its_instant_starts_at_it(scene):
+    ahead = replace(ATTEMPT, start_in_seconds=1.0)
+    assert await scene.offer(ahead, an_attempt(1)) == [OfferResult.ACCEPTED] * 2
+    assert len(await scene.world.store.claims()) == 2
+    await until(lambda: scene.machine.started)
+    await asyncio.sleep(0.1)
+    assert len(scene.machine.started) == 1
+    assert await scene.offer(ahead) == [OfferResult.ACCEPTED]
+    assert await scene.offer(an_attempt(2)) == [OfferResult.BUSY]
+    await until(lambda: len(scene.machine.started) == 2)
+    assert (await scene.world.store.claims())[0].token in scene.machine.started
+
+
+async def test_what_was_cancelled_before_its_instant_does_not_start(scene):
+    await scene.offer(replace(ATTEMPT, start_in_seconds=1.0))
+    assert await scene.node.worker.cancel(ATTEMPT.execution_id)
+    await until(scene.is_idle)
+    await scene.node.worker.finish()  # waits for what was begun, its instant included
+    assert await scene.states() == [State.CANCELLED]
+    assert not scene.machine.started
+
+
+async def test_a_node_that_stops_starts_what_it_has_claimed_ahead(scene):
+    await scene.offer(replace(ATTEMPT, start_in_seconds=0.05))
+    await scene.node.worker.finish()
+    assert len(scene.machine.started) == 1
+
+
+async def test_a_node_that_was_restarted_before_the_instant_says_that_it_did_not_start(scene):
+    await scene.offer(replace(ATTEMPT, start_in_seconds=1.0))
+    await scene.restart()
+    await until(scene.is_idle)
+    assert await scene.states() == [State.NOT_STARTED]
+    assert not scene.machine.started
+
+
+async def test_no_more_is_claimed_ahead_than_can_be_started_at_its_instant(scene, monkeypatch):
+    monkeypatch.setattr(executor, "MAX_AHEAD", 0)
+    monkeypatch.setattr(worker, "START_PATIENCE_SECONDS", 0.05)
+    ahead, later = replace(ATTEMPT, start_in_seconds=1.0), replace(an_attempt(1), start_in_seconds=1.0)
+    assert await scene.offer(ahead) == [OfferResult.ACCEPTED]
+    assert await scene.offer(later) == [OfferResult.BUSY]
+    await until(lambda: scene.machine.started)
+    assert await scene.offer(later) == [OfferResult.ACCEPTED]
+
+
+async def test_cancel_stops_what_runs_here_and_nothing_else(scene):
+    await scene.offer(ATTEMPT)
+    assert await scene.node.worker.cancel(ATTEMPT.execution_id)
+    assert scene.node.runner.cancelled == scene.machine.started
+    assert not await scene.node.worker.cancel(an_attempt(1).execution_id)
+
+
+async def test_a_followed_log_is_whole_although_its_folder_goes_between_two_looks(scene, monkeypatch):
+    looks, collected = [], bytearray()
+    is_running = scene.node.executor.is_running
+
+    def look(entry):
+        looks.append(entry)
+        return is_running(entry)
+
+    async def follow() -> None:
+        async for chunk in scene.node.worker.follow_log(ATTEMPT.execution_id, 0, follow=True):
+            collected.extend(chunk)
+
+    monkeypatch.setattr(scene.node.executor, "is_running", look)
+    monkeypatch.setattr(log_file, "POLL_SECONDS", 0.05)
+    await scene.offer(ATTEMPT)
+    [token] = scene.machine.started
+    folder = scene.machine.running[token].folder
+    (folder / "log").write_bytes(b"first ")
+    following = asyncio.create_task(follow())
+    await until(lambda: len(looks) > 1)
+    scene.node.runner.end(token, printed=b"first and last")
+    await until(lambda: not folder.exists())
+    await following
+    assert collected == b"first and last"
+
+
+async def test_a_followed_log_shows_nothing_beyond_the_limit(scene):
+    await scene.offer(ATTEMPT)
+    [token] = scene.machine.started
+    chunks = scene.node.worker.follow_log(ATTEMPT.execution_id, 990, follow=True)
+    scene.node.runner.end(token, printed=b"x" * 5000)
+    assert b"".join([chunk async for chunk in chunks]) == b"x" * 10
+
+
+async def test_a_log_that_went_before_it_was_seen_is_not_found(scene):
+    await scene.offer(ATTEMPT)
+    [token] = scene.machine.started
+    chunks = scene.node.worker.follow_log(ATTEMPT.execution_id, 0, follow=True)
+    scene.node.runner.end(token, printed=b"quick")
+    await until(lambda: not scene.node.folders())
+    with pytest.raises(NotFound):
+        await anext(chunks)
+    with pytest.raises(NotFound):
+        scene.node.worker.follow_log(ATTEMPT.execution_id, 0, follow=True)
+
+
+async def test_claims_of_two_months_go_to_their_databases(scene):
+    december = replace(an_attempt(1), scheduled_at=START + timedelta(days=30))
+    assert await scene.offer(ATTEMPT, december) == [OfferResult.ACCEPTED] * 2
+    assert {database for database, _ in scene.world.store.requests} == {MONTH, "executions-2026-12"}
