@@ -34,13 +34,13 @@ from dcron.ports import DocumentStore, ObjectStore
 from dcron.services.clients.audit import AuditTrail
 from dcron.services.clients.catalogue import Catalogue
 from dcron.services.clients.cluster import ClusterService
-from dcron.services.clients.executions import History
+from dcron.services.clients.executions import Executions
 from dcron.services.election.elector import Elector, Workload
 from dcron.services.leader.mandate import Leadership
 from dcron.services.leader.scheduler import Scheduler
 from dcron.services.shared.node_state import LocalState
 from dcron.services.shared.node_watch import NodeWatch
-from dcron.services.shared.starts_first import Burst
+from dcron.services.shared.starts_first import StartsFirst
 from dcron.services.shared.trouble import Trouble
 from dcron.services.worker.executor import Executor
 from dcron.services.worker.outbox import Outbox
@@ -161,7 +161,7 @@ class Node:
         self._runner = KeeperRunner(settings.spool, clock)
         self._local = LocalState()
         self._unsure_sequences: dict[str, int] = {}
-        self._burst = Burst()
+        self._burst = StartsFirst()
         self._outbox = Outbox(self._store, self._objects, self._spool, self._burst)
         self._executor = Executor(
             settings.node_id,
@@ -268,7 +268,7 @@ class Node:
             clock_trouble=elector.clock_trouble,
         )
         cluster = ClusterService(self._store, self._clock, elector, self._executor.held, lease=self._lease)
-        history = History(self._store, self._objects, self._nodes, self._clock, cluster)
+        history = Executions(self._store, self._objects, self._nodes, self._clock, cluster)
         audit = AuditTrail(self._store, self._clock, settings.node_id)
         public = Public(catalogue, history, cluster, audit)
         internal = Internal(self._worker, elector)

@@ -16,7 +16,7 @@ from dcron.domain.model import Claim, Occurrence, Outcome, Script, Specification
 from dcron.domain.offers import ClaimReference, OfferAnswer, OfferedAttempt
 from dcron.ports import Document, ProcessExit, ProcessStart, StartResult, WriteKind, WriteResult
 from dcron.services.shared.node_state import LocalState
-from dcron.services.shared.starts_first import Burst
+from dcron.services.shared.starts_first import StartsFirst
 from dcron.services.worker.executor import Executor
 from dcron.services.worker.outbox import Outbox
 from dcron.services.worker.script_cache import ScriptCache
@@ -226,7 +226,7 @@ class WorkerNode:
         self.spool = Spool(folder)
         self.spool.open()
         self.runner = FakeRunner(machine, world.clock)
-        self.burst = Burst()
+        self.burst = StartsFirst()
         self.outbox = Outbox(world.store, world.objects, self.spool, self.burst)
         self.executor = Executor(
             node_id,

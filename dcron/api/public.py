@@ -20,7 +20,7 @@ from dcron.services.clients.audit import AuditTrail
 from dcron.services.clients.catalogue import Catalogue
 from dcron.services.clients.cluster import ClusterService
 from dcron.services.clients.execution_lists import SKIPPED, StateFilter
-from dcron.services.clients.executions import History
+from dcron.services.clients.executions import Executions
 from dcron.services.clients.registrar import Registration
 from dcron.wire import (
     audit_message,
@@ -50,7 +50,7 @@ class Public(dcron_pb2_grpc.PublicServicer):
     """The `Public` service: converts, and hands over to the services."""
 
     def __init__(
-        self, catalogue: Catalogue, history: History, cluster: ClusterService, audit: AuditTrail
+        self, catalogue: Catalogue, history: Executions, cluster: ClusterService, audit: AuditTrail
     ) -> None:
         self._catalogue = catalogue
         self._history = history

@@ -13,11 +13,11 @@ from typing import Any
 from dcron.domain.instants import format_instant, format_precise, parse_instant
 from dcron.domain.model import (
     Claim,
+    ClusterSettings,
     Coalesced,
     LogObject,
     Outcome,
     Script,
-    Settings,
     Skip,
     SkipReason,
     State,
@@ -60,7 +60,7 @@ Body = dict[str, Any]
 
 FORMAT_VERSION = 1
 SETTINGS_ID = "settings"
-INITIAL_SETTINGS = Settings(FORMAT_VERSION, floor=datetime(2000, 1, 1, tzinfo=UTC))
+INITIAL_SETTINGS = ClusterSettings(FORMAT_VERSION, floor=datetime(2000, 1, 1, tzinfo=UTC))
 REVISIONS_START = "~"
 """Sorts after every job name, so that jobs are one range of ids and their revisions another."""
 
@@ -220,7 +220,7 @@ def skip_of(body: Mapping[str, Any]) -> Skip:
     )
 
 
-def settings_body(settings: Settings) -> Body:
+def settings_body(settings: ClusterSettings) -> Body:
     """The document of what holds for the whole cluster."""
     return {
         "kind": "settings",
@@ -234,9 +234,9 @@ def settings_body(settings: Settings) -> Body:
     }
 
 
-def settings_of(body: Mapping[str, Any]) -> Settings:
+def settings_of(body: Mapping[str, Any]) -> ClusterSettings:
     """The settings of a document."""
-    return Settings(
+    return ClusterSettings(
         format_version=body["format_version"],
         floor=parse_instant(body["floor"]),
         frozen=body["frozen"],

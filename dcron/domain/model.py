@@ -14,6 +14,7 @@ from dcron.domain.instants import floor_second, format_key, parse_key
 __all__ = [
     "Active",
     "Claim",
+    "ClusterSettings",
     "Coalesced",
     "Job",
     "LastOutcome",
@@ -23,7 +24,6 @@ __all__ = [
     "Outcome",
     "Place",
     "Script",
-    "Settings",
     "Skip",
     "SkipReason",
     "Specification",
@@ -321,7 +321,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ClusterSettings:
     """What holds for the whole cluster."""
 
     format_version: int

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Worker", "candidates", "refused"]
+__all__ = ["Candidate", "candidates", "refused"]
 
 MAX_NAMED = 5
 """Nodes named for one reason; of the others only the number is told."""
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
+class Candidate:
     """A live node that takes new executions."""
 
     node_id: str
@@ -21,11 +21,11 @@ class Worker:
 
 
 def candidates(
-    workers: Sequence[Worker],
+    workers: Sequence[Candidate],
     wanted: Mapping[str, str],
     avoid: Collection[str],
     turn: int,
-) -> list[Worker]:
+) -> list[Candidate]:
     """Workers that have all wanted labels, in the order in which they are to be asked.
 
     `turn` is where the round stands: it grows by one with each offer. Nodes in `avoid` come last, so

@@ -15,11 +15,11 @@ from dcron.domain.cron import MAX_STEPS, Schedule, parse_schedule
 from dcron.domain.instants import floor_second
 from dcron.domain.model import (
     Active,
+    ClusterSettings,
     Coalesced,
     Job,
     LastOutcome,
     Occurrence,
-    Settings,
     Skip,
     SkipReason,
     State,
@@ -49,7 +49,7 @@ class Moment:
 
     now: datetime
     term: int
-    settings: Settings
+    settings: ClusterSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +102,12 @@ def launch_ahead(job: Job, moment: Moment) -> Step | None:
     return _launch_due(job, moment, due_at)
 
 
-def may_be_offered(active: Active, settings: Settings) -> bool:
+def may_be_offered(active: Active, settings: ClusterSettings) -> bool:
     """Whether workers may take an attempt at all."""
     return not active.revoked and not _is_before_floor(active, settings)
 
 
-def _is_before_floor(active: Active, settings: Settings) -> bool:
+def _is_before_floor(active: Active, settings: ClusterSettings) -> bool:
     return active.occurrence.scheduled_at < settings.floor
 
 
@@ -186,7 +186,7 @@ def _start_next(job: Job, moment: Moment) -> Step | None:
     return _launch_due(job, moment, place.next_at)
 
 
-def _thawed_after(due_at: datetime, settings: Settings) -> datetime | None:
+def _thawed_after(due_at: datetime, settings: ClusterSettings) -> datetime | None:
     """When the last freeze ended, if an occurrence fell due during it."""
     if settings.frozen_at is None or settings.thawed_at is None:
         return None

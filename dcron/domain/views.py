@@ -8,7 +8,7 @@ from datetime import datetime
 
 from dcron.domain.ids import is_ulid, ulid_time
 from dcron.domain.instants import format_key, parse_key
-from dcron.domain.model import Claim, Outcome, Settings, Skip, State, Verdict, split_execution_id
+from dcron.domain.model import Claim, ClusterSettings, Outcome, Skip, State, Verdict, split_execution_id
 from dcron.domain.nodes import LeaderReport, NodeRecord
 
 __all__ = [
@@ -90,7 +90,7 @@ class ClusterView:
     term: int
     summary: str
     nodes: tuple[NodeView, ...]
-    settings: Settings | None
+    settings: ClusterSettings | None
     report: LeaderReport
     store_trouble: str = ""
     store_trouble_since: datetime | None = None

@@ -12,7 +12,7 @@ from dcron.domain.checkup_cluster import Peer
 from dcron.domain.documents import REVISIONS_START, node_id_of, node_key
 from dcron.domain.errors import DcronError, ObjectsUnreachable
 from dcron.domain.job_documents import job_of
-from dcron.domain.model import Settings
+from dcron.domain.model import ClusterSettings
 from dcron.domain.nodes import NodeRecord, node_of
 from dcron.ports import CLUSTER, JOBS, Clock, Document, DocumentStore, ObjectStore, UploadTarget
 from dcron.services.shared.cluster_settings import read_settings
@@ -40,7 +40,7 @@ UPLOADS_REMEDY = (
 class ClusterFacts:
     """What the document store tells of the cluster: name, interpreter and labels of each job are `asked`."""
 
-    settings: Settings
+    settings: ClusterSettings
     peers: tuple[Peer, ...]
     asked: tuple[tuple[str, str, dict[str, str]], ...]
     joined: bool

@@ -40,7 +40,7 @@ from dcron.rpc import dcron_pb2_grpc
 from dcron.services.clients.audit import AuditTrail
 from dcron.services.clients.catalogue import Catalogue
 from dcron.services.clients.cluster import ClusterService
-from dcron.services.clients.executions import History
+from dcron.services.clients.executions import Executions
 from dcron.services.shared.trouble import StoreTrouble
 
 NOW = datetime(2026, 3, 2, 12, 0, 30, tzinfo=UTC)
@@ -167,7 +167,7 @@ async def node() -> AsyncIterator[Node]:
     elector, worker, client = FakeElector(), FakeWorker(), GrpcNodeClient()
     cluster = ClusterService(store, FixedClock(), elector, worker.held)
     catalogue = Catalogue(store, objects, FixedClock(), max_script_bytes=1000, clock_trouble=str)
-    history = History(store, objects, client, FixedClock(), cluster)
+    history = Executions(store, objects, client, FixedClock(), cluster)
     audit = AuditTrail(store, TickingClock(), "n1")
     public = Public(catalogue, history, cluster, audit)
     server = ApiServer("127.0.0.1:0", public, Internal(worker, elector), audit)

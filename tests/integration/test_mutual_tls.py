@@ -166,7 +166,7 @@ async def test_who_has_no_valid_certificate_of_the_ca_gets_no_connection(server,
 
 
 async def test_who_resolves_an_execution_is_who_the_certificate_says(tmp_path):
-    class History:
+    class Executions:
         def __init__(self) -> None:
             self.said_by: list[str] = []
 
@@ -174,7 +174,7 @@ async def test_who_resolves_an_execution_is_who_the_certificate_says(tmp_path):
             self.said_by.append(by)
             raise NotFound(identifier)
 
-    authority, history = Authority(tmp_path / "ca"), History()
+    authority, history = Authority(tmp_path / "ca"), Executions()
     files = authority.issue("n1", "dcron-node")
     public = api_public.Public(None, history, None, None)
     serving = ApiServer("127.0.0.1:0", public, Internal(), AUDIT, CredentialWatch(files))

@@ -17,7 +17,7 @@ from dcron.domain.model import Claim, Outcome
 from dcron.node import Node
 from dcron.services.clients.catalogue import Catalogue
 from dcron.services.clients.cluster import ClusterService
-from dcron.services.clients.executions import History as Executions
+from dcron.services.clients.executions import Executions
 from dcron.services.election.elector import Elector
 from dcron.services.worker.spool import Entry, Spool
 from dcron.services.worker.worker import Worker

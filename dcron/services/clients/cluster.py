@@ -24,7 +24,7 @@ from dcron.domain.documents import (
 from dcron.domain.errors import NotFound
 from dcron.domain.instants import format_precise, parse_instant
 from dcron.domain.leadership import Lease
-from dcron.domain.model import Settings
+from dcron.domain.model import ClusterSettings
 from dcron.domain.nodes import LeaderReport, NodeRecord, node_of
 from dcron.domain.planning import AHEAD_SECONDS
 from dcron.domain.validation import shown
@@ -103,7 +103,7 @@ SETTINGS_FORM = Form(encode=settings_body, decode=lambda _, body: settings_of(bo
 
 
 class ClusterService:
-    """Nodes, drains and the freeze; also tells `History` where nodes are reached."""
+    """Nodes, drains and the freeze; also tells `Executions` where nodes are reached."""
 
     def __init__(
         self,
@@ -261,7 +261,7 @@ class ClusterService:
     async def _set_frozen(self, *, frozen: bool) -> None:
         now = trusted_now(self._clock, self._elector.clock_trouble())
 
-        async def change(settings: Settings | None) -> Settings:
+        async def change(settings: ClusterSettings | None) -> ClusterSettings:
             present = settings or INITIAL_SETTINGS
             said = replace(present, said_at=now, sequence=present.sequence + 1)
             if present.frozen is frozen:

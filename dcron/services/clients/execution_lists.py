@@ -25,7 +25,7 @@ from dcron.ports import JOBS, Document, DocumentStore, executions_database
 from dcron.services.shared.attempts import read_attempts
 from dcron.services.shared.pacing import together
 
-__all__ = ["DEFAULT_LIMIT", "MAX_LIMIT", "SKIPPED", "Listed", "Listing", "StateFilter"]
+__all__ = ["DEFAULT_LIMIT", "MAX_LIMIT", "SKIPPED", "ExecutionLists", "Listed", "StateFilter"]
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 1_000
@@ -58,7 +58,7 @@ class _Budget:
     left: int = MAX_SCANNED
 
 
-class Listing:
+class ExecutionLists:
     """Finds executions; `attention` gives the ids of those that need a person."""
 
     def __init__(self, store: DocumentStore, attention: Callable[[], Awaitable[frozenset[str]]]) -> None:

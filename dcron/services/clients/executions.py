@@ -24,11 +24,17 @@ from dcron.ports import (
     executions_database,
 )
 from dcron.services.clients.ahead import let_come
-from dcron.services.clients.execution_lists import DEFAULT_LIMIT, MAX_LIMIT, Listed, Listing, StateFilter
+from dcron.services.clients.execution_lists import (
+    DEFAULT_LIMIT,
+    MAX_LIMIT,
+    ExecutionLists,
+    Listed,
+    StateFilter,
+)
 from dcron.services.clients.log_reader import LogReader
 from dcron.services.clients.revisions import job_documents
 
-__all__ = ["History", "NodeDirectory"]
+__all__ = ["Executions", "NodeDirectory"]
 
 MAX_VERDICT_TRIES = 5
 """Rounds of write and read until a verdict is known to be stored."""
@@ -46,7 +52,7 @@ class NodeDirectory(Protocol):
         """What the leader last said; empty when there is none."""
 
 
-class History:
+class Executions:
     """Reading executions from any node, stopping them, and settling those that only a person can."""
 
     def __init__(
@@ -62,7 +68,7 @@ class History:
         self._clock = clock
         self._directory = node_directory
         self._jobs = job_documents(store)
-        self._listing = Listing(store, self._attention)
+        self._listing = ExecutionLists(store, self._attention)
         self._logs = LogReader(objects, nodes, node_directory.address_of)
 
     async def list(self, job: str, state: StateFilter | None, limit: int) -> Sequence[Listed]:

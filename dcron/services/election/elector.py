@@ -34,7 +34,7 @@ from dcron.domain.leadership import (
     observe,
     silent_holder,
 )
-from dcron.domain.model import Settings
+from dcron.domain.model import ClusterSettings
 from dcron.domain.nodes import LeaderReport, NodeRecord, node_of
 from dcron.ports import CLUSTER, Clock, Document, DocumentStore, NodeClient, WriteKind
 from dcron.services.election.clock_check import ClockCheck
@@ -178,7 +178,7 @@ class Elector:
         self._check_format(settings)
         await self._own.check_unique(self._record.spool_id, self._lease.length_seconds)
 
-    def _check_format(self, settings: Settings) -> None:
+    def _check_format(self, settings: ClusterSettings) -> None:
         if settings.format_version > FORMAT_VERSION:
             raise SetupError(
                 f"the stored data have format {settings.format_version}, this dcron {self._record.version} "

@@ -17,7 +17,7 @@ import structlog
 from dcron.domain.attempt_results import AttemptView
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.instants import format_key
-from dcron.domain.model import Job, Settings
+from dcron.domain.model import ClusterSettings, Job
 from dcron.domain.offers import offered
 from dcron.domain.planning import Moment, Step, launch_ahead, may_be_offered, step
 from dcron.ports import Clock
@@ -28,10 +28,10 @@ from dcron.services.leader.skip_copier import SkipCopier
 from dcron.services.leader.tracker import Tracked, Tracker
 from dcron.services.shared.cluster_settings import KnownSettings
 from dcron.services.shared.pacing import Pace, wait_for
-from dcron.services.shared.starts_first import Burst
+from dcron.services.shared.starts_first import StartsFirst
 from dcron.services.shared.trouble import Trouble
 
-__all__ = ["Cycle"]
+__all__ = ["Decider"]
 
 CYCLE_JOBS = 200
 """Jobs decided on in one cycle, and written in one request: workers start the first of many while the leader
@@ -51,7 +51,7 @@ BACKOFF_SECONDS = 0.5
 log = structlog.get_logger()
 
 
-class Cycle:
+class Decider:
     """The jobs that are to be decided on next, and the deciding."""
 
     def __init__(
@@ -63,7 +63,7 @@ class Cycle:
         tracker: Tracker,
         skips: SkipCopier,
         dispatcher: Dispatcher,
-        burst: Burst,
+        burst: StartsFirst,
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -248,7 +248,7 @@ class Cycle:
             return Step(tidy, launch=False, why="its skip records are copied")
         return None
 
-    def _waits_for_take_over(self, job: Job, settings: Settings) -> bool:
+    def _waits_for_take_over(self, job: Job, settings: ClusterSettings) -> bool:
         """Whether its attempt is to be offered, but the intent was only read: perhaps from one copy, which
         it reached alone (202). It counts once it is written again with a plain success."""
         tracked = self._tracker.of_job(job.name)

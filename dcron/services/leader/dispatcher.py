@@ -17,9 +17,9 @@ import structlog
 
 from dcron.domain.errors import NodeUnreachable
 from dcron.domain.offers import OfferAnswer, OfferedAttempt, OfferResult
-from dcron.domain.placement import Worker, candidates, refused
+from dcron.domain.placement import Candidate, candidates, refused
 from dcron.ports import Clock, NodeClient
-from dcron.services.shared.starts_first import Burst
+from dcron.services.shared.starts_first import StartsFirst
 from dcron.services.shared.trouble import Trouble
 
 __all__ = ["CLAIM_SETTLE_SECONDS", "Dispatcher"]
@@ -100,12 +100,12 @@ class Dispatcher:
         self,
         nodes: NodeClient,
         clock: Clock,
-        burst: Burst,
+        burst: StartsFirst,
         *,
         term: int,
         leader_id: str,
         may_lead: Callable[[], bool],
-        workers: Callable[[], Sequence[Worker]],
+        workers: Callable[[], Sequence[Candidate]],
         on_accepted: Callable[[str, str], None],
         on_doubtful: Callable[[str], None],
         on_older_term: Callable[[], None],
@@ -220,7 +220,7 @@ class Dispatcher:
         workers = list(self._workers())
         if workers and not any(self._is_free(worker) for worker in workers):
             return
-        shares: dict[str, tuple[Worker, list[_Pending]]] = {}
+        shares: dict[str, tuple[Candidate, list[_Pending]]] = {}
         for execution_id, pending in self._pending.items():
             if execution_id in self._in_flight:
                 continue
@@ -237,7 +237,7 @@ class Dispatcher:
             self._in_flight.update(pending.attempt.execution_id for pending in share)
             requests.create_task(self._offer(worker, share))
 
-    def _choose(self, pending: _Pending, workers: list[Worker]) -> Worker | None:
+    def _choose(self, pending: _Pending, workers: list[Candidate]) -> Candidate | None:
         """The next worker to ask, or None and the reason why not now."""
         attempt = pending.attempt
         matching = candidates(workers, attempt.specification.labels, pending.avoid, self._turn)
@@ -252,7 +252,7 @@ class Dispatcher:
         left.sort(key=lambda worker: worker.node_id != pending.ask_again)
         return next((worker for worker in left if self._is_free(worker, pending)), None)
 
-    def _is_free(self, worker: Worker, pending: _Pending | None = None) -> bool:
+    def _is_free(self, worker: Candidate, pending: _Pending | None = None) -> bool:
         """Whether a worker may be asked now; a suspect one only for the attempt whose answer it owes."""
         peer = self._peer(worker.node_id)
         now = self._clock.monotonic()
@@ -265,7 +265,7 @@ class Dispatcher:
             self._peers[node_id] = _Peer(trouble)
         return self._peers[node_id]
 
-    async def _offer(self, worker: Worker, share: list[_Pending]) -> None:
+    async def _offer(self, worker: Candidate, share: list[_Pending]) -> None:
         """One request to one worker, and what follows from its answers."""
         peer = self._peer(worker.node_id)
         now = self._clock.now()
@@ -295,7 +295,7 @@ class Dispatcher:
             for pending, answer in zip(share, answers, strict=True):
                 self._take_answer(worker, pending, answer)
 
-    def _log_first_offer(self, worker: Worker) -> None:
+    def _log_first_offer(self, worker: Candidate) -> None:
         """A change of leaders is over for whoever waits for an execution."""
         seconds = round(self._clock.monotonic() - self._began_at, 3)
         log.info(
@@ -306,7 +306,7 @@ class Dispatcher:
             after_seconds=seconds,
         )
 
-    def _unanswered(self, worker: Worker, share: list[_Pending]) -> None:
+    def _unanswered(self, worker: Candidate, share: list[_Pending]) -> None:
         """Ask the same worker once more, for it knows what it claimed; then the next one."""
         for pending in share:
             execution_id = pending.attempt.execution_id
@@ -318,7 +318,7 @@ class Dispatcher:
             else:
                 pending.ask_again = worker.node_id
 
-    def _take_answer(self, worker: Worker, pending: _Pending, answer: OfferAnswer) -> None:
+    def _take_answer(self, worker: Candidate, pending: _Pending, answer: OfferAnswer) -> None:
         execution_id = pending.attempt.execution_id
         if answer.result in (OfferResult.ACCEPTED, OfferResult.NOT_CLAIMED):
             self.drop(execution_id)

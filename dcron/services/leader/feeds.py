@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dcron.domain.errors import StoreUnreachable
 from dcron.ports import ChangeBatch, DocumentStore, Known
 from dcron.services.shared.pacing import Pace
-from dcron.services.shared.starts_first import Burst
+from dcron.services.shared.starts_first import StartsFirst
 from dcron.services.shared.trouble import Trouble
 
 __all__ = ["Feeds"]
@@ -25,7 +25,7 @@ class Feeds:
         store: DocumentStore,
         on_change: Callable[[str, ChangeBatch], None],
         known: Mapping[str, Known],
-        burst: Burst,
+        burst: StartsFirst,
     ) -> None:
         """`known` tells by database what need not be read. News of what is claimed and has ended waits for
         the end of a burst."""

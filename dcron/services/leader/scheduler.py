@@ -17,7 +17,7 @@ from dcron.domain.errors import StoreUnreachable
 from dcron.domain.nodes import MAX_REPORTED, LeaderReport, Waiting
 from dcron.domain.planning import may_be_offered
 from dcron.ports import JOBS, ChangeBatch, Clock, Document, DocumentStore, NodeClient, executions_database
-from dcron.services.leader.decider import Cycle
+from dcron.services.leader.decider import Decider
 from dcron.services.leader.dispatcher import Dispatcher
 from dcron.services.leader.feeds import Feeds
 from dcron.services.leader.job_book import JobBook, is_job_id
@@ -28,7 +28,7 @@ from dcron.services.leader.skip_copier import SkipCopier
 from dcron.services.leader.tracker import Tracker
 from dcron.services.shared.node_watch import NodeWatch
 from dcron.services.shared.pacing import together
-from dcron.services.shared.starts_first import Burst
+from dcron.services.shared.starts_first import StartsFirst
 from dcron.services.shared.trouble import Trouble
 
 __all__ = ["Scheduler"]
@@ -62,7 +62,7 @@ class Scheduler:
         clock: Clock,
         watch: NodeWatch,
         leadership: Leadership,
-        burst: Burst,
+        burst: StartsFirst,
         *,
         unsure_sequences: dict[str, int],
         renewal_seconds: float,
@@ -88,7 +88,7 @@ class Scheduler:
             on_doubtful=self._tracker.doubtful.add,
             on_older_term=leadership.look,
         )
-        self._cycle = Cycle(
+        self._cycle = Decider(
             watch.settings, clock, leadership, self._book, self._tracker, self._skips, self._dispatcher, burst
         )
         self._reconciler = Reconciler(self._tracker, self._dispatcher, nodes, watch, self._book)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from dcron.domain.documents import INITIAL_SETTINGS, SETTINGS_ID, settings_of
-from dcron.domain.model import Settings
+from dcron.domain.model import ClusterSettings
 from dcron.ports import CLUSTER, Document, DocumentStore
 
 __all__ = ["KnownSettings", "merge_settings", "read_settings", "settings_in"]
@@ -15,7 +15,7 @@ __all__ = ["KnownSettings", "merge_settings", "read_settings", "settings_in"]
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-async def read_settings(store: DocumentStore) -> Settings:
+async def read_settings(store: DocumentStore) -> ClusterSettings:
     """The settings as a quorum has them; the initial ones where none are stored yet."""
     [leaves] = await store.read(CLUSTER, [SETTINGS_ID])
     return settings_in(leaves)
@@ -31,7 +31,7 @@ class KnownSettings:
         self._store = store
         self.latest = INITIAL_SETTINGS
 
-    async def read(self) -> Settings:
+    async def read(self) -> ClusterSettings:
         """The latest settings that are known, or stored. Raises StoreUnreachable."""
         [leaves] = await self._store.read(CLUSTER, [SETTINGS_ID])
         self.take(leaves)
@@ -44,18 +44,18 @@ class KnownSettings:
             self.latest = found
 
 
-def _is_earlier(one: Settings, other: Settings) -> bool:
+def _is_earlier(one: ClusterSettings, other: ClusterSettings) -> bool:
     """Whether a state came before another one, by both ways to tell: clocks differ, and branches have
     sequences of their own."""
     return one.sequence < other.sequence and (one.said_at or _NEVER) < (other.said_at or _NEVER)
 
 
-def settings_in(leaves: Sequence[Document]) -> Settings:
+def settings_in(leaves: Sequence[Document]) -> ClusterSettings:
     """The settings of a document's leaves; the initial ones where there are none."""
     return merge_settings([settings_of(leaf.body) for leaf in leaves]) if leaves else INITIAL_SETTINGS
 
 
-def merge_settings(leaves: Sequence[Settings]) -> Settings:
+def merge_settings(leaves: Sequence[ClusterSettings]) -> ClusterSettings:
     """One out of the branches that a split store left: the last word counts, of two at once the frozen one; a
     floor that was raised stays raised; a freeze ended when it was first said to.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dcron.domain.documents import SETTINGS_ID, node_id_of, node_key
 from dcron.domain.nodes import NodeRecord, node_of
-from dcron.domain.placement import Worker
+from dcron.domain.placement import Candidate
 from dcron.ports import CLUSTER, Clock, DocumentStore
 from dcron.services.shared.cluster_settings import KnownSettings
 
@@ -87,10 +87,10 @@ class NodeWatch:
         seen = self._seen.get(node_id)
         return seen.record.address if seen and self._is_alive(seen) else None
 
-    def workers(self) -> list[Worker]:
+    def workers(self) -> list[Candidate]:
         """Live nodes that take new executions, in a fixed order for round-robin."""
         return [
-            Worker(node_id, seen.record.address, seen.record.labels)
+            Candidate(node_id, seen.record.address, seen.record.labels)
             for node_id, seen in sorted(self._seen.items())
             if self._is_alive(seen) and not seen.record.draining
         ]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["Burst"]
+__all__ = ["StartsFirst"]
 
 BURST_STARTS = 10
 """Executions that are being started at once, from which on that goes before the rest."""
@@ -20,7 +20,7 @@ LOOK_SECONDS = 0.05
 """How often it is looked whether they are over."""
 
 
-class Burst:
+class StartsFirst:
     """The executions that a node is starting, or intends and offers as the leader."""
 
     def __init__(self) -> None:

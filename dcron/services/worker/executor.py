@@ -16,7 +16,7 @@ from dcron.domain.model import Claim, LogObject, Outcome, State, split_execution
 from dcron.domain.offers import OfferedAttempt
 from dcron.domain.views import HeldExecution
 from dcron.ports import Clock, ProcessExit, ProcessRunner, ProcessStart, StartResult
-from dcron.services.shared.starts_first import Burst
+from dcron.services.shared.starts_first import StartsFirst
 from dcron.services.worker.outbox import Outbox
 from dcron.services.worker.spool import Entry, Spool, claim_note
 
@@ -57,7 +57,7 @@ class Executor:
         runner: ProcessRunner,
         outbox: Outbox,
         clock: Clock,
-        burst: Burst,
+        burst: StartsFirst,
         *,
         environment: Mapping[str, str],
         max_log_bytes: int,

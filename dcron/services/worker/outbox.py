@@ -20,7 +20,7 @@ from dcron.domain.model import LogObject, Outcome, State
 from dcron.domain.views import HeldExecution
 from dcron.ports import Document, DocumentStore, ObjectStore, WriteKind, executions_database
 from dcron.services.shared.pacing import Pace
-from dcron.services.shared.starts_first import Burst
+from dcron.services.shared.starts_first import StartsFirst
 from dcron.services.shared.trouble import Trouble
 from dcron.services.worker.spool import Entry, Spool
 
@@ -59,7 +59,7 @@ class _Item:
 class Outbox:
     """What ended here and has not arrived yet, by token. What is being started goes first."""
 
-    def __init__(self, store: DocumentStore, objects: ObjectStore, spool: Spool, burst: Burst) -> None:
+    def __init__(self, store: DocumentStore, objects: ObjectStore, spool: Spool, burst: StartsFirst) -> None:
         self._store = store
         self._objects = objects
         self._spool = spool

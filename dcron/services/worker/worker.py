@@ -18,7 +18,7 @@ from dcron.domain.model import Claim, Script, State, occurrence_instant, split_e
 from dcron.domain.offers import ClaimReference, OfferAnswer, OfferedAttempt, OfferResult
 from dcron.ports import Clock, Document, DocumentStore, executions_database
 from dcron.services.shared.node_state import LocalState
-from dcron.services.shared.starts_first import Burst
+from dcron.services.shared.starts_first import StartsFirst
 from dcron.services.worker.executor import Executor, Launch
 from dcron.services.worker.log_file import follow_file
 from dcron.services.worker.script_cache import BadScript, ScriptCache
@@ -59,7 +59,7 @@ class Worker:
         executor: Executor,
         local: LocalState,
         clock: Clock,
-        burst: Burst,
+        burst: StartsFirst,
     ) -> None:
         self._node_id = node_id
         self._slots = slots

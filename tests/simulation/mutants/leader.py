@@ -15,7 +15,7 @@ from dcron.ports import Clock, DocumentStore
 from dcron.services.election import clock_check
 from dcron.services.election.clock_check import ClockCheck
 from dcron.services.leader import job_book, tracker
-from dcron.services.leader.decider import Cycle
+from dcron.services.leader.decider import Decider
 from dcron.services.leader.dispatcher import Dispatcher
 from dcron.services.leader.job_book import JobBook
 from dcron.services.leader.reconciler import Reconciler
@@ -61,7 +61,7 @@ def intents_are_not_taken_over() -> AbstractContextManager[Any]:
     """A new leader leaves alone what the last one intended and nobody claimed."""
     return together(
         patch.object(Reconciler, "offer_unclaimed", lambda _: None),
-        patch.object(Cycle, "_waits_for_take_over", lambda *_: False),
+        patch.object(Decider, "_waits_for_take_over", lambda *_: False),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 from dcron.domain import changes, planning
-from dcron.domain.model import Active, Job, Settings, State
+from dcron.domain.model import Active, ClusterSettings, Job, State
 from dcron.services.clients import catalogue
 from dcron.services.leader import tracker
 from dcron.services.leader.reconciler import Reconciler
@@ -70,7 +70,7 @@ def impatient_retry() -> AbstractContextManager[Any]:
 def skip_decided_from_a_listing() -> AbstractContextManager[Any]:
     """Whether the cluster is frozen, and so an occurrence is to be skipped, is read from a listing."""
 
-    async def glance(known: KnownSettings) -> Settings:
+    async def glance(known: KnownSettings) -> ClusterSettings:
         return await read_settings(ListingStore(known._store))
 
     return patch.object(KnownSettings, "read", glance)

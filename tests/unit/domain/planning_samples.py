@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from dcron.domain.attempt_results import AttemptView
-from dcron.domain.model import Active, Job, Occurrence, Settings, State
+from dcron.domain.model import Active, ClusterSettings, Job, Occurrence, State
 from dcron.domain.planning import Moment
 from tests.doubles import START, UID, sample_claim, sample_job, sample_outcome
 
@@ -15,7 +15,7 @@ FLOOR = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def moment(now: datetime = START, *, frozen: bool = False, floor: datetime = FLOOR, term: int = 7) -> Moment:
-    return Moment(now, term, Settings(1, floor, frozen=frozen))
+    return Moment(now, term, ClusterSettings(1, floor, frozen=frozen))
 
 
 def active_job(attempt: int = 1, *, timeout_seconds: float = 60.0, failure_retries: int = 0, **active) -> Job:

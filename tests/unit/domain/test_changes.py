@@ -15,11 +15,11 @@ from dcron.domain.errors import FailedPrecondition, Overloaded
 from dcron.domain.ids import new_ulid
 from dcron.domain.model import (
     Active,
+    ClusterSettings,
     Job,
     LastOutcome,
     Occurrence,
     Script,
-    Settings,
     SkipReason,
     Specification,
     State,
@@ -31,7 +31,7 @@ UID = new_ulid(START, b"j" * 10)
 HOURLY = Specification(schedule="0 * * * *", script=Script("0" * 64, 10))
 DAILY = replace(HOURLY, schedule="0 6 * * *")
 HOUR = timedelta(hours=1)
-SETTINGS = Settings(1, datetime(2000, 1, 1, tzinfo=UTC))
+SETTINGS = ClusterSettings(1, datetime(2000, 1, 1, tzinfo=UTC))
 
 
 def job_at_start(specification: Specification = HOURLY, *, paused: bool = False) -> Job:

@@ -16,6 +16,7 @@ from dcron.domain.instants import floor_second, format_instant
 from dcron.domain.model import (
     Active,
     Claim,
+    ClusterSettings,
     Coalesced,
     Job,
     LastOutcome,
@@ -25,7 +26,6 @@ from dcron.domain.model import (
     Outcome,
     Place,
     Script,
-    Settings,
     Skip,
     SkipReason,
     Specification,
@@ -129,7 +129,7 @@ OUTCOMES = st.builds(
     log=st.none() | st.builds(LogObject, TEXT, COUNTS, COUNTS),
 )
 VERDICTS = st.builds(Verdict, TEXT, st.sampled_from(VerdictKind), TEXT, TEXT, INSTANTS)
-SETTINGS = st.builds(Settings, COUNTS, INSTANTS, st.booleans(), st.none() | INSTANTS, COUNTS)
+SETTINGS = st.builds(ClusterSettings, COUNTS, INSTANTS, st.booleans(), st.none() | INSTANTS, COUNTS)
 
 
 def stored(body: documents.Body) -> documents.Body:
@@ -169,7 +169,7 @@ def test_a_skip_is_read_back_as_it_was_written(skip: Skip) -> None:
 
 
 @given(SETTINGS)
-def test_settings_are_read_back_as_they_were_written(settings: Settings) -> None:
+def test_settings_are_read_back_as_they_were_written(settings: ClusterSettings) -> None:
     assert documents.settings_of(stored(documents.settings_body(settings))) == settings
 
 

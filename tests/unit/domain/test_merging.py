@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dcron.domain.attempt_results import AttemptView
 from dcron.domain.changes import MAX_WAITING_RUNS, change, merge, pause, request_run, resume
 from dcron.domain.documents import INITIAL_SETTINGS
-from dcron.domain.model import Job, Settings, Skip, SkipReason, Specification, State
+from dcron.domain.model import ClusterSettings, Job, Skip, SkipReason, Specification, State
 from dcron.domain.planning import MAX_PENDING_SKIPS, Moment, step
 from tests.doubles import LATER_UID, SCRIPT, START, UID, request_id, sample_claim, sample_job, sample_outcome
 
@@ -25,7 +25,7 @@ def lead(job: Job, minutes: float, *, term: int = 1, frozen: bool = False, ends:
         execution = job.place.active.execution_id
         outcome = sample_outcome(execution, "t", State.SUCCEEDED)
         known = AttemptView((sample_claim(execution, "t"),), {"t": outcome}, verified=True)
-    settings = Settings(1, START - timedelta(days=1), frozen=frozen)
+    settings = ClusterSettings(1, START - timedelta(days=1), frozen=frozen)
     decision = step(job, Moment(START + minutes * MINUTE, term, settings), known)
     return job if decision is None else decision.job
 

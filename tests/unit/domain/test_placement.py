@@ -7,12 +7,12 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcron.domain.placement import MAX_NAMED, Worker, candidates, refused
+from dcron.domain.placement import MAX_NAMED, Candidate, candidates, refused
 
 WORKERS = [
-    Worker("a", "a:1", {"zone": "north"}),
-    Worker("b", "b:1", {"zone": "south", "disk": "ssd"}),
-    Worker("c", "c:1", {"zone": "north", "disk": "ssd"}),
+    Candidate("a", "a:1", {"zone": "north"}),
+    Candidate("b", "b:1", {"zone": "south", "disk": "ssd"}),
+    Candidate("c", "c:1", {"zone": "north", "disk": "ssd"}),
 ]
 NODE_IDS = st.sets(st.sampled_from("abc"))
 

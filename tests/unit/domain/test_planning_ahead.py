@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from dcron.domain.changes import pause, request_run
-from dcron.domain.model import Job, Settings, Skip, SkipReason
+from dcron.domain.model import ClusterSettings, Job, Skip, SkipReason
 from dcron.domain.planning import AHEAD_SECONDS, Moment, launch_ahead
 from tests.doubles import START, UID, request_id, sample_job
 from tests.unit.domain.planning_samples import FLOOR, MINUTE, active_job, moment
@@ -49,5 +49,5 @@ def test_what_a_freeze_or_the_floor_holds_back_is_not_launched_ahead() -> None:
     job = sample_job()
     assert launch_ahead(job, moment(SOON, frozen=True)) is None
     assert launch_ahead(job, moment(SOON, floor=START + MINUTE)) is None
-    thawed = Settings(1, FLOOR, frozen_at=SOON, thawed_at=START + MINUTE)
+    thawed = ClusterSettings(1, FLOOR, frozen_at=SOON, thawed_at=START + MINUTE)
     assert launch_ahead(job, Moment(SOON, 7, thawed)) is None

@@ -19,7 +19,7 @@ from dcron.domain.errors import FailedPrecondition, InvalidInput, NotFound, Over
 from dcron.domain.ids import new_ulid
 from dcron.domain.instants import format_key
 from dcron.domain.job_documents import job_body, job_of
-from dcron.domain.model import Active, Claim, Job, Occurrence, Settings
+from dcron.domain.model import Active, Claim, ClusterSettings, Job, Occurrence
 from dcron.ports import CLUSTER, JOBS, Document, WriteKind, executions_database
 from dcron.services.clients import catalogue as catalogue_module
 from dcron.services.clients.ahead import LONG_AGO
@@ -277,7 +277,7 @@ class TestRunning:
     async def test_a_frozen_cluster_runs_nothing(
         self, catalogue: Catalogue, store: SplitStore, job: Job
     ) -> None:
-        frozen = Settings(1, START, frozen=True, frozen_at=START)
+        frozen = ClusterSettings(1, START, frozen=True, frozen_at=START)
         await store.write(CLUSTER, [Document(SETTINGS_ID, settings_body(frozen))])
         with pytest.raises(FailedPrecondition, match="dcron cluster thaw"):
             await catalogue.run(NAME, new_ulid(START, b"r" * 10))

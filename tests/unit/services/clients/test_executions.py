@@ -40,7 +40,7 @@ from dcron.ports import JOBS, Document, WriteKind, executions_database
 from dcron.services.clients import execution_lists
 from dcron.services.clients import executions as module
 from dcron.services.clients.ahead import LONG_AGO
-from dcron.services.clients.executions import History
+from dcron.services.clients.executions import Executions
 from tests.unit.services.doubles import (
     SCRIPT,
     SPECIFICATION,
@@ -85,8 +85,8 @@ def directory() -> FakeDirectory:
 @pytest.fixture
 def history(
     store: SplitStore, objects: MemoryObjectStore, nodes: FakeNodes, directory: FakeDirectory
-) -> History:
-    return History(store, objects, nodes, SettableClock(), directory)
+) -> Executions:
+    return Executions(store, objects, nodes, SettableClock(), directory)
 
 
 def claim_at(at: datetime, attempt: int = 1, *, uid: str = UID, mark: str = "t1", request: str = "") -> Claim:
@@ -187,7 +187,7 @@ class TestAssembling:
 
 class TestListing:
     async def test_a_job_is_listed_newest_first_over_months_with_skips_and_manual_runs(
-        self, history: History, store: SplitStore
+        self, history: Executions, store: SplitStore
     ) -> None:
         february = claim_at(datetime(2026, 2, 10, tzinfo=START.tzinfo))
         first = claim_at(START)
@@ -212,7 +212,9 @@ class TestListing:
         ]
         assert ids(await history.list(NAME, None, 2)) == [manual.execution_id, skip.id]
 
-    async def test_a_jobs_executions_are_filtered_by_state(self, history: History, store: SplitStore) -> None:
+    async def test_a_jobs_executions_are_filtered_by_state(
+        self, history: Executions, store: SplitStore
+    ) -> None:
         claims = [claim_at(START + n * DAY / 48) for n in range(6)]
         skip = Skip(UID, START + DAY, START + DAY, SkipReason.FROZEN, 3)
         states = [State.SUCCEEDED, State.FAILED, State.SUCCEEDED, State.NOT_STARTED]
@@ -230,7 +232,7 @@ class TestListing:
         assert ids(await history.list(NAME, "skipped", 0)) == [skip.id]
 
     async def test_all_jobs_are_listed_by_when_they_were_claimed(
-        self, history: History, store: SplitStore
+        self, history: Executions, store: SplitStore
     ) -> None:
         february = claim_at(datetime(2026, 2, 10, tzinfo=START.tzinfo))
         march = [claim_at(START), claim_at(START + DAY, uid=OTHER_UID)]
@@ -242,7 +244,7 @@ class TestListing:
         assert ids(await history.list("", State.SUCCEEDED, 0)) == []
 
     async def test_running_ones_of_all_jobs_are_found_through_active_jobs(
-        self, history: History, store: SplitStore
+        self, history: Executions, store: SplitStore
     ) -> None:
         claim = claim_at(START)
         await put(store, claim, claim_at(START - DAY))
@@ -256,7 +258,7 @@ class TestListing:
         assert ids(await history.list("", State.RUNNING, 0)) == []
 
     async def test_skipped_ones_of_all_jobs_carry_their_jobs_names(
-        self, history: History, store: SplitStore
+        self, history: Executions, store: SplitStore
     ) -> None:
         mine = Skip(UID, START, START, SkipReason.MISSED, 1)
         other = Skip(OTHER_UID, START + DAY, START + DAY, SkipReason.PAUSED, None)
@@ -265,19 +267,19 @@ class TestListing:
         assert [(view.skip, view.job) for view in found] == [(other, "other"), (mine, NAME)]
 
     async def test_a_search_that_would_look_at_everything_asks_for_a_job(
-        self, history: History, store: SplitStore, monkeypatch: pytest.MonkeyPatch
+        self, history: Executions, store: SplitStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         await put(store, *(claim_at(START + n * DAY / 48) for n in range(5)))
         monkeypatch.setattr(execution_lists._Budget.__init__, "__defaults__", (5,))
         with pytest.raises(InvalidInput, match="name a job"):
             await history.list("", "skipped", 0)
 
-    async def test_a_long_history_is_paged_through(self, history: History, store: SplitStore) -> None:
+    async def test_a_long_history_is_paged_through(self, history: Executions, store: SplitStore) -> None:
         claims = [claim_at(START + timedelta(minutes=n)) for n in range(40)]
         await put(store, *claims, outcome_for(claims[0], State.LOST))
         assert ids(await history.list(NAME, State.LOST, 1)) == [claims[0].execution_id]
 
-    async def test_an_unknown_job_and_a_wrong_limit_are_refused(self, history: History) -> None:
+    async def test_an_unknown_job_and_a_wrong_limit_are_refused(self, history: Executions) -> None:
         with pytest.raises(NotFound, match="'absent' not found"):
             await history.list("absent", None, 0)
         with pytest.raises(InvalidInput, match="limit"):
@@ -286,7 +288,7 @@ class TestListing:
 
 class TestOne:
     async def test_one_that_needs_a_person_says_so(
-        self, history: History, store: SplitStore, directory: FakeDirectory
+        self, history: Executions, store: SplitStore, directory: FakeDirectory
     ) -> None:
         claim = claim_at(START)
         await put(store, claim)
@@ -295,7 +297,7 @@ class TestOne:
         assert (await history.get(claim.execution_id)).needs_attention
 
     async def test_one_that_waits_is_not_found_with_the_reason(
-        self, history: History, directory: FakeDirectory
+        self, history: Executions, directory: FakeDirectory
     ) -> None:
         identifier = claim_at(START).execution_id
         directory.said = LeaderReport(waiting=(Waiting(NAME, identifier, "all slots are taken"),))
@@ -303,7 +305,7 @@ class TestOne:
             await history.get(identifier)
 
     @pytest.mark.parametrize("identifier", ["", "nonsense", "a:b:c", f"{UID}:20260302T120030Z:001"])
-    async def test_an_unknown_one_is_not_found(self, history: History, identifier: str) -> None:
+    async def test_an_unknown_one_is_not_found(self, history: Executions, identifier: str) -> None:
         with pytest.raises(NotFound):
             await history.get(identifier)
 
@@ -318,7 +320,7 @@ class TestLogs:
         return claim
 
     async def test_a_kept_log_is_read_from_the_object_store(
-        self, history: History, store: SplitStore, objects: MemoryObjectStore, nodes: FakeNodes
+        self, history: Executions, store: SplitStore, objects: MemoryObjectStore, nodes: FakeNodes
     ) -> None:
         claim = await self.ended(store)
         nodes.reachable = False
@@ -326,7 +328,7 @@ class TestLogs:
         assert await text_of(history.read_log(claim.execution_id, follow=True)) == self.LOG
 
     async def test_a_log_that_is_not_kept_yet_is_read_from_its_node(
-        self, history: History, store: SplitStore, nodes: FakeNodes
+        self, history: Executions, store: SplitStore, nodes: FakeNodes
     ) -> None:
         claim = await self.ended(store)
         nodes.logs[claim.execution_id] = self.LOG
@@ -342,11 +344,11 @@ class TestLogs:
 
         claim = await self.ended(store)
         nodes.logs[claim.execution_id] = self.LOG
-        history = History(store, Breaking(), nodes, SettableClock(), directory)
+        history = Executions(store, Breaking(), nodes, SettableClock(), directory)
         assert await text_of(history.read_log(claim.execution_id, follow=False)) == self.LOG
 
     async def test_a_log_that_cannot_be_had_says_where_it_is(
-        self, history: History, store: SplitStore, nodes: FakeNodes
+        self, history: Executions, store: SplitStore, nodes: FakeNodes
     ) -> None:
         claim = await self.ended(store)
         nodes.reachable = False
@@ -357,7 +359,7 @@ class TestLogs:
             await text_of(history.read_log(claim.execution_id, follow=False))
 
     async def test_a_log_that_moves_while_it_is_looked_for_is_found(
-        self, history: History, store: SplitStore, objects: MemoryObjectStore, nodes: FakeNodes
+        self, history: Executions, store: SplitStore, objects: MemoryObjectStore, nodes: FakeNodes
     ) -> None:
         claim = await self.ended(store)
 
@@ -368,7 +370,7 @@ class TestLogs:
         assert await text_of(history.read_log(claim.execution_id, follow=False)) == self.LOG
 
     async def test_a_running_one_is_followed_on_its_node(
-        self, history: History, store: SplitStore, nodes: FakeNodes
+        self, history: Executions, store: SplitStore, nodes: FakeNodes
     ) -> None:
         claim = claim_at(START)
         await put(store, claim)
@@ -376,7 +378,7 @@ class TestLogs:
         assert await text_of(history.read_log(claim.execution_id, follow=True)) == self.LOG
 
     async def test_one_that_ends_while_it_is_looked_for_is_read_from_the_object_store(
-        self, history: History, store: SplitStore, objects: MemoryObjectStore, nodes: FakeNodes
+        self, history: Executions, store: SplitStore, objects: MemoryObjectStore, nodes: FakeNodes
     ) -> None:
         claim = claim_at(START)
         await put(store, claim)
@@ -391,27 +393,29 @@ class TestLogs:
         assert await text_of(history.read_log(claim.execution_id, follow=True)) == self.LOG
 
     async def test_one_that_printed_nothing_has_an_empty_log(
-        self, history: History, store: SplitStore
+        self, history: Executions, store: SplitStore
     ) -> None:
         claim = await self.ended(store, with_log=False)
         assert await text_of(history.read_log(claim.execution_id, follow=False)) == b""
 
 
 class TestCancelling:
-    async def test_its_worker_is_asked(self, history: History, store: SplitStore, nodes: FakeNodes) -> None:
+    async def test_its_worker_is_asked(
+        self, history: Executions, store: SplitStore, nodes: FakeNodes
+    ) -> None:
         claim = claim_at(START)
         await put(store, claim)
         nodes.running.add(claim.execution_id)
         assert await history.cancel(claim.execution_id) == "n2"
 
-    async def test_what_has_ended_cannot_be_cancelled(self, history: History, store: SplitStore) -> None:
+    async def test_what_has_ended_cannot_be_cancelled(self, history: Executions, store: SplitStore) -> None:
         claim = claim_at(START)
         await put(store, claim, outcome_for(claim, State.FAILED))
         with pytest.raises(FailedPrecondition, match="has ended already: failed"):
             await history.cancel(claim.execution_id)
 
     async def test_what_just_ended_on_its_worker_is_told_so(
-        self, history: History, store: SplitStore
+        self, history: Executions, store: SplitStore
     ) -> None:
         claim = claim_at(START)
         await put(store, claim)
@@ -419,7 +423,7 @@ class TestCancelling:
             await history.cancel(claim.execution_id)
 
     async def test_a_worker_out_of_reach_suggests_resolving(
-        self, history: History, store: SplitStore, nodes: FakeNodes
+        self, history: Executions, store: SplitStore, nodes: FakeNodes
     ) -> None:
         claim = claim_at(START)
         await put(store, claim)
@@ -434,7 +438,7 @@ class TestResolving:
         monkeypatch.setattr(module, "AHEAD_SECONDS", 0.0)
 
     async def test_a_verdict_waits_until_what_was_claimed_ahead_of_its_instant_has_started(
-        self, history: History, store: SplitStore, monkeypatch: pytest.MonkeyPatch
+        self, history: Executions, store: SplitStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(module, "AHEAD_SECONDS", 1.0)
         long_ago, claim = claim_at(START - 2 * LONG_AGO), claim_at(START + timedelta(seconds=1))
@@ -448,7 +452,7 @@ class TestResolving:
         assert (await resolving).verdict is not None
 
     async def test_a_verdict_is_stored_once_and_saying_it_again_is_no_error(
-        self, history: History, store: SplitStore
+        self, history: Executions, store: SplitStore
     ) -> None:
         claim = claim_at(START)
         await put(store, claim)
@@ -458,13 +462,13 @@ class TestResolving:
         with pytest.raises(FailedPrecondition, match="already resolved as failed by operator"):
             await history.resolve(claim.execution_id, VerdictKind.RETRY, "operator", "disk died")
 
-    async def test_a_true_outcome_needs_no_verdict(self, history: History, store: SplitStore) -> None:
+    async def test_a_true_outcome_needs_no_verdict(self, history: Executions, store: SplitStore) -> None:
         claim = claim_at(START)
         await put(store, claim, outcome_for(claim, State.SUCCEEDED))
         with pytest.raises(FailedPrecondition, match="succeeded"):
             await history.resolve(claim.execution_id, VerdictKind.RETRY, "operator", "")
 
-    async def test_an_unsure_verdict_is_read_again(self, history: History, store: SplitStore) -> None:
+    async def test_an_unsure_verdict_is_read_again(self, history: Executions, store: SplitStore) -> None:
         claim = claim_at(START)
         await put(store, claim)
         store.faults[verdict_id(claim.execution_id)] = [WriteKind.UNSURE]
@@ -472,7 +476,7 @@ class TestResolving:
         assert view.verdict.kind is VerdictKind.RETRY
 
     async def test_a_verdict_that_nobody_can_read_is_not_answered_as_stored(
-        self, history: History, store: SplitStore
+        self, history: Executions, store: SplitStore
     ) -> None:
         claim = claim_at(START)
         await put(store, claim)
@@ -484,7 +488,7 @@ class TestResolving:
         ("by", "reason", "field"), [("", "", "by"), ("a\x1b[2J", "", "by"), ("a", "x" * 501, "reason")]
     )
     async def test_words_that_cannot_be_shown_are_refused(
-        self, history: History, store: SplitStore, by: str, reason: str, field: str
+        self, history: Executions, store: SplitStore, by: str, reason: str, field: str
     ) -> None:
         claim = claim_at(START)
         await put(store, claim)
@@ -493,7 +497,7 @@ class TestResolving:
         assert caught.value.field == field
 
     async def test_what_waits_for_a_worker_cannot_be_resolved_and_the_answer_says_what_to_do(
-        self, history: History, directory: FakeDirectory
+        self, history: Executions, directory: FakeDirectory
     ) -> None:
         claim = claim_at(START)
         waiting = Waiting(claim.job, claim.execution_id, "no live node takes executions")
@@ -502,7 +506,7 @@ class TestResolving:
             await history.resolve(claim.execution_id, VerdictKind.FAILED, "operator", "")
 
     async def test_a_late_true_outcome_is_shown_beside_the_verdict(
-        self, history: History, store: SplitStore
+        self, history: Executions, store: SplitStore
     ) -> None:
         claim = claim_at(START)
         await put(store, claim)

@@ -14,10 +14,10 @@ from structlog.testing import capture_logs
 from dcron.adapters.system_clock import SystemClock
 from dcron.domain.errors import NodeUnreachable
 from dcron.domain.offers import OfferAnswer, OfferedAttempt, OfferResult
-from dcron.domain.placement import Worker
+from dcron.domain.placement import Candidate
 from dcron.services.leader import dispatcher as module
 from dcron.services.leader.dispatcher import BUSY, CLAIM_SETTLE_SECONDS, NO_WORKER, Dispatcher
-from dcron.services.shared.starts_first import BURST_STARTS, Burst
+from dcron.services.shared.starts_first import BURST_STARTS, StartsFirst
 from tests.doubles import FakeNodes, ManualClock, sample_offer, until
 
 
@@ -26,12 +26,12 @@ class Scene:
     """A dispatcher, the workers it knows, and what it reported."""
 
     nodes: FakeNodes
-    workers: list[Worker]
+    workers: list[Candidate]
     accepted: list[tuple[str, str]] = field(default_factory=list)
     doubtful: list[str] = field(default_factory=list)
     older_terms: int = 0
     leads: bool = True
-    burst: Burst = field(default_factory=Burst)
+    burst: StartsFirst = field(default_factory=StartsFirst)
 
     def dispatcher(self, clock: SystemClock | ManualClock) -> Dispatcher:
         return Dispatcher(
@@ -53,7 +53,7 @@ class Scene:
 
 @pytest.fixture
 def scene() -> Scene:
-    made = Scene(FakeNodes(), [Worker(name, f"{name}:1", {"name": name}) for name in "abc"])
+    made = Scene(FakeNodes(), [Candidate(name, f"{name}:1", {"name": name}) for name in "abc"])
     for name in "abc":
         made.nodes.always(name, OfferResult.ACCEPTED)
     return made
@@ -273,7 +273,7 @@ async def test_labels_choose_the_worker_and_their_lack_is_the_reason(scene: Scen
         assert dispatcher.waiting()["y"][1].startswith(
             "no live node with the labels disk=ssd,name=d takes executions"
         )
-        scene.workers = [*scene.workers, Worker("d", "d:1", {"name": "d", "disk": "ssd"})]
+        scene.workers = [*scene.workers, Candidate("d", "d:1", {"name": "d", "disk": "ssd"})]
         scene.nodes.always("d", OfferResult.ACCEPTED)
         await until(lambda: not dispatcher.waiting())
     assert scene.nodes.asked("x") == ["c"]

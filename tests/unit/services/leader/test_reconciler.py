@@ -17,7 +17,7 @@ from dcron.services.leader.job_book import JobBook
 from dcron.services.leader.reconciler import Reconciler
 from dcron.services.leader.tracker import Tracker
 from dcron.services.shared.node_watch import NodeWatch
-from dcron.services.shared.starts_first import Burst
+from dcron.services.shared.starts_first import StartsFirst
 from tests.doubles import (
     START,
     UID,
@@ -45,7 +45,7 @@ class Scene:
         self.dispatcher = Dispatcher(
             self.nodes,
             self.clock,
-            Burst(),
+            StartsFirst(),
             term=3,
             leader_id="leader",
             may_lead=lambda: True,

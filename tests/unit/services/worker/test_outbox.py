@@ -12,7 +12,7 @@ import pytest
 from dcron.domain.model import LogObject, Outcome, State
 from dcron.ports import WriteKind
 from dcron.services.shared import pacing, starts_first
-from dcron.services.shared.starts_first import Burst
+from dcron.services.shared.starts_first import StartsFirst
 from dcron.services.worker import outbox
 from dcron.services.worker.outbox import Outbox
 from dcron.services.worker.spool import Spool
@@ -41,7 +41,7 @@ class Scene:
         self.objects = FaultyObjects()
         self.spool = Spool(folder)
         self.spool.open()
-        self.burst = Burst()
+        self.burst = StartsFirst()
         self.outbox = Outbox(self.store, self.objects, self.spool, self.burst)
         self.task = asyncio.create_task(self.outbox.run())
 
