@@ -8,7 +8,7 @@ import os
 import secrets
 import signal
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ from dcron.api.public import Public
 from dcron.api.server import ApiServer
 from dcron.config import Settings
 from dcron.credentials import CertificateFiles
-from dcron.domain.errors import ObjectsUnreachable, SetupError, StoreUnreachable
+from dcron.domain.errors import SetupError
 from dcron.domain.leadership import Lease
 from dcron.domain.nodes import NodeRecord
 from dcron.domain.planning import AHEAD_SECONDS
@@ -38,6 +38,7 @@ from dcron.services.clients.executions import Executions
 from dcron.services.election.elector import Elector, Workload
 from dcron.services.leader.mandate import Leadership
 from dcron.services.leader.scheduler import Scheduler
+from dcron.services.shared.loops import until_reachable
 from dcron.services.shared.node_state import LocalState
 from dcron.services.shared.node_watch import NodeWatch
 from dcron.services.shared.starts_first import StartsFirst
@@ -55,8 +56,6 @@ __all__ = ["STORE_FORM", "open_objects", "open_store", "script_environment", "se
 
 STOP_GRACE_SECONDS = AHEAD_SECONDS + 1.0
 """How long calls that clients have begun may go on when the node stops: some are answered that much later."""
-BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
-"""Pauses between tries to reach a store at the start; the last one repeats."""
 GARBAGE_OBJECTS = 10_000
 """New objects before Python looks for cycles among them; its own 700 are a few executions."""
 STORE_FORM = "store: expected couchdb://user:password@host:5984/prefix, couchdbs://… or sqlite:///path"
@@ -202,9 +201,9 @@ class Node:
             await self._runner.open()
             stack.push_async_callback(self._runner.close)
             stack.push_async_callback(self._worker.finish)
-            await _until_reachable(elector.store_trouble, self._store.prepare)
-            await _until_reachable(_objects_trouble(), self._objects.prepare)
-            await _until_reachable(elector.store_trouble, elector.join)
+            await until_reachable(self._store.prepare, elector.store_trouble)
+            await until_reachable(self._objects.prepare, _objects_trouble())
+            await until_reachable(elector.join, elector.store_trouble)
             await self._work(elector, server)
 
     async def _work(self, elector: Elector, server: ApiServer) -> None:
@@ -287,22 +286,6 @@ def _watch(files: CertificateFiles) -> CredentialWatch:
 
 def _objects_trouble() -> Trouble:
     return Trouble("start", "waiting for the object store", "reaches the object store")
-
-
-async def _until_reachable(trouble: Trouble, act: Callable[[], Awaitable[None]]) -> None:
-    """Try until a store answers, for as long as it takes, and say so once."""
-    failures = 0
-    while True:
-        try:
-            await act()
-        except (StoreUnreachable, ObjectsUnreachable) as error:
-            pause_seconds = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
-            failures += 1
-            trouble.met(str(error))
-            await asyncio.sleep(pause_seconds)
-        else:
-            trouble.over()
-            return
 
 
 def script_environment(environment: Mapping[str, str]) -> dict[str, str]:

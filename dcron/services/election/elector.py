@@ -204,7 +204,8 @@ class Elector:
 
     async def _round(self) -> None:
         """One renewal and one look at who leads; the decision is logged when it changes."""
-        try:
+        decision = replace(self._decision, again_seconds=self._lease.renewal_seconds / 2)
+        with self.store_trouble.of(StoreUnreachable):
             await self._clock_check.compare()
             if self._term_held():
                 await self._renew_and_read()
@@ -215,10 +216,6 @@ class Elector:
                 # Lost, and the winner cannot be read: a split store. Not again at once.
                 why = f"{decision.why}; the store confirms no claim of the next term"
                 decision = replace(decision, why=why, again_seconds=self._lease.renewal_seconds / 2)
-            self.store_trouble.over()
-        except StoreUnreachable as error:
-            self.store_trouble.met(str(error))
-            decision = replace(self._decision, again_seconds=self._lease.renewal_seconds / 2)
         if decision.why != self._decision.why:
             log.info(decision.why, action="leadership", term=self._local.newest_term)
         self._decision = decision

@@ -26,6 +26,7 @@ from dcron.services.leader.job_book import JobBook
 from dcron.services.leader.mandate import Deposed, Leadership
 from dcron.services.leader.skip_copier import SkipCopier
 from dcron.services.leader.tracker import Tracked, Tracker
+from dcron.services.shared import loops
 from dcron.services.shared.cluster_settings import KnownSettings
 from dcron.services.shared.pacing import Pace, wait_for
 from dcron.services.shared.starts_first import StartsFirst
@@ -45,8 +46,6 @@ STALE_SECONDS = 0.05
 MAX_DOUBLINGS = 6
 MAX_PUT_OFF_SECONDS = 2.0
 """The longest interval between two readings of a doubtful job."""
-BACKOFF_SECONDS = 0.5
-"""Pause after the store could not be reached."""
 
 log = structlog.get_logger()
 
@@ -126,13 +125,10 @@ class Decider:
     async def run(self) -> None:
         """Decide and write until no longer entitled to (Deposed)."""
         while self._leadership.may_lead():
-            try:
+            with self._trouble.of(StoreUnreachable):
                 await self._cycle()
-            except StoreUnreachable as error:
-                self._trouble.met(str(error))
-                await asyncio.sleep(BACKOFF_SECONDS)
-            else:
-                self._trouble.over()
+            if self._trouble:
+                await asyncio.sleep(loops.BACKOFF_SECONDS)
             if not self._news_is_ripe() and not self._readable_stale():
                 await self._sleep_until_due()
         raise Deposed

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 
-from dcron.domain.errors import StoreUnreachable
 from dcron.ports import ChangeBatch, DocumentStore, Known
+from dcron.services.shared.loops import repeat
 from dcron.services.shared.pacing import Pace
 from dcron.services.shared.starts_first import StartsFirst
 from dcron.services.shared.trouble import Trouble
@@ -14,7 +14,6 @@ from dcron.services.shared.trouble import Trouble
 __all__ = ["Feeds"]
 
 WAIT_SECONDS = 25.0
-BACKOFF_SECONDS = 0.5
 
 
 class Feeds:
@@ -49,18 +48,17 @@ class Feeds:
     async def _run(self, database: str, since: str) -> None:
         trouble = Trouble("follow", "feed broke", "feed is followed again", database=database)
         pace = Pace(by_duration=False)
-        while True:
-            try:
-                async with pace.turn():
-                    await self._burst.over()
-                    batch = await self._store.changes(
-                        database, since, wait_seconds=WAIT_SECONDS, known=self._known.get(database)
-                    )
-            except StoreUnreachable as error:
-                trouble.met(str(error))
-                await asyncio.sleep(BACKOFF_SECONDS)
-                continue
-            trouble.over()
+
+        async def read_on() -> float:
+            nonlocal since
+            async with pace.turn():
+                await self._burst.over()
+                batch = await self._store.changes(
+                    database, since, wait_seconds=WAIT_SECONDS, known=self._known.get(database)
+                )
             since = batch.since
             if batch.documents:
                 self._on_change(database, batch)
+            return 0.0
+
+        await repeat(read_on, trouble)

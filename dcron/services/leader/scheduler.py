@@ -26,6 +26,7 @@ from dcron.services.leader.observer import Observer
 from dcron.services.leader.reconciler import Reconciler
 from dcron.services.leader.skip_copier import SkipCopier
 from dcron.services.leader.tracker import Tracker
+from dcron.services.shared import loops
 from dcron.services.shared.node_watch import NodeWatch
 from dcron.services.shared.pacing import together
 from dcron.services.shared.starts_first import StartsFirst
@@ -46,8 +47,6 @@ DOUBT_SECONDS = 0.25
 """How often doubtful attempts are read from a quorum."""
 MADE_AHEAD = timedelta(days=1)
 """How long before a month begins its database is made."""
-BACKOFF_SECONDS = 0.5
-"""Pause after the store could not be reached."""
 
 log = structlog.get_logger()
 
@@ -138,14 +137,10 @@ class Scheduler:
         """Try until the store answers, or raise Deposed."""
         trouble = Trouble("take_over", "cannot take over yet", "takes over")
         while self._leadership.may_lead():
-            try:
+            with trouble.of(StoreUnreachable):
                 await act()
-            except StoreUnreachable as error:
-                trouble.met(str(error))
-                await asyncio.sleep(BACKOFF_SECONDS)
-            else:
-                trouble.over()
                 return
+            await asyncio.sleep(loops.BACKOFF_SECONDS)
         raise Deposed
 
     async def _follow_feeds(self, group: asyncio.TaskGroup) -> None:
@@ -208,65 +203,56 @@ class Scheduler:
     async def _poll_loop(self) -> None:
         trouble = Trouble("poll", "cannot look for due jobs", "looks for due jobs again")
         pauses = chain(EARLY_POLL_SECONDS, repeat(POLL_SECONDS))
-        while True:
+
+        async def poll() -> float:
             horizon = self._clock.now() + HORIZON
-            try:
-                full = await self._book.poll(horizon)
-            except StoreUnreachable as error:
-                trouble.met(str(error))
-                await asyncio.sleep(BACKOFF_SECONDS)
-                continue
-            trouble.over()
+            full = await self._book.poll(horizon)
             self._book.trim(horizon)
             unknown = [name for name in self._book.active_names() if self._tracker.of_job(name) is None]
             self._cycle.take_in(unknown)
             self._cycle.wake.set()
-            await asyncio.sleep(SILENCE_SECONDS if full else next(pauses))
+            return SILENCE_SECONDS if full else next(pauses)
+
+        await loops.repeat(poll, trouble)
 
     async def _reconcile_loop(self, group: asyncio.TaskGroup) -> None:
         trouble = Trouble("reconcile", "cannot reconcile", "reconciles again")
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
-            try:
-                await self._follow_feeds(group)
-                await self._read_active()
-                self._cycle.take_in(await self._book.look_again())
-                await self._reconciler.compare_claims()
-            except StoreUnreachable as error:
-                trouble.met(str(error))
-            else:
-                trouble.over()
+
+        async def reconcile() -> None:
+            await self._follow_feeds(group)
+            await self._read_active()
+            self._cycle.take_in(await self._book.look_again())
+            await self._reconciler.compare_claims()
+
+        await asyncio.sleep(POLL_SECONDS)
+        await loops.every(POLL_SECONDS, reconcile, trouble)
 
     async def _months_loop(self) -> None:
         trouble = Trouble("make_month", "cannot make a month's database", "the month's databases are there")
-        while True:
+
+        async def make_months() -> None:
             now = self._clock.now()
-            try:
-                for database in sorted({executions_database(now), executions_database(now + MADE_AHEAD)}):
-                    await self._store.make_ready(database)
-            except StoreUnreachable as error:
-                trouble.met(str(error))
-            else:
-                trouble.over()
-            await asyncio.sleep(POLL_SECONDS)
+            for database in sorted({executions_database(now), executions_database(now + MADE_AHEAD)}):
+                await self._store.make_ready(database)
+
+        await loops.every(POLL_SECONDS, make_months, trouble)
 
     async def _watch_loop(self) -> None:
         trouble = Trouble("watch", "cannot read the nodes", "reads the nodes again")
         thawed = False
-        while True:
-            await asyncio.sleep(self._renewal_seconds)
-            try:
-                await self._watch.refresh()
-                self._observer.observe(self._watch.alive(), self._reconciler.attention())
-                thawed = self._hold_while_frozen() or thawed
-                if thawed:
-                    # Take up what waited.
-                    await self._read_active()
-                    thawed = False
-            except StoreUnreachable as error:
-                trouble.met(str(error))
-            else:
-                trouble.over()
+
+        async def look() -> None:
+            nonlocal thawed
+            await self._watch.refresh()
+            self._observer.observe(self._watch.alive(), self._reconciler.attention())
+            thawed = self._hold_while_frozen() or thawed
+            if thawed:
+                # Take up what waited.
+                await self._read_active()
+                thawed = False
+
+        await asyncio.sleep(self._renewal_seconds)
+        await loops.every(self._renewal_seconds, look, trouble)
 
     def _hold_while_frozen(self) -> bool:
         """Hold offers while the cluster is frozen; True when that changed."""
@@ -287,13 +273,10 @@ class Scheduler:
             doubtful = set(self._tracker.doubtful)
             if not doubtful:
                 continue
-            try:
+            with trouble.of(StoreUnreachable):
                 await self._verify(doubtful)
-            except StoreUnreachable as error:
-                trouble.met(str(error))
-                await asyncio.sleep(BACKOFF_SECONDS)
-            else:
-                trouble.over()
+            if trouble:
+                await asyncio.sleep(loops.BACKOFF_SECONDS)
 
     def _is_doubtful(self, execution_id: str) -> bool:
         """Whether something was learnt since it was read, or every claimant says that it did not start and

@@ -14,7 +14,8 @@ from dcron.services.shared.trouble import Trouble
 __all__ = ["SkipCopier"]
 
 BATCH = 500
-BACKOFF_SECONDS = 1.0
+AGAIN_SECONDS = 1.0
+"""Pause after a batch of which nothing is known to be stored."""
 
 
 class SkipCopier:
@@ -48,15 +49,11 @@ class SkipCopier:
             self._wake.clear()
             await self._wake.wait()
         batch = dict(list(self._waiting.items())[:BATCH])
-        try:
+        tidy: set[str] = set()
+        with self._trouble.of(StoreUnreachable):
             tidy = await self._copy(batch)
-        except StoreUnreachable as error:
-            self._trouble.met(str(error))
-            tidy = set()
-        else:
-            self._trouble.over()
         if not tidy:
-            await asyncio.sleep(BACKOFF_SECONDS)
+            await asyncio.sleep(AGAIN_SECONDS)
         return tidy
 
     async def _copy(self, batch: dict[str, tuple[str, Skip]]) -> set[str]:

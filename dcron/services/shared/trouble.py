@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from types import TracebackType
 
 import structlog
 
@@ -37,6 +38,33 @@ class Trouble:
         if self.reason:
             log.info(self._ends, **self._about)
         self.reason = ""
+
+    def of(self, *errors: type[Exception]) -> _Watched:
+        """A context in which each of these errors is the trouble, and ends with its being met. The trouble is
+        over when nothing is raised; any other error goes on, and says nothing of it."""
+        return _Watched(self, errors)
+
+
+class _Watched:
+    """See `Trouble.of`."""
+
+    def __init__(self, trouble: Trouble, errors: tuple[type[Exception], ...]) -> None:
+        self._trouble = trouble
+        self._errors = errors
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if error is None:
+            self._trouble.over()
+            return False
+        if not isinstance(error, self._errors):
+            return False
+        self._trouble.met(str(error) or type(error).__name__)
+        return True
 
 
 class StoreTrouble(Trouble):

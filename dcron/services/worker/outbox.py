@@ -19,6 +19,7 @@ from dcron.domain.errors import ObjectsUnreachable, StoreUnreachable
 from dcron.domain.model import LogObject, Outcome, State
 from dcron.domain.views import HeldExecution
 from dcron.ports import Document, DocumentStore, ObjectStore, WriteKind, executions_database
+from dcron.services.shared.loops import growing_backoff_seconds
 from dcron.services.shared.pacing import Pace
 from dcron.services.shared.starts_first import StartsFirst
 from dcron.services.shared.trouble import Trouble
@@ -37,7 +38,6 @@ LOGS_WAITED_FOR = 2 * UPLOADS
 its outcomes go ahead in few requests."""
 MAX_NAMED = 5
 """Rejected outcomes that the node names in its warnings."""
-BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 LOG_CUT_NOTICE = "\n[dcron: the log is cut here; {cut_bytes} more bytes were printed and not kept]\n"
 
 log = structlog.get_logger()
@@ -169,7 +169,7 @@ class Outbox:
             self._ready.extend(left)
             failures = failures + 1 if left else 0
             if left:
-                await asyncio.sleep(_backoff_seconds(failures))
+                await asyncio.sleep(growing_backoff_seconds(failures))
 
     async def _record(self, batch: list[_Item]) -> list[_Item]:
         """Write outcomes; those that are to be tried again."""
@@ -247,7 +247,7 @@ class Outbox:
                 self.objects_trouble.met(str(error))
                 failures += 1
                 self._logs.append(item)
-                await asyncio.sleep(_backoff_seconds(failures))
+                await asyncio.sleep(growing_backoff_seconds(failures))
                 continue
             except Exception:
                 # Its own fault, not the store's: the others go on, and so does its outcome. The next
@@ -341,7 +341,3 @@ def _rejection(outcome: Outcome, why: str) -> str:
         f"the document store rejects the outcome of {outcome.execution_id}, which is {outcome.state.value} "
         f"({why}); say it with 'dcron execution resolve {outcome.execution_id} --as {verdict}'"
     )
-
-
-def _backoff_seconds(failures: int) -> float:
-    return BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS)) - 1]

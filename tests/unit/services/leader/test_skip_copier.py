@@ -26,7 +26,7 @@ def store() -> DoubtfulStore:
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BACKOFF_SECONDS", 0.02)
+    monkeypatch.setattr(module, "AGAIN_SECONDS", 0.02)
 
 
 async def test_records_are_copied_to_the_month_they_begin_in(store: DoubtfulStore) -> None:
@@ -83,7 +83,7 @@ async def test_an_unreachable_store_is_asked_again(store: DoubtfulStore) -> None
 async def test_what_has_no_quorum_is_written_until_it_has_but_not_without_pause(
     store: DoubtfulStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BACKOFF_SECONDS", 3600.0)
+    monkeypatch.setattr(module, "AGAIN_SECONDS", 3600.0)
     store.kinds[SKIP.id] = [WriteKind.UNSURE]
     copier = SkipCopier(store)
     copier.add(sample_job("one", skips=(SKIP,)))

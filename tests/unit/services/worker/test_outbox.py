@@ -11,7 +11,7 @@ import pytest
 
 from dcron.domain.model import LogObject, Outcome, State
 from dcron.ports import WriteKind
-from dcron.services.shared import pacing, starts_first
+from dcron.services.shared import loops, pacing, starts_first
 from dcron.services.shared.starts_first import StartsFirst
 from dcron.services.worker import outbox
 from dcron.services.worker.outbox import Outbox
@@ -22,7 +22,7 @@ from tests.service_doubles import FaultyObjects, FaultyStore, an_attempt
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(outbox, "BACKOFF_SECONDS", (0.001,))
+    monkeypatch.setattr(loops, "GROWING_BACKOFF_SECONDS", (0.001,))
 
 
 @pytest.fixture

@@ -6,19 +6,20 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from dcron.services.leader import decider, dispatcher, feeds, scheduler
+from dcron.services.leader import decider, dispatcher, scheduler
+from dcron.services.shared import loops
 from dcron.services.worker import executor
 from tests.unit.services.leader.scheduler.scene import FAR, Scene
 
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    for name in ("LOOK_SECONDS", "DOUBT_SECONDS", "STALE_SECONDS", "BACKOFF_SECONDS"):
+    for name in ("LOOK_SECONDS", "DOUBT_SECONDS", "STALE_SECONDS"):
         for module in (scheduler, decider):
             monkeypatch.setattr(module, name, 0.005, raising=False)
     monkeypatch.setattr(scheduler, "POLL_SECONDS", FAR)
     monkeypatch.setattr(dispatcher, "SWEEP_SECONDS", 0.01)
-    monkeypatch.setattr(feeds, "BACKOFF_SECONDS", 0.005)
+    monkeypatch.setattr(loops, "BACKOFF_SECONDS", 0.005)
     monkeypatch.setattr(executor, "RECOVER_POLL_SECONDS", 0.001)
 
 
