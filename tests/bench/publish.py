@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ PAGE = Path("docs/performance.md")
 PLOTS = Path("docs/performance")
 BEGIN = "<!-- figures: written by python -m tests.bench.publish -->"
 END = "<!-- end of figures -->"
+LINE_CHARACTERS = 112
 
 
 def publish(paths: Sequence[Path]) -> None:
@@ -41,10 +43,16 @@ def _machine(path: Path) -> str:
     record = json.loads(path.read_text())
     machine = record["machine"]
     scenarios = ", ".join(dict.fromkeys(figure["scenario"] for figure in record["figures"]))
-    return (
-        f"- {scenarios}: {record['measured_at'][:16].replace('T', ' ')} UTC, {machine['cores']} cores,"
+    return _item(
+        f"{scenarios}: {record['measured_at'][:16].replace('T', ' ')} UTC, {machine['cores']} cores,"
         f" {machine['memory_gib']} GiB, Python {machine['python']}, BENCH={record['mode']},"
         f" load average {machine['load_average_before']} before{_disk(machine)}"
+    )
+
+
+def _item(text: str) -> str:
+    return textwrap.fill(
+        text, LINE_CHARACTERS, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False
     )
 
 
@@ -64,7 +72,7 @@ def _table(figures: Sequence[Figure]) -> Iterator[str]:
 
 def _listed(notes: Iterable[str]) -> Iterator[str]:
     for note in notes:
-        yield f"- {note}"
+        yield _item(note)
         yield ""
 
 
