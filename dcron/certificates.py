@@ -30,7 +30,7 @@ __all__ = [
 MAX_FILE_BYTES = 1024 * 1024
 """Many times what a chain of certificates takes."""
 MAX_IDENTITIES = 256
-"""Certificates of callers of which it is remembered what they say."""
+"""Parsed certificates of callers to cache."""
 
 log = structlog.get_logger()
 
@@ -81,7 +81,7 @@ class CredentialWatch:
 
 
 def read_credentials(files: CertificateFiles) -> Credentials:
-    """What the files hold; SetupError says which of them cannot be used and why, and never quotes one."""
+    """Credentials in the files. SetupError says which file cannot be used and why, and never quotes it."""
     certificate, key, ca = (_read(path) for path in (files.certificate, files.key, files.ca))
     first = _certificates(files.certificate, certificate)[0]
     _certificates(files.ca, ca)
@@ -92,7 +92,7 @@ def read_credentials(files: CertificateFiles) -> Credentials:
 
 @lru_cache(MAX_IDENTITIES)
 def identity_of(certificate: bytes) -> Identity:
-    """Whose certificate (PEM; the first, where there are several) this is. ValueError when it is none."""
+    """Holder of a certificate (PEM; of the first, where there are several). ValueError when it is none."""
     parsed = x509.load_pem_x509_certificate(certificate)
     names = _texts(parsed.subject, NameOID.COMMON_NAME)
     return Identity(

@@ -30,7 +30,7 @@ _MAX_PORT = 65_535
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What one node is told. `store` and `objects` are URLs; see docs/configuration.md."""
+    """Settings of one node. `store` and `objects` are URLs; see docs/configuration.md."""
 
     store: str = field(repr=False)
     objects: str = field(repr=False)

@@ -11,8 +11,8 @@ __all__ = ["CertificateFiles", "Credentials", "Identity"]
 
 @dataclass(frozen=True, slots=True)
 class CertificateFiles:
-    """Where they are, in PEM: our certificate (with those between it and its CA, if any), its key without
-    a passphrase, and the certificates of the CAs whose word we take for others."""
+    """Files in PEM: our certificate (with those between it and its CA, if any), its key without a passphrase,
+    and the certificates of the CAs that vouch for others."""
 
     certificate: Path
     key: Path
@@ -21,8 +21,8 @@ class CertificateFiles:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a certificate says of its holder: the common name and organizational units of its subject, and the
-    host names and addresses that it is for."""
+    """Holder that a certificate names: common name and organizational units of its subject, and the host
+    names and addresses that it is for."""
 
     name: str
     units: tuple[str, ...]
@@ -33,7 +33,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What the files hold, checked to belong together."""
+    """Content of the files, checked to belong together."""
 
     certificate: bytes
     key: bytes = field(repr=False)

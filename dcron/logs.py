@@ -1,4 +1,4 @@
-"""How a node writes its log: readable lines, or one JSON object a line."""
+"""Form of a node's log: readable lines, or one JSON object a line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all document stores agree on: names of databases and indexes, and which documents can be stored."""
+"""Rules that all document stores share: names of databases and indexes, and which documents can be stored."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_DOCUMENT_BYTES: Final = 4 * 1024 * 1024
 MAX_ID_BYTES: Final = 1024
 
 _PLAIN: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
-"""What is read back is to be what was written."""
+"""Options of orjson that refuse a value which would not be read back as it was written."""
 
 _EXECUTIONS = re.compile(rf"{EXECUTIONS_PREFIX}\d{{4}}-\d{{2}}")
 

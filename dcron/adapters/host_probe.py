@@ -1,4 +1,4 @@
-"""What a node's machine offers: its disk, its limits, its programs, its addresses. All functions block."""
+"""Facts about a node's machine: its disk, its limits, its programs, its addresses. All functions block."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def find_programs(names: Iterable[str], search: str) -> dict[str, str]:
 
 
 def can_listen(address: str) -> str:
-    """Why nobody can listen at host:port, in words; empty when it is possible."""
+    """Reason why nobody can listen at host:port, in words; empty when it is possible."""
     host, _, port = address.rpartition(":")
     try:
         found = socket.getaddrinfo(host.strip("[]") or None, int(port), type=socket.SOCK_STREAM)

@@ -1,4 +1,4 @@
-"""What the object store adapters share: valid keys, reading a file to be stored, threads with a deadline."""
+"""Ground of the object store adapters: valid keys, reading a file to be stored, threads with a deadline."""
 
 from __future__ import annotations
 

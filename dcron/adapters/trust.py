@@ -1,4 +1,4 @@
-"""Whose certificates are believed when a store is reached by TLS."""
+"""CAs whose certificates are believed when a store is reached by TLS."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ PUT_SECONDS = 15.0
 
 
 async def put_by_url(target: UploadTarget, body: bytes, *, trusted: ssl.SSLContext | None = None) -> str:
-    """Why it was not taken, in words without the URL, a secret while it is valid; empty when it was.
+    """Reason why it was not taken, in words; empty when it was. The URL, a secret while valid, is not in it.
 
     `trusted` is how a certificate is checked; None: by the machine's CAs."""
     return await asyncio.to_thread(_put, target, body, trusted)

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["CALL_SECONDS", "CONNECT_SECONDS", "UPLOAD_SECONDS", "Client", "connect"]
 
 CONNECT_SECONDS = 2.0
-"""How long a server may take to show that it is there, before the next one is tried."""
+"""Time in which a server has to show that it is there, before the next one is tried."""
 CALL_SECONDS = 30.0
-"""How long a node may take to answer; it has its own, shorter limits for its stores."""
+"""Time in which a node has to answer; its own limits for its stores are shorter."""
 UPLOAD_SECONDS = 600.0
-"""How long a script may take on its way through a node."""
+"""Time that a script may take on its way through a node."""
 MAX_REASON_CHARACTERS = 160
 _CHANNEL_OPTIONS = (
     # Nodes are reached directly; a proxy meant for the web would only be in the way.
@@ -249,7 +249,7 @@ _PLAIN_REASONS = frozenset({REFUSED, UNKNOWN_HOST, SILENT})
 
 
 def _reason(error: grpc.RpcError) -> str:
-    """Why a call failed, without gRPC's own words where ours are shorter."""
+    """Reason why a call failed, without gRPC's own words where ours are shorter."""
     details = error.details() or error.code().name
     # What the node itself has to say is passed on as it is.
     if details.startswith("failed to connect") and "Connection refused" in details:
@@ -290,7 +290,7 @@ def _outcome_unknown(server: str, error: grpc.RpcError, subject: Subject) -> Com
 
 
 def _refusal(error: grpc.RpcError, subject: Subject) -> CommandFailed:
-    """What a node said no to, as a line for people."""
+    """Refusal of a node, as a line for people."""
     code, details = error.code(), error.details() or ""
     if code is grpc.StatusCode.INVALID_ARGUMENT:
         return CommandFailed(details, ExitCode.USAGE)

@@ -56,7 +56,7 @@ def doctor(context: click.Context, config: Path | None, output: str) -> None:
 
 
 def _quiet_logs() -> None:
-    """What the adapters log while they are tried stands in the findings, too."""
+    """Silence the log of the adapters while they are tried: the findings say the same."""
     import structlog
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

@@ -13,9 +13,9 @@ from dcron.rpc import dcron_pb2 as pb
 __all__ = ["exit_code_of", "format_result", "is_settled", "print_execution", "print_executions", "state_name"]
 
 TIMED_OUT_EXIT_CODE = 124
-"""As timeout(1) has it."""
+"""Exit code of a run that timed out, as timeout(1) has it."""
 SIGNAL_EXIT_CODE_BASE = 128
-"""As shells have it."""
+"""Exit code of a run that was cancelled, as shells have it for SIGINT."""
 VERDICT_SUCCEEDED = "succeeded"
 VERDICT_RETRY = "retry"
 _MIB = 1024 * 1024
@@ -47,7 +47,7 @@ def exit_code_of(execution: pb.Execution) -> int:
 
 
 def format_result(execution: pb.Execution) -> str:
-    """How it ended, in a few words."""
+    """End of an execution, in a few words."""
     parts = []
     if execution.HasField("exit_code"):
         parts.append(f"exit {execution.exit_code}")
@@ -132,7 +132,7 @@ def _count(execution: pb.Execution) -> str:
 
 
 def _verdict(execution: pb.Execution) -> str:
-    """Who said how it ended; a true outcome that came later stands in the result beside it."""
+    """Person who said how it ended. A true outcome that came later stands in the result beside it."""
     if not execution.verdict:
         return ""
     at = f" at {format_time(execution.verdict_at)}" if execution.HasField("verdict_at") else ""

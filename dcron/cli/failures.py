@@ -1,4 +1,4 @@
-"""What ends a command early: one line for people, one exit code for scripts."""
+"""Early ends of a command: one line for people, one exit code for scripts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 class ExitCode(IntEnum):
-    """What dcron itself exits with; `job run --wait` and `execution log` exit with the script's own."""
+    """Exit codes of dcron itself; `job run --wait` and `execution log` exit with the script's own."""
 
     OK = 0
     FAILED = 1
@@ -42,7 +42,7 @@ class CommandFailed(Exception):
 
 
 class NotFoundFailure(CommandFailed):
-    """What was named does not exist."""
+    """A named job, execution or node does not exist."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, ExitCode.NOT_FOUND)

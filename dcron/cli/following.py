@@ -19,7 +19,7 @@ FIRST_PAUSE_SECONDS = 0.05
 PAUSE_GROWTH = 1.5
 MAX_PAUSE_SECONDS = 2.0
 PATIENCE_SECONDS = 30.0
-"""How long nodes may be away, or an occurrence without a trace, before waiting is given up."""
+"""Time for which nodes may be away, or an occurrence without a trace, before waiting is given up."""
 MAX_ATTEMPTS = 10_000
 """More than any occurrence can have: failures, losses and a person's retries together."""
 

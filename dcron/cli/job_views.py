@@ -63,7 +63,7 @@ def print_job(job: pb.Job) -> None:
 
 
 def next_line(job: pb.Job) -> str:
-    """When a job runs next, in words."""
+    """Next run of a job, in words."""
     if job.paused:
         return f"paused; start it with 'dcron job resume {job.name}'"
     if not job.HasField("next_at"):

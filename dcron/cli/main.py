@@ -24,7 +24,7 @@ PROGRAM = "dcron"
 
 @dataclass(frozen=True, slots=True)
 class _Subcommand:
-    """Where a subcommand is, and its line in `dcron --help`, which so need not import it."""
+    """Module of a subcommand and its line in `dcron --help`, which need not import it."""
 
     location: str
     summary: str
@@ -46,7 +46,7 @@ _SUBCOMMANDS = {
 
 
 class _ReaderGone(Exception):
-    """Whoever read our output has seen enough (`| head`). Not an OSError, which click would exit 1 for."""
+    """The reader of our output has seen enough (`| head`). No OSError, for which click would exit with 1."""
 
 
 class _LazyGroup(click.Group):

@@ -82,7 +82,7 @@ def _of_all(shown: int, count: int) -> str:
 
 
 def _print_attention(executions: Sequence[pb.Execution]) -> None:
-    """What only a person can settle, and what to type."""
+    """Executions that only a person can settle, with the command to type."""
     print("\nOnly a person can settle these: their node is gone, and without a timeout dcron waits for ever.")
     print("Start that node again and it tells how they ended, or say it yourself. The job waits until then.")
     print("Say 'retry' only when you are sure that the script does not run any more.")

@@ -1,4 +1,4 @@
-"""What a request is about, so that an answer like "not found" can say where to look."""
+"""Subjects of requests, so that an answer like "not found" can say where to look."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which cluster to talk to, and as whom: options, environment variables, and contexts in a file."""
+"""Cluster to talk to and identity to use: options, environment variables, and contexts in a file."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def _remember(context: click.Context, parameter: click.Parameter, value: str | N
 
 
 def chosen_target() -> Target:
-    """What the command line, the environment and the context say, in this order; only within a command.
+    """Target that the command line, the environment and the context name, in this order; only within a
+    command.
 
     Whoever names servers by hand does not mean the current context, unless it is named as well."""
     meta = click.get_current_context().meta

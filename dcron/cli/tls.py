@@ -1,4 +1,4 @@
-"""Who we are to the nodes, and why TLS comes to nothing, of which gRPC says little more than "closed".
+"""Our identity to the nodes, and reasons for failures of TLS, of which gRPC says little more than "closed".
 
 Takes a while to import, so `dcron.cli.client` does that only where there is TLS."""
 
@@ -26,14 +26,14 @@ _OTHER_CA = frozenset({2, 7, 18, 19, 20, 21})
 
 @dataclass(frozen=True, slots=True)
 class ClientTls:
-    """Who we are to the nodes, and where that is written."""
+    """Our identity to the nodes, and the files that hold it."""
 
     files: CertificateFiles
     credentials: Credentials = field(repr=False)
 
 
 def client_tls(target: Target) -> ClientTls | None:
-    """What a target says about TLS, read; CommandFailed where the files cannot be used."""
+    """Identity that a target names, read from its files; CommandFailed where they cannot be used."""
     if not (target.ca and target.cert and target.key):
         return None
     files = CertificateFiles(certificate=target.cert, key=target.key, ca=target.ca)
@@ -44,7 +44,7 @@ def client_tls(target: Target) -> ClientTls | None:
 
 
 def tls_trouble(server: str, tls: ClientTls | None) -> str:
-    """What is wrong with TLS between us and host:port, with its remedy; empty when it is something else."""
+    """Fault of TLS between us and host:port, with its remedy; empty when it is something else."""
     host, _, port = server.rpartition(":")
     host = host.strip("[]")
     try:

@@ -91,7 +91,7 @@ class Cgroup:
 
 
 class Cgroups:
-    """Where the groups of one spool's scripts are."""
+    """Folder of control groups for the scripts of one spool."""
 
     def __init__(self, home: Path, folder: Path) -> None:
         self._home = home
@@ -132,7 +132,8 @@ class Cgroups:
 
 
 def find_cgroups(spool: Path) -> Cgroups | None:
-    """Where this process may put the scripts of a spool; None where there is no place, which is logged."""
+    """Groups in which this process may put the scripts of a spool; None where there is no place, which is
+    logged."""
     reason = "no cgroup v2 hierarchy is mounted"
     for folder in group_folders(spool):
         home = folder.parent
@@ -159,7 +160,7 @@ def group_folders(spool: Path) -> list[Path]:
 
 
 def _mounts() -> list[str]:
-    """Where cgroup v2 hierarchies are mounted."""
+    """Mount points of cgroup v2 hierarchies."""
     lines = os.fsdecode(Path("/proc/self/mounts").read_bytes()).splitlines()
     fields = [line.split(" ") for line in lines]
     return [_OCTAL.sub(_character, place) for _, place, kind, *_ in fields if kind == "cgroup2"]

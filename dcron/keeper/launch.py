@@ -94,7 +94,7 @@ def _explain(program: str, error: OSError) -> str:
 
 
 def _named_interpreter(program: str) -> str:
-    """What follows `#!` in the file's first line, a carriage return that spoils it included."""
+    """Text after `#!` in the file's first line, with a carriage return that spoils it."""
     try:
         with Path(program).open("rb") as stream:
             line = stream.readline(SHEBANG_BYTES_MAX)

@@ -1,4 +1,5 @@
-"""What may run and how it ended, in one file that outlives the keeper: `<spool>/keeper.ledger`.
+"""Record of scripts that may run and how they ended, in a file that outlives the keeper:
+`<spool>/keeper.ledger`.
 
 Each line is a JSON object about one script, named by its `token`. `will` is on the disk before the script
 is started, `ended` before anybody is told of it; each for a whole batch at once, since waiting for the disk
@@ -53,15 +54,15 @@ class Ledger:
             self._descriptor = os.open(self._path, flags, 0o600)
 
     def open_entries(self) -> list[Facts]:
-        """What is known of each script that may run: `token`, `folder`, and what `will` and `began` said."""
+        """Scripts that may run, each with `token`, `folder`, and the fields of `will` and `began`."""
         return list(self._open.values())
 
     def ended_entries(self) -> list[Facts]:
-        """What is known of each script that ended and may not have been delivered yet; `exit` is how."""
+        """Scripts that ended and may not have been delivered yet; `exit` says how each ended."""
         return list(self._ended.values())
 
     def end_of(self, token: str) -> Facts | None:
-        """How a script ended, as long as its attempt's folder is there; None where that is not known."""
+        """End of a script, as long as its attempt's folder is there; None where that is not known."""
         entry = self._ended.get(token)
         end = entry["exit"] if entry is not None else None
         return end if isinstance(end, dict) else None
@@ -79,7 +80,7 @@ class Ledger:
         self._append([{"fact": "dropped", "token": token}], durable=False)
 
     def ended(self, exits: dict[str, Facts]) -> None:
-        """How scripts ended, by token. Saying it again changes nothing."""
+        """Record how scripts ended, by token. Saying it again changes nothing."""
         self._append([{"fact": "ended", "token": each, "exit": exits[each]} for each in exits], durable=True)
 
     def _append(self, facts: list[Facts], *, durable: bool) -> None:

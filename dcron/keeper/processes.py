@@ -67,7 +67,7 @@ class Snapshot:
 
 
 def start_ticks(pid: int) -> int | None:
-    """When process `pid` was started, in clock ticks since boot; None where there is none."""
+    """Start time of process `pid`, in clock ticks since boot; None where there is no such process."""
     process = _look(pid)
     return None if process is None else process.start_ticks
 
@@ -108,7 +108,7 @@ def _open_process(pid: int) -> int | None:
 
 
 def become_subreaper() -> None:
-    """Have orphans among this process's descendants become its children. Raises OSError."""
+    """Adopt orphans among this process's descendants as its children. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1)) != 0:
         number = ctypes.get_errno()
@@ -137,7 +137,7 @@ def _token(pid: int) -> str:
 
 
 def _read(path: str, limit: int) -> bytes:
-    """What a file of /proc holds; nothing where the process is gone or belongs to another user."""
+    """Content of a file of /proc; empty where the process is gone or belongs to another user."""
     chunks: list[bytes] = []
     length = 0
     try:

@@ -1,4 +1,4 @@
-"""What daemon and keeper say to each other: JSON objects in frames, over `<spool>/keeper.sock`.
+"""Messages between daemon and keeper: JSON objects in frames, over `<spool>/keeper.sock`.
 
 The keeper speaks first: `{"hello": {"version": …, "pid": …, "control_groups": …, "running": [token, …]}}`.
 Then come requests, `{"id": n, "do": "start" | "cancel" | "list", …}`, each answered by `{"id": n, …}`, and

@@ -1,4 +1,4 @@
-"""What the keeper leaves in each attempt's folder."""
+"""Files that the keeper leaves in each attempt's folder."""
 
 from __future__ import annotations
 

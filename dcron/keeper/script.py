@@ -22,7 +22,8 @@ KIBIBYTE = 1024
 
 
 class Limits:
-    """How long a script may run and how much it may print; what the ledger keeps of a request."""
+    """Limits of a script: how long it may run and how much it may print. The ledger keeps them of a
+    request."""
 
     __slots__ = ("grace_seconds", "max_log_bytes", "timeout_seconds")
 
@@ -98,8 +99,8 @@ class Script:
         self._how: dict[str, object] = {"lost": True}
 
     def will_facts(self, claim: dict[str, object]) -> dict[str, object]:
-        """What the ledger holds of it before it is started: enough for the next keeper to go on, and the note
-        of its claim, which the daemon does not flush to the disk."""
+        """Fields for the ledger before the start: enough for the next keeper to go on, and the note of the
+        claim, which the daemon does not flush to the disk."""
         return {
             "claim": claim,
             "execution_id": self.execution_id,
@@ -113,7 +114,7 @@ class Script:
         }
 
     def began_facts(self) -> dict[str, object]:
-        """What the ledger holds of it besides once it runs."""
+        """Further fields for the ledger once it runs."""
         return {
             "pid": self.pid,
             "start_ticks": self.start_ticks,

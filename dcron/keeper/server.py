@@ -20,7 +20,7 @@ from dcron.keeper.table import Table
 __all__ = ["Keeper"]
 
 IDLE_SECONDS = 5.0
-"""How long a keeper without scripts waits for a daemon: long enough for one that restarts."""
+"""Time for which a keeper without scripts waits for a daemon: long enough for one that restarts."""
 UNSENT_BYTES_MAX = 4 << 20
 """A daemon that leaves more than this unread is hung up on; it learns the rest when it connects again."""
 READ_BYTES = 1 << 16

@@ -21,7 +21,7 @@ __all__ = ["Stop"]
 LOOK_SECONDS = 0.2
 KILL_LOOK_SECONDS = 0.05
 KILL_SECONDS = 0.8
-"""How long KILL is repeated to what new processes keep appearing, before the rest is given up."""
+"""Time for which KILL is repeated while new processes appear, before the rest is given up."""
 
 
 class Stop:

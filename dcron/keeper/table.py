@@ -35,7 +35,8 @@ class Table:
         self._ledger = ledger
         self._cgroups = cgroups
         self._left_groups: list[Cgroup] = []
-        """Of scripts that ended and left something running, here or in the time of earlier keepers."""
+        """Control groups of scripts that ended and left something running, under this keeper or an earlier
+        one."""
         self._scripts: dict[str, Script] = {}
         self._by_pid: dict[int, Script] = {}
         self._ending: dict[str, Script] = {}
@@ -143,7 +144,7 @@ class Table:
         )
 
     def wait_seconds(self) -> float | None:
-        """How long nothing is due; None where only an event can change that."""
+        """Seconds in which nothing is due; None where only an event can change that."""
         if not self._scripts:
             return None
         due = min(map(self._due_at, self._ending.values()), default=math.inf)

@@ -1,4 +1,4 @@
-"""When scripts are to be stopped: the next one is known without looking at all of them."""
+"""Times at which scripts are to be stopped. The next one is known without looking at all of them."""
 
 from __future__ import annotations
 

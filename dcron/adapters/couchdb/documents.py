@@ -32,7 +32,7 @@ __all__ = [
 
 MAX_DOCUMENTS_PER_REQUEST: Final = 500
 MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024
-"""Of documents; a single larger one goes alone."""
+"""Most bytes of documents in one request; a single larger document goes alone."""
 
 _REVISION = re.compile(r"[1-9][0-9]*-[0-9a-zA-Z]+")
 
@@ -52,7 +52,7 @@ def to_json(value: object) -> bytes:
 
 
 def encoded(documents: Sequence[Document], results: dict[int, WriteResult]) -> Iterator[Outgoing]:
-    """What can be sent; the result of what cannot goes into `results`."""
+    """Documents that can be sent; the result of each other one goes into `results`."""
     for position, document in enumerate(documents):
         special: dict[str, Any] = {"_id": document.id}
         if document.revision is not None:
@@ -94,7 +94,7 @@ def batches(outgoing: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
 
 
 def write_result(host: str, answer: Mapping[str, Any], *, quorum: bool) -> WriteResult:
-    """What one member of the answer to `_bulk_docs` says; StoreUnreachable where it says neither.
+    """Result that one member of the answer to `_bulk_docs` stands for; StoreUnreachable where it tells none.
 
     `quorum` is False when the answer as a whole was a 202 that does not tell its documents apart."""
     if answer.get("ok"):

@@ -36,8 +36,8 @@ MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 MAX_CONNECTIONS: Final = 64
 MAX_REASON_CHARACTERS: Final = 300
 AS_A_WHOLE: Final[Mapping[str, str]] = {"buffer_response": "true"}
-"""A parameter for answers of many rows: otherwise CouchDB sends a few at a time, at a price for each time on
-both sides, and what goes wrong on the way is no error but an answer that breaks off."""
+"""Parameter that asks for an answer of many rows as a whole. Otherwise CouchDB sends a few rows at a time, at
+a price for each time on both sides, and a fault on the way shows only as an answer that breaks off."""
 
 _PREFIX = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _SCHEMES = {"couchdb": "http", "couchdbs": "https"}
@@ -47,7 +47,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class CouchSettings:
-    """Where a CouchDB is and how to enter. `hosts` are base URLs without credentials."""
+    """Addresses and credentials of a CouchDB. `hosts` are base URLs without credentials."""
 
     hosts: tuple[str, ...]
     prefix: str = DEFAULT_PREFIX
@@ -152,7 +152,7 @@ class CouchHttp:
 
     @property
     def user(self) -> str:
-        """Who we are to CouchDB, for messages."""
+        """Name of our CouchDB user, for messages."""
         return self._settings.user or "(anonymous)"
 
     @asynccontextmanager
@@ -249,7 +249,8 @@ class CouchHttp:
 
 
 def _words(error: OSError) -> str:
-    """Why there was no connection; asyncio puts the address, which is told already, in the place of it."""
+    """Reason for a missing connection. asyncio gives the address in place of it, which the message tells
+    already."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):

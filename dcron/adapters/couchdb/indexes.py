@@ -20,13 +20,13 @@ from dcron.ports import IndexRow
 __all__ = ["CouchIndexes"]
 
 UNINDEXED_DOCUMENTS: Final = 200
-"""How many one process writes before it has the database's indexes brought up to date. By itself CouchDB does
-that once a minute under a steady load, for all of that minute at once: where more is written while an index
-is at work, `ken_server.erl` looks again after 60,000 ms."""
+"""Documents that one process writes before it asks CouchDB to update the database's indexes. Under a steady
+load CouchDB does so by itself only once a minute, for the whole minute at once: `ken_server.erl` looks again
+after 60,000 ms when documents are written while an index is at work."""
 BURST_SECONDS: Final = 5.0
-"""What is written in a burst is indexed after it: scripts that are to start come first."""
+"""Delay before a burst of writes is indexed: scripts that are to start come first."""
 INDEX_SECONDS: Final = 30.0
-"""How long such a request is waited for. CouchDB goes on with the index all the same."""
+"""Longest wait for such a request. CouchDB goes on with the index all the same."""
 
 log = structlog.get_logger()
 
@@ -57,7 +57,8 @@ class CouchIndexes:
         return [IndexRow(row["_id"], row[index]) for row in reply.require(HTTPStatus.OK).payload["docs"]]
 
     def wrote(self, name: str, database: str, documents: int) -> None:
-        """So many were written. Every so often that has the indexes asked, a while later, one at a time."""
+        """Count documents that were written. After every so many, the indexes are asked a while later, one at
+        a time."""
         self._unindexed[name] += documents
         is_free = self._asking is None or self._asking.done()
         if is_free and self._unindexed[name] >= UNINDEXED_DOCUMENTS:

@@ -108,8 +108,8 @@ class CouchInspector:
         )
 
     async def _missing(self, http: CouchHttp, *, everything: bool) -> Sequence[str]:
-        """What is not there. `everything` has the months' databases with it, which a node makes when it
-        needs them if it may."""
+        """Databases and indexes that are missing. `everything` includes the months' databases, which a node
+        makes when it needs them, if it may."""
         now = datetime.now(UTC)
         months = (executions_database(now), executions_database(now + MONTH_AHEAD)) if everything else ()
         setup = CouchSetup(http)
@@ -119,8 +119,8 @@ class CouchInspector:
         return missing
 
     async def _write(self, http: CouchHttp, name: str) -> str:
-        """Why a document cannot be written, in words. A local document is in no feed and no listing, and
-        leaves no tombstone when it is deleted."""
+        """Reason why a document cannot be written, in words; empty when it can. A local document is in no
+        feed and no listing, and leaves no tombstone when it is deleted."""
         path = f"{name}/_local/dcron-doctor-{secrets.token_hex(8)}"
         try:
             reply = await http.request("PUT", path, body=to_json({"kind": "doctor"}))
@@ -134,7 +134,7 @@ class CouchInspector:
         return ""
 
     async def _list(self, http: CouchHttp) -> str:
-        """Why the months' databases cannot be listed, in words."""
+        """Reason why the months' databases cannot be listed, in words."""
         try:
             await http.request("GET", "_all_dbs", params={"limit": "1"})
         except AccessRefused as error:

@@ -18,8 +18,8 @@ from dcron.ports import Document
 __all__ = ["DatabaseMissing", "LeafReader", "require_database"]
 
 BULK_PATIENCE_SECONDS: Final = 0.5
-"""How long `_bulk_get` may take before documents are asked for one by one: that leaves a call's deadline
-time for it."""
+"""Time that `_bulk_get` has before documents are asked for one by one; a call's deadline leaves time for
+both."""
 ONE_BY_ONE_SECONDS: Final = 10.0
 """For how long that is done, before `_bulk_get` is tried again."""
 ONE_BY_ONE_REQUESTS: Final = 32

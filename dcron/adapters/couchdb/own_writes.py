@@ -1,4 +1,4 @@
-"""What this process has just written to CouchDB: those documents need not be looked for before an update."""
+"""Documents that this process has just written to CouchDB. An update need not look for them first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class OwnWrites:
 
     def __init__(self) -> None:
         self._revisions: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
-        """With the time at which each is forgotten; the oldest first."""
+        """Ids with the time at which each is forgotten, the oldest first."""
 
     def note(self, name: str, results: Iterable[tuple[Document, WriteResult]]) -> None:
         """Remember what was stored."""

@@ -61,7 +61,7 @@ PREPARE_SECONDS: Final = 10.0
 """The first use of a password costs CouchDB some 0.3 s, databases and indexes are made one by one."""
 MISSING_DATABASE_POLL_SECONDS: Final = 0.5
 LONGPOLL_GRACE_SECONDS: Final = 0.5
-"""How long after `wait_seconds` CouchDB may still end a longpoll by itself."""
+"""Time after `wait_seconds` in which CouchDB may still end a longpoll by itself."""
 
 _BEGINNING = "0"
 _STORED = (HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
@@ -212,7 +212,7 @@ class CouchDocumentStore:
     async def _look(
         self, name: str, since: str, wait_seconds: float, limit: int, known: Known | None
     ) -> ChangeBatch | None:
-        """What changed, within `wait_seconds`; None where there is no such database."""
+        """Changes that came within `wait_seconds`; None where there is no such database."""
         bodies = known is None
         reply = await self._poll(name, since, wait_seconds, limit, bodies=bodies)
         if reply is not None and known is not None and reply.status == HTTPStatus.OK:
@@ -234,7 +234,7 @@ class CouchDocumentStore:
         return change_batch(reply.require(HTTPStatus.OK).payload)
 
     def _with_bodies(self, name: str) -> dict[str, str]:
-        """What `_changes` is asked for besides where bodies are wanted."""
+        """Further parameters of `_changes` where bodies are wanted."""
         if is_executions_database(name.removeprefix(f"{self._prefix}-")):
             # Executions are created and never updated: whoever cares for branches of one reads its leaves.
             return {"include_docs": "true"}
@@ -314,7 +314,7 @@ class CouchDocumentStore:
                 results.update(zip((item.position for item in present), stored, strict=True))
 
     async def _absent(self, name: str, documents: Sequence[Document]) -> set[str]:
-        """Which of the updated documents never existed: CouchDB would take the update and store a stray.
+        """Ids of updated documents that never existed: CouchDB would take the update and store a stray.
 
         `_revs_diff` costs a fifth of the write but asks one copy, which may be behind; only what that
         one does not know is asked of a quorum. A document that existed once keeps its tombstone, so it

@@ -185,7 +185,7 @@ def _error(address: str, error: aio.AioRpcError) -> NotFound | NodeUnreachable:
 
 
 def _reason(error: aio.AioRpcError) -> str:
-    """Why there was no answer, without gRPC's own words where ours are shorter."""
+    """Reason for a missing answer, without gRPC's own words where ours are shorter."""
     details = error.details() or ""
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return "no answer in time"

@@ -15,7 +15,7 @@ ANSWER_SECONDS = 3.0
 
 
 async def ask_health(address: str, credentials: Credentials | None = None) -> str:
-    """Why the node at host:port does not serve, in words; empty when it does."""
+    """Reason why the node at host:port does not serve, in words; empty when it does."""
     async with open_channel(address, credentials, (("grpc.enable_http_proxy", 0),)) as channel:
         try:
             answer = await health_pb2_grpc.HealthStub(channel).Check(

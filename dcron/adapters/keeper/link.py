@@ -253,7 +253,7 @@ async def _launch(spool: Path) -> None:
 
 
 def _keeper_environment() -> dict[str, str]:
-    """What the keeper gets: nothing of the daemon's secrets, for it lives long and runs other people's
-    scripts. The module path stands in for the site packages, which it is started without."""
+    """Environment of the keeper. It has none of the daemon's secrets, for the keeper lives long and runs
+    other people's scripts. The module path stands in for the site packages, which it is started without."""
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     return {**kept, "PYTHONPATH": str(Path(dcron.__file__).parents[1])}

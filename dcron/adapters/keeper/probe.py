@@ -26,14 +26,15 @@ LOG_BYTES_MAX = 1024
 
 @dataclass(frozen=True, slots=True)
 class KeeperFacts:
-    """What a keeper could do: `trouble` says in words why no script could be run, empty when one could."""
+    """Abilities of a keeper here. `trouble` says in words why no script could be run; empty when one
+    could."""
 
     trouble: str
     has_control_groups: bool = False
 
 
 async def probe_keeper(near: Path, clock: Clock) -> KeeperFacts:
-    """Have a keeper whose spool is in folder `near` run a script."""
+    """Run a script by a keeper whose spool is in folder `near`."""
     try:
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=near, prefix=".doctor-"))
     except OSError as error:

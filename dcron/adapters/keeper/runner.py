@@ -88,7 +88,7 @@ class KeeperRunner:
                 raise self._failure
 
     def read_exit(self, folder: Path, token: str) -> ProcessExit | None:
-        """What the keeper wrote about the end of this script; a damaged record counts as `lost`."""
+        """Keeper's record of the end of this script; a damaged record counts as `lost`."""
         record = read_record(folder / EXIT_NAME)
         if record is None or (record and record.get("token") != token):
             return None

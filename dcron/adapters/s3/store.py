@@ -34,9 +34,9 @@ THREADS = 8
 UPLOADS = 4
 """Uploads at a time: they leave threads to others, and hold one part each in memory."""
 PART_BYTES = 8 * 1024 * 1024
-"""What is not larger is uploaded in one request. S3 wants parts of 5 MiB at least."""
+"""Largest upload in one request, and the size of a part. S3 wants parts of 5 MiB at least."""
 SHORT_BYTES = 64 * 1024
-"""What is not larger is read and sent in one go, as most logs are."""
+"""Largest file that is read and sent in one go, as most logs are."""
 SHORT_URL_SECONDS = 900
 """For which the URL of such a PUT is valid: clocks of servers differ."""
 MAX_PARTS = 10_000
@@ -55,7 +55,7 @@ PREPARE_DEADLINE_SECONDS = 15.0
 """For each step of `prepare`: longer, since the credentials may have to be found over the network."""
 
 DEFAULT_REGION = "us-east-1"
-"""Where nothing names a region. For AWS it is the one in which a bucket is made by not naming any."""
+"""Region where none is named. AWS makes a bucket there when a request names no region."""
 ABSENT = frozenset({"404", "NoSuchKey", "NotFound"})
 """Codes for a missing object; a HEAD has no body, so that its code is the status."""
 MAY_PASS = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS})

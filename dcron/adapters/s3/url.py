@@ -18,7 +18,7 @@ REGION_PATTERN = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class S3Settings:
-    """Which bucket, and how to reach it; None leaves the choice to boto3.
+    """Bucket and the way to reach it; None leaves a choice to boto3.
 
     `public_endpoint` is where clients reach the store, if not where nodes do. `path_style` puts the
     bucket into the path (True) or the host name (False)."""

@@ -37,11 +37,12 @@ __all__ = ["SqliteDocumentStore", "parse_sqlite_url"]
 CALL_SECONDS: Final = 3.0
 """Half a lease: an fsync on a laptop's busy disk takes longer than a database server's."""
 BUSY_SECONDS: Final = 1.5
-"""How long to wait for another process's transaction; less than a call, so that the call says why."""
+"""Longest wait for another process's transaction; shorter than a call's, so that the call says why."""
 CHANGES_POLL_SECONDS: Final = 0.1
 """Another process cannot wake us, and each look at whether anything was committed wakes this one."""
 CHANGES_READ_SECONDS: Final = 1.0
-"""How often changes are read though no commit shows: who made it may have been killed before it did."""
+"""Time after which changes are read though no commit shows: its process may have been killed before it
+did."""
 MAX_CALLS_PER_COMMIT: Final = 200
 MAX_CALLS_WAITING: Final = 10_000
 _SETUP_CODES: Final = frozenset(
@@ -190,7 +191,7 @@ class SqliteDocumentStore:
             await self._wait_for_commit(seen, until)
 
     async def _wait_for_commit(self, seen: int, until: float) -> None:
-        """Until anybody commits after what was `seen`, or it is time to read all the same."""
+        """Wait until anybody commits after what was `seen`, or it is time to read all the same."""
         loop = asyncio.get_running_loop()
         until = min(until, loop.time() + CHANGES_READ_SECONDS)
         while (remaining := until - loop.time()) > 0:
@@ -199,7 +200,7 @@ class SqliteDocumentStore:
                 return
 
     def _last_commit(self) -> int:
-        """When the last commit became readable, of whichever process; see `_show_commit`."""
+        """Time at which the last commit of any process became readable; see `_show_commit`."""
         try:
             return self._path.stat().st_mtime_ns
         except OSError as error:

@@ -113,7 +113,7 @@ def _write_one(connection: sqlite3.Connection, database: str, document: Document
 
 
 def changed_since(connection: sqlite3.Connection, database: str, position: int, limit: int) -> ChangeBatch:
-    """What changed after a position, oldest change first."""
+    """Changes after a position, the oldest first."""
     rows = connection.execute(
         f"SELECT {COLUMNS}, sequence FROM documents WHERE database = ? AND sequence > ?"  # noqa: S608
         " ORDER BY sequence LIMIT ?",
