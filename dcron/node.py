@@ -221,7 +221,7 @@ class Node:
         now = self._clock.now()
         record = NodeRecord(
             node_id=settings.node_id,
-            token=secrets.token_hex(8),
+            incarnation=secrets.token_hex(8),
             spool_id=self._spool.id,
             address=settings.advertise,
             version=__version__,

@@ -2,7 +2,7 @@
 
 "Nothing due later than the answer starts under the old state" holds because the leader writes its
 intent over the very revision it planned from: these writes take that revision away from it. What it intended
-ahead of its instant is due before the answer, which waits for that (`services/clients/ahead.py`).
+ahead of its instant is due before the answer, which waits for that (`services/clients/answering.py`).
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Reading:
 
     term: int
     holder_id: str
-    holder_token: str
+    holder_incarnation: str
     holder_revision: str = ""
     holder_leading: int = 0
     holder_resigned: int = 0
@@ -95,13 +95,13 @@ def observe(view: TermView | None, reading: Reading, monotonic: float) -> TermVi
 
 
 def decide(
-    view: TermView | None, token: str, lease: Lease, monotonic: float, *, hindrance: str = ""
+    view: TermView | None, incarnation: str, lease: Lease, monotonic: float, *, hindrance: str = ""
 ) -> Decision:
-    """What the node of this incarnation `token` does now. `hindrance` says why it may not lead."""
+    """What the node of this `incarnation` does now. `hindrance` says why it may not lead."""
     if view is None:
         return _claim_unless(hindrance, "no term has been claimed yet", lease)
     reading = view.reading
-    if reading.holder_token == token:
+    if reading.holder_incarnation == incarnation:
         if reading.holder_resigned >= reading.term:
             return _claim_unless(hindrance, f"resigned term {reading.term} itself", lease)
         return Decision(Action.LEAD, f"leads term {reading.term}", lease.renewal_seconds)
@@ -127,15 +127,19 @@ def _claim_unless(hindrance: str, why: str, lease: Lease) -> Decision:
     return Decision(Action.CLAIM, why, 0.0)
 
 
-def silent_holder(view: TermView | None, token: str) -> dict[str, str]:
-    """The node whose silence allows the node of this incarnation `token` to claim the next term, and the
+def silent_holder(view: TermView | None, incarnation: str) -> dict[str, str]:
+    """The node whose silence allows the node of this `incarnation` to claim the next term, and the
     revision its document stayed at; none when the holder resigned, never led, or is another incarnation by
     now."""
     if view is None:
         return {}
     reading = view.reading
     spoke = reading.holder_leading == reading.term > reading.holder_resigned
-    return {reading.holder_id: reading.holder_revision} if spoke and reading.holder_token != token else {}
+    return (
+        {reading.holder_id: reading.holder_revision}
+        if spoke and reading.holder_incarnation != incarnation
+        else {}
+    )
 
 
 def lead_until(lease: Lease, renewal_started_at: float) -> float:

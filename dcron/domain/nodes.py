@@ -38,13 +38,13 @@ class LeaderReport:
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """One node's document. `token` is drawn at each start; `spool_id` stays with the spool's folder.
+    """One node's document. `incarnation` is drawn at each start; `spool_id` stays with the spool's folder.
 
     `leading` is the term it leads or 0; `resigned` the last term it gave up by itself, or 0. Results in
     the spool wait since `spooled_since`. Older nodes tell neither that nor `lease_seconds` (0)."""
 
     node_id: str
-    token: str
+    incarnation: str
     spool_id: str
     address: str
     version: str
@@ -68,7 +68,7 @@ def node_body(record: NodeRecord) -> dict[str, Any]:
     """The document of a node."""
     return {
         "kind": "node",
-        "token": record.token,
+        "token": record.incarnation,
         "spool_id": record.spool_id,
         "address": record.address,
         "version": record.version,
@@ -93,7 +93,7 @@ def node_of(node_id: str, body: Mapping[str, Any]) -> NodeRecord:
     """The node of a document."""
     return NodeRecord(
         node_id=node_id,
-        token=body["token"],
+        incarnation=body["token"],
         spool_id=body["spool_id"],
         address=body["address"],
         version=body["version"],

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 
 from dcron.domain.checkup import Finding, Level, judge_clock
 from dcron.domain.checkup_cluster import Peer
-from dcron.domain.documents import REVISIONS_START, node_id_of, node_key
+from dcron.domain.documents import REVISIONS_START, node_id_of
 from dcron.domain.errors import DcronError, ObjectsUnreachable
 from dcron.domain.job_documents import job_of
 from dcron.domain.model import ClusterSettings
 from dcron.domain.nodes import NodeRecord, node_of
 from dcron.ports import CLUSTER, JOBS, Clock, Document, DocumentStore, ObjectStore, UploadTarget
 from dcron.services.shared.cluster_settings import read_settings
-from dcron.services.shared.node_watch import MAX_NODES
+from dcron.services.shared.node_documents import list_nodes
 
 __all__ = ["ClusterFacts", "check_clock", "check_objects", "look_at_cluster"]
 
@@ -82,10 +82,10 @@ def _record(document: Document) -> NodeRecord:
 
 async def _node_documents(store: DocumentStore) -> list[Document]:
     """The winning leaf of each node's document, from a quorum."""
-    listed = await store.range(CLUSTER, node_key(""), "node;", limit=MAX_NODES)
+    listed = await list_nodes(store)
     if not listed:
         return []
-    found = await store.read(CLUSTER, [document.id for document in listed])
+    found = await store.read(CLUSTER, [document.id for document in listed.values()])
     return [leaves[0] for leaves in found if leaves]
 
 

@@ -20,11 +20,10 @@ from dcron.domain.model import Job, Occurrence, Specification, execution_id
 from dcron.domain.validation import check_specification, is_job_name, shown
 from dcron.domain.views import occurrence_instant
 from dcron.ports import JOBS, Clock, Document, DocumentStore, ObjectStore, executions_database
-from dcron.services.clients.ahead import let_come
+from dcron.services.clients.answering import let_come, trusted_now
 from dcron.services.clients.registrar import Registrar, Registration
 from dcron.services.clients.revisions import Revisions, StaleRevision, job_documents, same_revision
 from dcron.services.clients.scripts import Scripts, UploadPlan
-from dcron.services.clients.trusted_time import trusted_now
 from dcron.services.shared.cluster_settings import read_settings
 
 __all__ = ["MAX_PAGE", "Catalogue", "JobPart"]

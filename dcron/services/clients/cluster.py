@@ -16,7 +16,6 @@ from dcron.domain.documents import (
     INITIAL_SETTINGS,
     SETTINGS_ID,
     drain_id,
-    node_id_of,
     node_key,
     settings_body,
     settings_of,
@@ -30,9 +29,9 @@ from dcron.domain.planning import AHEAD_SECONDS
 from dcron.domain.validation import shown
 from dcron.domain.views import ClusterView, HeldExecution, NodeView
 from dcron.ports import CLUSTER, Clock, Document, DocumentStore
-from dcron.services.clients.trusted_time import trusted_now
+from dcron.services.clients.answering import trusted_now
 from dcron.services.shared.cluster_settings import merge_settings, read_settings
-from dcron.services.shared.node_watch import MAX_NODES
+from dcron.services.shared.node_documents import list_nodes
 from dcron.services.shared.shared_documents import Form, SharedDocuments
 from dcron.services.shared.trouble import StoreTrouble
 
@@ -125,7 +124,7 @@ class ClusterService:
 
     async def nodes(self) -> Sequence[NodeView]:
         """All nodes that have joined, by id. One that joined a moment ago may be missing."""
-        return await self._views(await self._node_ids(), await self.report())
+        return await self._views(list(await list_nodes(self._store)), await self.report())
 
     async def drain(self, node_id: str) -> NodeView:
         """Let a node take no new executions; those that run go on. NotFound when it never joined."""
@@ -143,7 +142,7 @@ class ClusterService:
             leader_id=self._elector.leader_id(),
             term=self._elector.term(),
             summary=self._elector.summary(),
-            nodes=tuple(await self._views(await self._node_ids(), report)),
+            nodes=tuple(await self._views(list(await list_nodes(self._store)), report)),
             settings=await read_settings(self._store),
             report=report,
         )
@@ -198,10 +197,6 @@ class ClusterService:
     async def _read_record(self, node_id: str) -> NodeRecord | None:
         [leaves] = await self._store.read(CLUSTER, [node_key(node_id)])
         return _record(node_id, leaves)
-
-    async def _node_ids(self) -> Sequence[str]:
-        listed = await self._store.range(CLUSTER, node_key(""), "node;", limit=MAX_NODES)
-        return [node_id_of(document.id) for document in listed]
 
     async def _views(self, node_ids: Sequence[str], report: LeaderReport) -> Sequence[NodeView]:
         wanted = [*map(node_key, node_ids), *map(drain_id, node_ids)]

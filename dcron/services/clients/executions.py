@@ -23,7 +23,7 @@ from dcron.ports import (
     WriteKind,
     executions_database,
 )
-from dcron.services.clients.ahead import let_come
+from dcron.services.clients.answering import let_come
 from dcron.services.clients.execution_lists import (
     DEFAULT_LIMIT,
     MAX_LIMIT,

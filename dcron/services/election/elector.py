@@ -137,7 +137,7 @@ class Elector:
             return ""
         reading = self._view.reading
         silent_seconds = self._clock.monotonic() - self._view.seen_at
-        mine = reading.holder_token == self._record.token
+        mine = reading.holder_incarnation == self._record.incarnation
         if reading.holder_resigned >= reading.term or (
             not mine and silent_seconds > self._lease.length_seconds
         ):
@@ -245,7 +245,7 @@ class Elector:
     def _decide(self) -> Decision:
         return decide(
             self._view,
-            self._record.token,
+            self._record.incarnation,
             self._lease,
             self._clock.monotonic(),
             hindrance=self._clock_check.hindrance,
@@ -257,7 +257,7 @@ class Elector:
 
     def _term_held(self) -> int:
         """The term this node won with a plain success and has not given up; 0 when none."""
-        if self._view is None or self._view.reading.holder_token != self._record.token:
+        if self._view is None or self._view.reading.holder_incarnation != self._record.incarnation:
             return 0
         term = self._view.reading.term
         return term if self._record.resigned < term else 0
@@ -336,13 +336,15 @@ class Elector:
         if holder_now != holder_id:
             [holder] = await self._store.read(CLUSTER, [node_key(holder_now)])
         record = node_of(holder_now, holder[0].body) if holder else None
-        token = str(current[0].body["token"])
-        same = record is not None and record.token == token
+        incarnation = str(current[0].body["token"])
+        same = record is not None and record.incarnation == incarnation
         reading = Reading(
             term=term,
             holder_id=holder_now,
             # A term of ours without a plain success is nobody's: whoever else may hold it, we do not.
-            holder_token=token if token != self._record.token or term == self._term_won else "",
+            holder_incarnation=incarnation
+            if incarnation != self._record.incarnation or term == self._term_won
+            else "",
             holder_revision=(holder[0].revision or "") if holder else "",
             holder_leading=record.leading if record and same else 0,
             holder_resigned=record.resigned if record and same else 0,
@@ -361,10 +363,10 @@ class Elector:
         body = {
             "kind": "term",
             "node": self._record.node_id,
-            "token": self._record.token,
+            "token": self._record.incarnation,
             "claimed_at": format_precise(self._clock.now()),
         }
-        silent = silent_holder(self._view, self._record.token)
+        silent = silent_holder(self._view, self._record.incarnation)
         [result] = await self._store.write(CLUSTER, [Document(term_key(term), body)])
         log.info(_CLAIMED[result.kind], action="claim_term", term=term)
         if not result.done:
@@ -372,7 +374,7 @@ class Elector:
             return False
         self._term_won, self._silent = term, silent
         self._local.saw_term(term)
-        mine = Reading(term, self._record.node_id, self._record.token)
+        mine = Reading(term, self._record.node_id, self._record.incarnation)
         self._view = observe(self._view, mine, self._clock.monotonic())
         return True
 
@@ -429,7 +431,7 @@ class Elector:
             if not term:
                 await self._own.write(self._record)
                 return
-            others = other_addresses(self._store, self._record.token)
+            others = other_addresses(self._store, self._record.incarnation)
             _, addresses = await asyncio.gather(self._own.write(self._record), others)
             await announce_resignation(self._nodes, addresses, term)
         except StoreUnreachable as error:

@@ -71,7 +71,7 @@ class OwnDocument:
         if result.kind is WriteKind.REJECTED:
             raise SetupError(f"the store rejects this node's document: {result.reason}")
         leaf = await self._leaf()
-        if leaf is not None and leaf.body["token"] != record.token and self._revision is not None:
+        if leaf is not None and leaf.body["token"] != record.incarnation and self._revision is not None:
             other = node_of(self._node_id, leaf.body)
             if other.started_at > record.started_at and not _is_same_node(other, record):
                 raise SetupError(

@@ -7,27 +7,26 @@ from collections.abc import Sequence
 
 import structlog
 
-from dcron.domain.documents import node_id_of, node_key
 from dcron.domain.errors import NodeUnreachable, StoreUnreachable
 from dcron.domain.nodes import node_of
-from dcron.ports import CLUSTER, DocumentStore, NodeClient
-from dcron.services.shared.node_watch import MAX_NODES
+from dcron.ports import DocumentStore, NodeClient
+from dcron.services.shared.node_documents import list_nodes
 
 __all__ = ["announce_resignation", "other_addresses"]
 
 log = structlog.get_logger()
 
 
-async def other_addresses(store: DocumentStore, token: str) -> list[str]:
-    """Where the nodes are reached that have not stopped, but for this one, of incarnation `token`. None
-    while the store is away: whoever is not told finds out by looking."""
+async def other_addresses(store: DocumentStore, incarnation: str) -> list[str]:
+    """Addresses of all nodes that have not stopped, except this one, which is `incarnation`. Empty while the
+    store is away: whoever is not told finds out by looking."""
     try:
-        documents = await store.range(CLUSTER, node_key(""), "node;", limit=MAX_NODES)
+        documents = await list_nodes(store)
     except StoreUnreachable as error:
         log.warning("cannot list the other nodes", action="leave", error=str(error))
         return []
-    records = [node_of(node_id_of(document.id), document.body) for document in documents]
-    return [each.address for each in records if not each.stopped and each.token != token]
+    records = [node_of(node_id, document.body) for node_id, document in documents.items()]
+    return [each.address for each in records if not each.stopped and each.incarnation != incarnation]
 
 
 async def announce_resignation(nodes: NodeClient, addresses: Sequence[str], term: int) -> None:

@@ -6,15 +6,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dcron.domain.documents import SETTINGS_ID, node_id_of, node_key
+from dcron.domain.documents import SETTINGS_ID, node_key
 from dcron.domain.nodes import NodeRecord, node_of
 from dcron.domain.placement import Candidate
 from dcron.ports import CLUSTER, Clock, DocumentStore
 from dcron.services.shared.cluster_settings import KnownSettings
+from dcron.services.shared.node_documents import list_nodes
 
-__all__ = ["MAX_NODES", "NodeWatch"]
+__all__ = ["NodeWatch"]
 
-MAX_NODES = 1_000
 LISTING_ROUNDS = 2
 """Refreshes for one listing: only a node that was never there before is found by it."""
 
@@ -64,8 +64,7 @@ class NodeWatch:
         self._rounds += 1
         if self._seen and self._rounds % LISTING_ROUNDS:
             return []
-        listing = await self._store.range(CLUSTER, node_key(""), "node;", limit=MAX_NODES)
-        return [node_id_of(document.id) for document in listing]
+        return list(await list_nodes(self._store))
 
     def _take(self, record: NodeRecord, revision: str, now: float) -> None:
         seen = self._seen.get(record.node_id)

@@ -20,7 +20,7 @@ from dcron.domain.leadership import (
 )
 
 LEASE = Lease(6.0)
-LEADING = Reading(3, "a", "token-a", "5-x", holder_leading=3)
+LEADING = Reading(3, "a", "incarnation-a", "5-x", holder_leading=3)
 SECONDS = st.floats(0, 1e6)
 
 
@@ -34,27 +34,27 @@ def test_a_lease_is_renewed_twice_before_a_leader_stops_and_it_stops_before_the_
 
 
 def test_without_any_term_the_first_one_is_claimed() -> None:
-    assert decide(None, "token-b", LEASE, 10.0).action is Action.CLAIM
+    assert decide(None, "incarnation-b", LEASE, 10.0).action is Action.CLAIM
 
 
 def test_a_follower_believes_the_holder_for_a_lease_since_its_last_sign_of_life() -> None:
     view = after(None, LEADING, 100.0)
-    decision = decide(view, "token-b", LEASE, 105.9)
+    decision = decide(view, "incarnation-b", LEASE, 105.9)
     assert decision.action is Action.FOLLOW
     assert decision.again_seconds == pytest.approx(0.1)
-    assert decide(view, "token-b", LEASE, 101.0).again_seconds == LEASE.renewal_seconds
-    assert decide(view, "token-b", LEASE, 106.0).action is Action.CLAIM
+    assert decide(view, "incarnation-b", LEASE, 101.0).again_seconds == LEASE.renewal_seconds
+    assert decide(view, "incarnation-b", LEASE, 106.0).action is Action.CLAIM
 
 
 def test_a_new_revision_that_says_it_leads_is_a_sign_of_life() -> None:
     view = after(after(None, LEADING, 100.0), replace(LEADING, holder_revision="6-y"), 105.0)
-    assert decide(view, "token-b", LEASE, 110.9).action is Action.FOLLOW
-    assert decide(view, "token-b", LEASE, 111.0).action is Action.CLAIM
+    assert decide(view, "incarnation-b", LEASE, 110.9).action is Action.FOLLOW
+    assert decide(view, "incarnation-b", LEASE, 111.0).action is Action.CLAIM
 
 
 def test_the_same_revision_seen_again_is_none() -> None:
     view = after(after(None, LEADING, 100.0), LEADING, 105.0)
-    assert decide(view, "token-b", LEASE, 106.0).action is Action.CLAIM
+    assert decide(view, "incarnation-b", LEASE, 106.0).action is Action.CLAIM
 
 
 @pytest.mark.parametrize("leading", [0, 2])
@@ -62,52 +62,52 @@ def test_a_new_revision_that_does_not_lead_this_term_is_none(leading: int) -> No
     following = replace(LEADING, holder_revision="6-y", holder_leading=leading)
     view = after(after(None, LEADING, 100.0), following, 105.0)
     assert view.reading == following
-    assert decide(view, "token-b", LEASE, 106.0).action is Action.CLAIM
+    assert decide(view, "incarnation-b", LEASE, 106.0).action is Action.CLAIM
 
 
 def test_a_holder_that_vanished_is_believed_for_the_rest_of_its_lease() -> None:
-    gone = Reading(3, "a", "token-a")
+    gone = Reading(3, "a", "incarnation-a")
     view = after(after(None, LEADING, 100.0), gone, 103.0)
-    assert decide(view, "token-b", LEASE, 105.9).action is Action.FOLLOW
-    assert decide(view, "token-b", LEASE, 106.0).action is Action.CLAIM
+    assert decide(view, "incarnation-b", LEASE, 105.9).action is Action.FOLLOW
+    assert decide(view, "incarnation-b", LEASE, 106.0).action is Action.CLAIM
 
 
 def test_a_newer_term_is_believed_from_when_it_is_seen_and_an_older_reading_changes_nothing() -> None:
-    view = after(after(None, LEADING, 100.0), Reading(4, "c", "token-c"), 105.0)
+    view = after(after(None, LEADING, 100.0), Reading(4, "c", "incarnation-c"), 105.0)
     assert after(view, LEADING, 106.0) is view
-    decision = decide(view, "token-b", LEASE, 110.0)
+    decision = decide(view, "incarnation-b", LEASE, 110.0)
     assert decision.action is Action.FOLLOW
     assert "follows c in term 4" in decision.why
 
 
 def test_a_resigned_term_is_claimed_at_once() -> None:
     view = after(None, replace(LEADING, holder_leading=0, holder_resigned=3), 100.0)
-    decision = decide(view, "token-b", LEASE, 100.0)
+    decision = decide(view, "incarnation-b", LEASE, 100.0)
     assert decision.action is Action.CLAIM
     assert decision.again_seconds == 0.0
 
 
 def test_a_resignation_of_an_earlier_term_says_nothing_of_this_one() -> None:
     view = after(None, replace(LEADING, holder_resigned=2), 100.0)
-    assert decide(view, "token-b", LEASE, 100.0).action is Action.FOLLOW
+    assert decide(view, "incarnation-b", LEASE, 100.0).action is Action.FOLLOW
 
 
 def test_the_holder_leads() -> None:
-    decision = decide(after(None, LEADING, 100.0), "token-a", LEASE, 500.0)
+    decision = decide(after(None, LEADING, 100.0), "incarnation-a", LEASE, 500.0)
     assert (decision.action, decision.again_seconds) == (Action.LEAD, LEASE.renewal_seconds)
 
 
 def test_a_term_of_this_node_s_earlier_life_is_not_led_but_waited_for() -> None:
     view = after(None, LEADING, 100.0)
-    assert decide(view, "token-a-after-restart", LEASE, 100.0).action is Action.FOLLOW
-    assert decide(view, "token-a-after-restart", LEASE, 106.0).action is Action.CLAIM
+    assert decide(view, "incarnation-a-after-restart", LEASE, 100.0).action is Action.FOLLOW
+    assert decide(view, "incarnation-a-after-restart", LEASE, 106.0).action is Action.CLAIM
 
 
 def test_a_term_given_up_is_led_no_more_and_followed_by_another_once_nothing_hinders() -> None:
     view = after(None, replace(LEADING, holder_leading=0, holder_resigned=3), 100.0)
-    hindered = decide(view, "token-a", LEASE, 101.0, hindrance="its clock is off")
+    hindered = decide(view, "incarnation-a", LEASE, 101.0, hindrance="its clock is off")
     assert hindered.action is Action.FOLLOW
-    assert decide(view, "token-a", LEASE, 200.0).action is Action.CLAIM
+    assert decide(view, "incarnation-a", LEASE, 200.0).action is Action.CLAIM
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_term_given_up_is_led_no_more_and_followed_by_another_once_nothing_hin
     ],
 )
 def test_a_hindered_node_claims_nothing_and_says_why(view: TermView | None) -> None:
-    decision = decide(view, "token-b", LEASE, 100.0, hindrance="its clock is off")
+    decision = decide(view, "incarnation-b", LEASE, 100.0, hindrance="its clock is off")
     assert decision.action is Action.FOLLOW
     assert "its clock is off" in decision.why
     assert decision.again_seconds == LEASE.renewal_seconds
@@ -147,19 +147,20 @@ def test_no_follower_gives_a_leader_up_before_it_has_stopped(
     for look in looks:
         view = observe(view, replace(LEADING, holder_revision="6-y"), seen_at + look + offset)
     for moment in (started_at, stops_at):
-        decision = decide(view, "token-b", lease, moment + offset)
+        decision = decide(view, "incarnation-b", lease, moment + offset)
         assert decision.action is Action.FOLLOW
 
 
 def test_a_holder_is_silent_that_led_did_not_resign_and_is_not_oneself() -> None:
-    assert silent_holder(TermView(LEADING, 0.0), "token-b") == {"a": "5-x"}
-    assert silent_holder(TermView(LEADING, 0.0), "token-a") == {}
+    assert silent_holder(TermView(LEADING, 0.0), "incarnation-b") == {"a": "5-x"}
+    assert silent_holder(TermView(LEADING, 0.0), "incarnation-a") == {}
     assert (
-        silent_holder(TermView(replace(LEADING, holder_leading=0, holder_resigned=3), 0.0), "token-b") == {}
+        silent_holder(TermView(replace(LEADING, holder_leading=0, holder_resigned=3), 0.0), "incarnation-b")
+        == {}
     )
-    # It was started again, and renews under another token.
-    assert silent_holder(TermView(replace(LEADING, holder_leading=0), 0.0), "token-b") == {}
-    assert silent_holder(None, "token-b") == {}
+    # It was started again, and renews as another incarnation.
+    assert silent_holder(TermView(replace(LEADING, holder_leading=0), 0.0), "incarnation-b") == {}
+    assert silent_holder(None, "incarnation-b") == {}
 
 
 @given(
@@ -172,7 +173,7 @@ def test_a_view_never_goes_back_in_term_or_time(steps) -> None:
     now = 0.0
     for term, leading, revision, seconds in steps:
         now += seconds
-        reading = Reading(term, "a", f"token-{term}", f"{revision}-x", holder_leading=leading)
+        reading = Reading(term, "a", f"incarnation-{term}", f"{revision}-x", holder_leading=leading)
         before, view = view, observe(view, reading, now)
         assert view.seen_at <= now
         if before is not None:

@@ -25,7 +25,7 @@ REPORTS = st.builds(
 RECORDS = st.builds(
     NodeRecord,
     node_id=TEXT,
-    token=TEXT,
+    incarnation=TEXT,
     spool_id=TEXT,
     address=TEXT,
     version=TEXT,

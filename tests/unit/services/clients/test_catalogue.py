@@ -22,7 +22,7 @@ from dcron.domain.job_documents import job_body, job_of
 from dcron.domain.model import Active, Claim, ClusterSettings, Job, Occurrence
 from dcron.ports import CLUSTER, JOBS, Document, WriteKind, executions_database
 from dcron.services.clients import catalogue as catalogue_module
-from dcron.services.clients.ahead import LONG_AGO
+from dcron.services.clients.answering import LONG_AGO
 from dcron.services.clients.catalogue import Catalogue
 from dcron.services.clients.revisions import StaleRevision
 from tests.unit.services.doubles import SCRIPT, SCRIPT_TEXT, SPECIFICATION, START, SettableClock, SplitStore

@@ -39,7 +39,7 @@ from dcron.domain.views import ExecutionView, SkippedView, execution_view, occur
 from dcron.ports import JOBS, Document, WriteKind, executions_database
 from dcron.services.clients import execution_lists
 from dcron.services.clients import executions as module
-from dcron.services.clients.ahead import LONG_AGO
+from dcron.services.clients.answering import LONG_AGO
 from dcron.services.clients.executions import Executions
 from tests.unit.services.doubles import (
     SCRIPT,

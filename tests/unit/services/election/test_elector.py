@@ -60,14 +60,14 @@ class Store(FaultyStore):
 class Node:
     """One elector, driven by hand."""
 
-    def __init__(self, store: Store, clock: ManualClock, node_id: str, token: str, started) -> None:
+    def __init__(self, store: Store, clock: ManualClock, node_id: str, incarnation: str, started) -> None:
         self.clock, self.store = clock, store
         self.schedulers: list[FakeScheduler] = []
         self.failure: Exception | None = None
         self.local = LocalState()
         self.nodes = DirectNodes()
-        spool_id = f"spool-{token}"
-        record = NodeRecord(node_id, token, spool_id, f"{node_id}:1", "1", 4, started, started)
+        spool_id = f"spool-{incarnation}"
+        record = NodeRecord(node_id, incarnation, spool_id, f"{node_id}:1", "1", 4, started, started)
         self.elector = Elector(
             store,
             self.nodes,
@@ -108,8 +108,8 @@ class Scene:
         self.store = Store(self.clock)
         self.made: list[Node] = []
 
-    def node(self, node_id: str = "a", *, token: str = "", started=START) -> Node:
-        node = Node(self.store, self.clock, node_id, token or f"token-{node_id}", started)
+    def node(self, node_id: str = "a", *, incarnation: str = "", started=START) -> Node:
+        node = Node(self.store, self.clock, node_id, incarnation or f"incarnation-{node_id}", started)
         self.made.append(node)
         return node
 
@@ -184,7 +184,7 @@ async def test_a_claimant_that_was_paused_past_a_lease_does_not_lead_when_it_wak
 
     async def sleep_past_the_lease() -> None:
         scene.clock.pass_seconds(LEASE.length_seconds)
-        body = {"kind": "term", "node": "b", "token": other.elector._record.token, "claimed_at": "-"}
+        body = {"kind": "term", "node": "b", "token": other.elector._record.incarnation, "claimed_at": "-"}
         await scene.store.write(CLUSTER, [Document(term_key(2), body)])
 
     scene.store.faults[node_key("a")] = [sleep_past_the_lease]
@@ -405,7 +405,12 @@ async def test_a_scheduler_that_was_deposed_is_made_anew_when_its_term_is_still_
 
 async def test_a_higher_term_ends_leading(scene):
     leader = await scene.leader("a")
-    body = {"kind": "term", "node": "b", "token": "token-b", "claimed_at": "2026-11-23T12:00:00.000000Z"}
+    body = {
+        "kind": "term",
+        "node": "b",
+        "token": "incarnation-b",
+        "claimed_at": "2026-11-23T12:00:00.000000Z",
+    }
     await scene.store.write(CLUSTER, [Document(term_key(2), body)])
     await leader.round()
     assert not leader.leads()
@@ -523,7 +528,7 @@ async def test_a_running_node_stops_when_the_cluster_is_given_a_newer_format(sce
 
 async def test_a_second_living_node_of_one_id_does_not_join(scene, monkeypatch):
     first = await scene.leader("a")
-    second = scene.node("a", token="other")
+    second = scene.node("a", incarnation="other")
 
     async def meanwhile(seconds: float) -> None:
         assert seconds == LEASE.length_seconds
@@ -542,11 +547,11 @@ async def test_a_dead_nodes_id_is_taken_after_a_lease_and_that_of_ones_own_spool
 
     await scene.leader("a")
     monkeypatch.setattr("dcron.services.election.node_document.asyncio.sleep", wait)
-    heir = scene.node("a", token="other")
+    heir = scene.node("a", incarnation="other")
     await heir.elector.join()
     assert waited == [LEASE.length_seconds]
-    again = scene.node("a", token="third")
-    again.elector._record = replace(again.elector._record, spool_id="spool-token-a")
+    again = scene.node("a", incarnation="third")
+    again.elector._record = replace(again.elector._record, spool_id="spool-incarnation-a")
     await again.elector.join()
     assert waited == [LEASE.length_seconds]
 
@@ -554,8 +559,8 @@ async def test_a_dead_nodes_id_is_taken_after_a_lease_and_that_of_ones_own_spool
 @pytest.mark.parametrize("later", ["first", "second"])
 async def test_of_two_nodes_that_share_an_id_the_one_started_later_stays(scene, later):
     hour = timedelta(hours=1)
-    first = scene.node("a", token="one", started=START + hour * (later == "first"))
-    second = scene.node("a", token="two", started=START + hour * (later == "second"))
+    first = scene.node("a", incarnation="one", started=START + hour * (later == "first"))
+    second = scene.node("a", incarnation="two", started=START + hour * (later == "second"))
     await asyncio.gather(first.elector.join(), second.elector.join())
     stopped = []
     for _ in range(3):
@@ -569,14 +574,14 @@ async def test_of_two_nodes_that_share_an_id_the_one_started_later_stays(scene, 
 
 
 async def test_what_an_earlier_start_of_the_same_node_wrote_by_a_clock_ahead_is_written_over(scene):
-    earlier = scene.node("a", token="one", started=START + timedelta(hours=1))
+    earlier = scene.node("a", incarnation="one", started=START + timedelta(hours=1))
     await earlier.elector.join()
-    later = scene.node("a", token="two")
+    later = scene.node("a", incarnation="two")
     later.elector._record = replace(later.elector._record, spool_id="spool-one")
     await later.elector.join()
     await earlier.round()
     await later.round()
-    assert (await scene.record("a")).token == "two"
+    assert (await scene.record("a")).incarnation == "two"
 
 
 async def test_a_drain_and_the_floor_are_learnt_with_each_round(scene):

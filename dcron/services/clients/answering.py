@@ -1,4 +1,4 @@
-"""Answers that wait until an instant has come.
+"""When and by which time a change is answered.
 
 The leader launches an occurrence up to AHEAD_SECONDS before its instant. Whoever is answered later than that
 may go by the answer: nothing that falls due afterwards starts under the state from before.
@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime, timedelta
 
+from dcron.domain.errors import FailedPrecondition
 from dcron.domain.planning import AHEAD_SECONDS
+from dcron.ports import Clock
 
-__all__ = ["let_come"]
+__all__ = ["let_come", "trusted_now"]
 
 LONG_AGO = timedelta(seconds=60)
 """How long ago an instant has to be, by this node's clock, to have come by the leader's too: both are within
@@ -23,3 +25,11 @@ async def let_come(scheduled_at: datetime, now: datetime, ahead_seconds: float) 
     that was long ago."""
     if now - scheduled_at < LONG_AGO:
         await asyncio.sleep(min(ahead_seconds, AHEAD_SECONDS))
+
+
+def trusted_now(clock: Clock, trouble: str) -> datetime:
+    """The wall clock; FailedPrecondition when there is `trouble` with it, in words. By a wrong clock a change
+    would count from another time."""
+    if trouble:
+        raise FailedPrecondition(f"this node cannot tell the time: {trouble}; ask another node")
+    return clock.now()
