@@ -35,7 +35,8 @@ from dcron.services.clients.audit import AuditTrail
 from dcron.services.clients.catalogue import Catalogue
 from dcron.services.clients.cluster import ClusterService
 from dcron.services.clients.executions import Executions
-from dcron.services.election.elector import Elector, Workload
+from dcron.services.election.elector import Elector
+from dcron.services.election.node_document import Workload
 from dcron.services.leader.mandate import Leadership
 from dcron.services.leader.scheduler import Scheduler
 from dcron.services.shared.loops import until_reachable

@@ -7,77 +7,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 
 import structlog
 
-from dcron.domain.documents import (
-    FORMAT_VERSION,
-    INITIAL_SETTINGS,
-    SETTINGS_ID,
-    drain_id,
-    node_key,
-    settings_body,
-    term_key,
-)
-from dcron.domain.errors import SetupError, StoreUnreachable
-from dcron.domain.instants import format_precise
-from dcron.domain.leadership import (
-    Action,
-    Decision,
-    Lease,
-    Reading,
-    TermView,
-    decide,
-    lead_until,
-    observe,
-    silent_holder,
-)
-from dcron.domain.model import ClusterSettings
-from dcron.domain.nodes import LeaderReport, NodeRecord, node_of
-from dcron.ports import CLUSTER, Clock, Document, DocumentStore, NodeClient, WriteKind
+from dcron.domain.documents import INITIAL_SETTINGS, SETTINGS_ID, settings_body
+from dcron.domain.errors import StoreUnreachable
+from dcron.domain.leadership import Action, Decision, Lease, decide, lead_until
+from dcron.domain.nodes import LeaderReport, NodeRecord
+from dcron.ports import CLUSTER, Clock, Document, DocumentStore, NodeClient
 from dcron.services.election.clock_check import ClockCheck
-from dcron.services.election.node_document import OwnDocument
+from dcron.services.election.node_document import OwnDocument, Workload
 from dcron.services.election.resigning import announce_resignation, other_addresses
+from dcron.services.election.terms import Terms
 from dcron.services.leader.mandate import Deposed, Leadership
 from dcron.services.leader.scheduler import Scheduler
-from dcron.services.shared.cluster_settings import read_settings, settings_in
+from dcron.services.shared.cluster_settings import check_format, read_settings
 from dcron.services.shared.node_state import LocalState
 from dcron.services.shared.pacing import wait_for
-from dcron.services.shared.trouble import StoreTrouble, Trouble
+from dcron.services.shared.trouble import StoreTrouble
 
-__all__ = ["Elector", "Workload"]
+__all__ = ["Elector"]
 
-MAX_TERM_STEPS = 100
-"""Terms looked at in one reading; the newest is found by stepping up from a listing's hint."""
 RESTART_SECONDS = 1.0
 """Pause before leading again after a defect ended the scheduler."""
 MIN_PAUSE_SECONDS = 0.05
 """Between two rounds, however long the last one took."""
-UNCONFIRMED = (
-    "nothing new starts, since the document store confirms no writes: fewer than a majority of its copies "
-    "take them; bring the CouchDB nodes back that are down"
-)
-
-_CLAIMED = {
-    WriteKind.DONE: "claimed the next term",
-    WriteKind.LOST: "another node claimed the next term first",
-    WriteKind.UNSURE: "the store does not confirm the claim of the next term",
-    WriteKind.REJECTED: "the store rejects the claim of the next term",
-}
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """What a renewal tells of the node's other role."""
-
-    running: int
-    spooled: int
-    warnings: tuple[str, ...]
-    spooled_since: datetime | None = None
 
 
 class Elector:
@@ -99,22 +56,16 @@ class Elector:
         self._nodes = nodes
         self._clock = clock
         self._lease = lease
-        self._record = record
+        self._node_id = record.node_id
         self._local = local
-        self._workload = workload
         self._make_scheduler = make_scheduler
-        self._own = OwnDocument(store, clock, record.node_id)
-        self._view: TermView | None = None
+        self._clock_check = ClockCheck(store, clock)
+        self._own = OwnDocument(store, clock, record, workload, lambda: self._clock_check.hindrance)
+        self._terms = Terms(store, clock, local, record)
         self._decision = Decision(Action.FOLLOW, f"{record.node_id} is starting", 0.0)
-        self._term_won = 0
-        self._silent: dict[str, str] = {}
         self._lead_until = float("-inf")
         self._scheduler: Scheduler | None = None
         self._leading: asyncio.Task[None] | None = None
-        self._clock_check = ClockCheck(store, clock)
-        self._unconfirmed = Trouble(
-            "renew", "the store confirms none of this node's writes", "the store confirms writes again"
-        )
         self._look = asyncio.Event()
         self.store_trouble = StoreTrouble(clock)
 
@@ -123,7 +74,7 @@ class Elector:
     def summary(self) -> str:
         """Who leads or why nobody does, in words, as this node sees it."""
         if self.store_trouble:
-            return f"{self._record.node_id} cannot reach the document store, and does not know who leads"
+            return f"{self._node_id} cannot reach the document store, and does not know who leads"
         leader_id = self.leader_id()
         if not leader_id:
             return f"nobody leads: {self._decision.why}"
@@ -133,11 +84,12 @@ class Elector:
 
     def leader_id(self) -> str:
         """The node that leads as far as this one knows; empty when none does."""
-        if self._view is None or self.store_trouble:
+        view = self._terms.view
+        if view is None or self.store_trouble:
             return ""
-        reading = self._view.reading
-        silent_seconds = self._clock.monotonic() - self._view.seen_at
-        mine = reading.holder_incarnation == self._record.incarnation
+        reading = view.reading
+        silent_seconds = self._clock.monotonic() - view.seen_at
+        mine = reading.holder_incarnation == self._own.record.incarnation
         if reading.holder_resigned >= reading.term or (
             not mine and silent_seconds > self._lease.length_seconds
         ):
@@ -154,7 +106,7 @@ class Elector:
 
     def record(self) -> NodeRecord:
         """What this node says of itself now."""
-        return self._told(self._record)
+        return self._own.present()
 
     def clock_trouble(self) -> str:
         """Why this node's wall clock cannot be relied on, in words; empty when it can."""
@@ -175,15 +127,8 @@ class Elector:
         if settings is INITIAL_SETTINGS:
             await self._store.write(CLUSTER, [Document(SETTINGS_ID, settings_body(settings))])
             settings = await read_settings(self._store)
-        self._check_format(settings)
-        await self._own.check_unique(self._record.spool_id, self._lease.length_seconds)
-
-    def _check_format(self, settings: ClusterSettings) -> None:
-        if settings.format_version > FORMAT_VERSION:
-            raise SetupError(
-                f"the stored data have format {settings.format_version}, this dcron {self._record.version} "
-                f"knows {FORMAT_VERSION}: upgrade this node"
-            )
+        check_format(settings, self._own.record.version)
+        await self._own.check_unique(self._lease.length_seconds)
 
     async def run(self) -> None:
         """Renew, watch and lead until cancelled; then give the term up so that another leads at once.
@@ -224,18 +169,18 @@ class Elector:
     async def _renew_and_read(self) -> None:
         """Lead on, if nobody else does by now."""
         renewed_boottime = await self._renew()
-        await self._read()
+        await self._terms.read()
         # Not before the read: after a pause somebody else may lead.
         self._prolong(renewed_boottime)
 
     async def _look_and_renew(self) -> Decision:
         """A follower's round. It looks first: when the leader is gone, every request counts."""
-        await self._read()
+        await self._terms.read()
         decision = self._decide()
         if decision.action is not Action.CLAIM:
             await self._renew()
             return decision
-        if await self._claim():
+        if await self._terms.claim():
             # Followers count from our first document that says so.
             await self._renew_and_read()
         else:
@@ -244,8 +189,8 @@ class Elector:
 
     def _decide(self) -> Decision:
         return decide(
-            self._view,
-            self._record.incarnation,
+            self._terms.view,
+            self._own.record.incarnation,
             self._lease,
             self._clock.monotonic(),
             hindrance=self._clock_check.hindrance,
@@ -257,126 +202,22 @@ class Elector:
 
     def _term_held(self) -> int:
         """The term this node won with a plain success and has not given up; 0 when none."""
-        if self._view is None or self._view.reading.holder_incarnation != self._record.incarnation:
-            return 0
-        term = self._view.reading.term
-        return term if self._record.resigned < term else 0
+        term = self._terms.held()
+        return term if self._own.record.resigned < term else 0
 
     async def _renew(self) -> float | None:
         """Write this node's document; the boot time from before a plain success."""
         if self._clock_check.hindrance and self._term_held():
             await self._resign()
-        self._record = replace(
-            self._told(self._record),
-            renewed_at=self._clock.now(),
-            draining=self._local.draining,
-            leading=self._term_held(),
-            report=self.report(),
-        )
-        renewed_boottime = await self._own.write(self._record)
-        if renewed_boottime is None:
-            self._unconfirmed.met(UNCONFIRMED)
-        else:
-            self._unconfirmed.over()
-        return renewed_boottime
-
-    def _told(self, record: NodeRecord) -> NodeRecord:
-        """A record with the present workload and warnings."""
-        workload = self._workload()
-        warnings = (*workload.warnings, self._clock_check.hindrance, self._unconfirmed.reason)
-        return replace(
-            record,
-            running=workload.running,
-            spooled=workload.spooled,
-            spooled_since=workload.spooled_since,
-            warnings=tuple(filter(None, warnings)),
+        return await self._own.renew(
+            draining=self._local.draining, leading=self._term_held(), report=self.report()
         )
 
     def _prolong(self, renewed_boottime: float | None) -> None:
         """Lead on after a renewal; only a plain success that names the term counts."""
         term = self._term_held()
-        if renewed_boottime is not None and term and self._record.leading == term:
+        if renewed_boottime is not None and term and self._own.record.leading == term:
             self._lead_until = lead_until(self._lease, renewed_boottime)
-
-    async def _read(self) -> None:
-        """Read from a quorum: the newest term, its holder's document, our drain, the settings."""
-        if self._view is None:
-            hint = await self._store.range(CLUSTER, "term:", "term;", limit=1, descending=True)
-            term = int(hint[0].id.split(":")[1]) if hint else 0
-        else:
-            term = self._view.reading.term
-        for _ in range(MAX_TERM_STEPS):
-            newer = await self._read_once(term)
-            if newer is None:
-                return
-            term = newer
-        raise StoreUnreachable(f"more than {MAX_TERM_STEPS} terms went by in one reading")
-
-    async def _read_once(self, term: int) -> int | None:
-        """Take in a term; the next one when it exists already."""
-        holder_id = self._view.reading.holder_id if self._view else ""
-        ids = [
-            term_key(term),
-            term_key(term + 1),
-            drain_id(self._record.node_id),
-            SETTINGS_ID,
-            node_key(holder_id or self._record.node_id),
-        ]
-        current, following, drain, settings, holder = await self._store.read(CLUSTER, ids)
-        self._set_draining(draining=bool(drain and drain[0].body["draining"]))
-        chosen = settings_in(settings)
-        self._check_format(chosen)
-        self._local.floor = chosen.floor
-        if following:
-            return term + 1
-        if not current:
-            return None
-        self._local.saw_term(term)
-        holder_now = str(current[0].body["node"])
-        if holder_now != holder_id:
-            [holder] = await self._store.read(CLUSTER, [node_key(holder_now)])
-        record = node_of(holder_now, holder[0].body) if holder else None
-        incarnation = str(current[0].body["token"])
-        same = record is not None and record.incarnation == incarnation
-        reading = Reading(
-            term=term,
-            holder_id=holder_now,
-            # A term of ours without a plain success is nobody's: whoever else may hold it, we do not.
-            holder_incarnation=incarnation
-            if incarnation != self._record.incarnation or term == self._term_won
-            else "",
-            holder_revision=(holder[0].revision or "") if holder else "",
-            holder_leading=record.leading if record and same else 0,
-            holder_resigned=record.resigned if record and same else 0,
-        )
-        self._view = observe(self._view, reading, self._clock.monotonic())
-        return None
-
-    def _set_draining(self, *, draining: bool) -> None:
-        if draining is not self._local.draining:
-            log.info("drained: takes nothing new" if draining else "takes executions again", action="drain")
-            self._local.draining = draining
-
-    async def _claim(self) -> bool:
-        """Try to become the holder of the next term; losing is fine."""
-        term = (self._view.reading.term if self._view else 0) + 1
-        body = {
-            "kind": "term",
-            "node": self._record.node_id,
-            "token": self._record.incarnation,
-            "claimed_at": format_precise(self._clock.now()),
-        }
-        silent = silent_holder(self._view, self._record.incarnation)
-        [result] = await self._store.write(CLUSTER, [Document(term_key(term), body)])
-        log.info(_CLAIMED[result.kind], action="claim_term", term=term)
-        if not result.done:
-            await self._read()
-            return False
-        self._term_won, self._silent = term, silent
-        self._local.saw_term(term)
-        mine = Reading(term, self._record.node_id, self._record.incarnation)
-        self._view = observe(self._view, mine, self._clock.monotonic())
-        return True
 
     async def _act(self) -> None:
         """Start or stop the scheduler, as the decision and the lease have it."""
@@ -390,11 +231,11 @@ class Elector:
         """One scheduler's life. A defect in it is logged whole, and another one is made."""
         leadership = Leadership(
             term,
-            self._record.node_id,
+            self._node_id,
             self._may_lead,
             self._look.set,
             self._clock_check.is_steady,
-            self._silent,
+            self._terms.silent,
         )
         try:
             self._scheduler = self._make_scheduler(leadership)
@@ -419,20 +260,19 @@ class Elector:
         """Give the term up: stop acting first, then say so."""
         term = self._term_held()
         await self._stop_leading()
-        self._record = replace(self._record, leading=0, resigned=term, report=None)
+        self._own.resign(term)
         log.info("resigns", action="resign", term=term)
 
     async def _leave(self) -> None:
         """A clean stop: nobody need wait for the lease to run out."""
         term = self._term_held()
         await self._resign() if term else await self._stop_leading()
-        self._record = replace(self._record, stopped=True, renewed_at=self._clock.now())
         try:
             if not term:
-                await self._own.write(self._record)
+                await self._own.stop()
                 return
-            others = other_addresses(self._store, self._record.incarnation)
-            _, addresses = await asyncio.gather(self._own.write(self._record), others)
+            others = other_addresses(self._store, self._own.record.incarnation)
+            _, addresses = await asyncio.gather(self._own.stop(), others)
             await announce_resignation(self._nodes, addresses, term)
         except StoreUnreachable as error:
             log.warning("cannot say that this node stops", action="leave", error=str(error))

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from dcron.domain.documents import INITIAL_SETTINGS, SETTINGS_ID, settings_of
+from dcron.domain.documents import FORMAT_VERSION, INITIAL_SETTINGS, SETTINGS_ID, settings_of
+from dcron.domain.errors import SetupError
 from dcron.domain.model import ClusterSettings
 from dcron.ports import CLUSTER, Document, DocumentStore
 
-__all__ = ["KnownSettings", "merge_settings", "read_settings", "settings_in"]
+__all__ = ["KnownSettings", "check_format", "merge_settings", "read_settings", "settings_in"]
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -19,6 +20,15 @@ async def read_settings(store: DocumentStore) -> ClusterSettings:
     """The settings as a quorum has them; the initial ones where none are stored yet."""
     [leaves] = await store.read(CLUSTER, [SETTINGS_ID])
     return settings_in(leaves)
+
+
+def check_format(settings: ClusterSettings, version: str) -> None:
+    """Raise SetupError when the stored data are of a newer format than this dcron, of `version`, knows."""
+    if settings.format_version > FORMAT_VERSION:
+        raise SetupError(
+            f"the stored data have format {settings.format_version}, this dcron {version} "
+            f"knows {FORMAT_VERSION}: upgrade this node"
+        )
 
 
 class KnownSettings:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -12,129 +10,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from dcron.domain.documents import INITIAL_SETTINGS, SETTINGS_ID, node_key, settings_body, term_key
-from dcron.domain.errors import SetupError, StoreUnreachable
-from dcron.domain.leadership import Lease
-from dcron.domain.nodes import LeaderReport, NodeRecord, node_body, node_of
 from dcron.ports import CLUSTER, Document, WriteKind
 from dcron.services.election import clock_check
 from dcron.services.election import elector as elector_module
-from dcron.services.election.elector import Elector, Workload
-from dcron.services.leader.mandate import Deposed, Leadership
-from dcron.services.shared.node_state import LocalState
-from tests.doubles import START, ManualClock, until
-from tests.service_doubles import DirectNodes, FaultyStore
-
-LEASE = Lease(6.0)
-
-
-class FakeScheduler:
-    """Leads until it may not, or fails as it is told."""
-
-    def __init__(self, leadership: Leadership, failure: Exception | None) -> None:
-        self.leadership = leadership
-        self._failure = failure
-        self.ended = False
-
-    async def run(self) -> None:
-        try:
-            if self._failure is not None:
-                raise ExceptionGroup("of the task group", [self._failure])
-            await asyncio.Event().wait()
-        finally:
-            self.ended = True
-
-    def report(self) -> LeaderReport:
-        return LeaderReport(active_count=7)
-
-
-class Store(FaultyStore):
-    def __init__(self, clock: ManualClock) -> None:
-        super().__init__()
-        self._clock = clock
-        self.offset = timedelta()
-
-    async def wall_clock(self):
-        return self._clock.now() + self.offset
-
-
-class Node:
-    """One elector, driven by hand."""
-
-    def __init__(self, store: Store, clock: ManualClock, node_id: str, incarnation: str, started) -> None:
-        self.clock, self.store = clock, store
-        self.schedulers: list[FakeScheduler] = []
-        self.failure: Exception | None = None
-        self.local = LocalState()
-        self.nodes = DirectNodes()
-        spool_id = f"spool-{incarnation}"
-        record = NodeRecord(node_id, incarnation, spool_id, f"{node_id}:1", "1", 4, started, started)
-        self.elector = Elector(
-            store,
-            self.nodes,
-            clock,
-            LEASE,
-            record,
-            self.local,
-            lambda: Workload(1, 2, ("something",)),
-            self._make,
-        )
-
-    def _make(self, leadership: Leadership) -> FakeScheduler:
-        scheduler = FakeScheduler(leadership, self.failure)
-        self.schedulers.append(scheduler)
-        return scheduler
-
-    async def round(self) -> None:
-        await self.elector._round()
-        await asyncio.sleep(0)
-
-    async def rounds(self, seconds: float) -> None:
-        """Live through some time, renewing as a node does."""
-        for _ in range(int(seconds / LEASE.renewal_seconds)):
-            self.clock.pass_seconds(LEASE.renewal_seconds)
-            await self.round()
-
-    def leads(self) -> bool:
-        active = [each for each in self.schedulers if not each.ended]
-        return bool(active) and self.elector._may_lead()
-
-    async def stop(self) -> None:
-        await self.elector._stop_leading()
-
-
-class Scene:
-    def __init__(self) -> None:
-        self.clock = ManualClock()
-        self.store = Store(self.clock)
-        self.made: list[Node] = []
-
-    def node(self, node_id: str = "a", *, incarnation: str = "", started=START) -> Node:
-        node = Node(self.store, self.clock, node_id, incarnation or f"incarnation-{node_id}", started)
-        self.made.append(node)
-        return node
-
-    async def leader(self, node_id: str = "a") -> Node:
-        node = self.node(node_id)
-        await node.elector.join()
-        await node.round()
-        assert node.leads()
-        return node
-
-    async def terms(self) -> list[int]:
-        found = await self.store.range(CLUSTER, "term:", "term;", limit=100)
-        return [int(document.id.split(":")[1]) for document in found]
-
-    async def record(self, node_id: str) -> NodeRecord:
-        [[leaf]] = await self.store.read(CLUSTER, [node_key(node_id)])
-        return node_of(node_id, leaf.body)
-
-
-@pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
-    scene = Scene()
-    yield scene
-    for node in scene.made:
-        await node.stop()
+from dcron.services.leader.mandate import Deposed
+from tests.doubles import START, until
+from tests.unit.services.election.scene import LEASE
 
 
 async def test_the_first_node_leads_the_first_term_and_says_so(scene):
@@ -184,7 +65,12 @@ async def test_a_claimant_that_was_paused_past_a_lease_does_not_lead_when_it_wak
 
     async def sleep_past_the_lease() -> None:
         scene.clock.pass_seconds(LEASE.length_seconds)
-        body = {"kind": "term", "node": "b", "token": other.elector._record.incarnation, "claimed_at": "-"}
+        body = {
+            "kind": "term",
+            "node": "b",
+            "token": other.elector._own.record.incarnation,
+            "claimed_at": "-",
+        }
         await scene.store.write(CLUSTER, [Document(term_key(2), body)])
 
     scene.store.faults[node_key("a")] = [sleep_past_the_lease]
@@ -415,173 +301,6 @@ async def test_a_higher_term_ends_leading(scene):
     await leader.round()
     assert not leader.leads()
     assert leader.local.newest_term == 2
-
-
-# Stopping.
-
-
-async def test_a_clean_stop_resigns_and_tells_the_others(scene):
-    other = scene.node("b")
-    leader = await scene.leader("a")
-    await other.round()
-    run = asyncio.create_task(leader.elector.run())
-    renewals = len(scene.store.requests)
-    await until(lambda: len(scene.store.requests) > renewals)
-    run.cancel()
-    with suppress(asyncio.CancelledError):
-        await run
-    record = await scene.record("a")
-    assert (record.stopped, record.resigned, record.leading) == (True, 1, 0)
-    assert leader.nodes.resigned == [("b:1", 1)]
-    assert leader.schedulers[0].ended
-    await other.round()
-    assert other.leads()
-
-
-async def test_a_stop_in_the_middle_of_a_renewal_that_arrives_still_resigns(scene):
-    leader = await scene.leader("a")
-    under_way = asyncio.Event()
-
-    async def arrive_late() -> None:
-        record = replace(leader.elector._record, renewed_at=START)
-        revision = leader.elector._own._revision
-        await scene.store.write(CLUSTER, [Document(node_key("a"), node_body(record), revision)])
-        under_way.set()
-        await asyncio.Event().wait()
-
-    scene.store.faults["node:a"] = [arrive_late]
-    run = asyncio.create_task(leader.elector.run())
-    await under_way.wait()
-    run.cancel()
-    with suppress(asyncio.CancelledError):
-        await run
-    record = await scene.record("a")
-    assert (record.stopped, record.resigned) == (True, 1)
-
-
-async def test_a_stop_resigns_though_the_other_nodes_cannot_be_listed(scene, monkeypatch):
-    leader = await scene.leader("a")
-    run = asyncio.create_task(leader.elector.run())
-    await asyncio.sleep(0)
-
-    async def away(*_, **__):
-        raise StoreUnreachable("unplugged")
-
-    monkeypatch.setattr(scene.store, "range", away)
-    run.cancel()
-    with suppress(asyncio.CancelledError):
-        await run
-    assert (await scene.record("a")).resigned == 1
-    assert leader.nodes.resigned == []
-
-
-async def test_a_stop_while_the_store_is_away_ends(scene):
-    leader = await scene.leader("a")
-    run = asyncio.create_task(leader.elector.run())
-    await asyncio.sleep(0)
-    scene.store.unreachable = True
-    run.cancel()
-    with suppress(asyncio.CancelledError):
-        await run
-    assert leader.schedulers[0].ended
-
-
-async def test_a_resignation_of_the_newest_term_is_looked_at_and_an_older_one_is_not(scene):
-    node = scene.node("b")
-    node.local.saw_term(5)
-    await node.elector.resignation(4)
-    assert not node.elector._look.is_set()
-    await node.elector.resignation(5)
-    assert node.elector._look.is_set()
-
-
-# Joining.
-
-
-async def test_all_nodes_that_start_at_once_agree_on_the_settings(scene):
-    await asyncio.gather(*(scene.node(node_id).elector.join() for node_id in "abc"))
-    [[settings]] = await scene.store.read(CLUSTER, [SETTINGS_ID])
-    assert settings.body == settings_body(INITIAL_SETTINGS)
-    assert settings.revision.startswith("1-")
-
-
-async def write_newer_format(scene: Scene) -> None:
-    [leaves] = await scene.store.read(CLUSTER, [SETTINGS_ID])
-    newer = settings_body(replace(INITIAL_SETTINGS, format_version=99, sequence=1))
-    await scene.store.write(CLUSTER, [Document(SETTINGS_ID, newer, leaves[0].revision if leaves else None)])
-
-
-async def test_a_node_does_not_join_a_cluster_of_a_newer_format(scene):
-    await write_newer_format(scene)
-    with pytest.raises(SetupError, match="format 99"):
-        await scene.node().elector.join()
-
-
-async def test_a_running_node_stops_when_the_cluster_is_given_a_newer_format(scene):
-    leader = await scene.leader()
-    await write_newer_format(scene)
-    with pytest.raises(SetupError, match="format 99"):
-        await leader.elector.run()
-    assert leader.schedulers[0].ended
-    assert (await scene.record("a")).stopped
-
-
-async def test_a_second_living_node_of_one_id_does_not_join(scene, monkeypatch):
-    first = await scene.leader("a")
-    second = scene.node("a", incarnation="other")
-
-    async def meanwhile(seconds: float) -> None:
-        assert seconds == LEASE.length_seconds
-        await first.elector._round()
-
-    monkeypatch.setattr("dcron.services.election.node_document.asyncio.sleep", meanwhile)
-    with pytest.raises(SetupError, match="in use at a:1"):
-        await second.elector.join()
-
-
-async def test_a_dead_nodes_id_is_taken_after_a_lease_and_that_of_ones_own_spool_at_once(scene, monkeypatch):
-    waited = []
-
-    async def wait(seconds: float) -> None:
-        waited.append(seconds)
-
-    await scene.leader("a")
-    monkeypatch.setattr("dcron.services.election.node_document.asyncio.sleep", wait)
-    heir = scene.node("a", incarnation="other")
-    await heir.elector.join()
-    assert waited == [LEASE.length_seconds]
-    again = scene.node("a", incarnation="third")
-    again.elector._record = replace(again.elector._record, spool_id="spool-incarnation-a")
-    await again.elector.join()
-    assert waited == [LEASE.length_seconds]
-
-
-@pytest.mark.parametrize("later", ["first", "second"])
-async def test_of_two_nodes_that_share_an_id_the_one_started_later_stays(scene, later):
-    hour = timedelta(hours=1)
-    first = scene.node("a", incarnation="one", started=START + hour * (later == "first"))
-    second = scene.node("a", incarnation="two", started=START + hour * (later == "second"))
-    await asyncio.gather(first.elector.join(), second.elector.join())
-    stopped = []
-    for _ in range(3):
-        for node in (first, second):
-            if node not in stopped:
-                try:
-                    await node.round()
-                except SetupError:
-                    stopped.append(node)
-    assert stopped == [second if later == "first" else first]
-
-
-async def test_what_an_earlier_start_of_the_same_node_wrote_by_a_clock_ahead_is_written_over(scene):
-    earlier = scene.node("a", incarnation="one", started=START + timedelta(hours=1))
-    await earlier.elector.join()
-    later = scene.node("a", incarnation="two")
-    later.elector._record = replace(later.elector._record, spool_id="spool-one")
-    await later.elector.join()
-    await earlier.round()
-    await later.round()
-    assert (await scene.record("a")).incarnation == "two"
 
 
 async def test_a_drain_and_the_floor_are_learnt_with_each_round(scene):
