@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dcron.domain.checkup import StoreFacts
-from dcron.domain.offers import ClaimReference, OfferAnswer, OfferedAttempt
+from dcron.domain.offers import ClaimReference, KnownClaims, OfferAnswer, OfferedAttempt
 
 __all__ = [
     "AUDIT",
@@ -282,10 +282,8 @@ class NodeClient(Protocol):
     async def cancel(self, address: str, execution_id: str) -> bool:
         """Ask a worker to stop an execution; False when it does not run there."""
 
-    async def known_tokens(
-        self, address: str, node_id: str, claims: Sequence[ClaimReference]
-    ) -> frozenset[str]:
-        """Which of these claims the worker still holds; it writes the others off as lost."""
+    async def known_claims(self, address: str, node_id: str, claims: Sequence[ClaimReference]) -> KnownClaims:
+        """Which of these claims the worker holds or has delivered; it writes the others off as lost."""
 
     def follow_log(
         self, address: str, execution_id: str, offset: int, *, follow: bool

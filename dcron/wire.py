@@ -138,7 +138,7 @@ def job_message(job: Job, report: LeaderReport) -> pb.Job:
     place = job.place
     reasons = [waiting.reason for waiting in report.waiting if waiting.job == job.name]
     if place.active and place.active.execution_id in report.attention:
-        reasons.append("its node is gone; it needs a person, see 'dcron cluster status'")
+        reasons.append("its node or its outcome is gone; it needs a person, see 'dcron cluster status'")
     return pb.Job(
         name=job.name,
         uid=job.uid,

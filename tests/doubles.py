@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from dcron.adapters.memory import MemoryDocumentStore
 from dcron.domain.errors import NodeUnreachable, StoreUnreachable
 from dcron.domain.model import Claim, Job, Outcome, Place, Script, Specification, State
-from dcron.domain.offers import ClaimReference, OfferAnswer, OfferedAttempt, OfferResult
+from dcron.domain.offers import ClaimReference, KnownClaims, OfferAnswer, OfferedAttempt, OfferResult
 from dcron.ports import Document, WriteKind, WriteResult
 
 UID = "01KB0000000000000000000000"
@@ -98,7 +98,7 @@ class FakeNodes:
         self.answers: dict[str, Answer] = {}
         self.requests: list[tuple[str, tuple[str, ...]]] = []
         self.asked_claims: list[tuple[str, tuple[ClaimReference, ...]]] = []
-        self.known: dict[str, frozenset[str]] = {}
+        self.known: dict[str, KnownClaims] = {}
         self.most_in_flight: dict[str, int] = {}
         self._in_flight: dict[str, int] = {}
 
@@ -142,9 +142,7 @@ class FakeNodes:
     async def cancel(self, address: str, execution_id: str) -> bool:
         return False
 
-    async def known_tokens(
-        self, address: str, node_id: str, claims: Sequence[ClaimReference]
-    ) -> frozenset[str]:
+    async def known_claims(self, address: str, node_id: str, claims: Sequence[ClaimReference]) -> KnownClaims:
         self.asked_claims.append((node_id, tuple(claims)))
         if node_id not in self.known:
             raise NodeUnreachable(f"no answer from {node_id}")

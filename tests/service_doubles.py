@@ -13,7 +13,7 @@ from dcron.adapters.memory_objects import MemoryObjectStore
 from dcron.domain.documents import claim_of, outcome_of
 from dcron.domain.errors import NodeUnreachable, ObjectsUnreachable, StoreUnreachable
 from dcron.domain.model import Claim, Occurrence, Outcome, Script, Specification, execution_id
-from dcron.domain.offers import ClaimReference, OfferAnswer, OfferedAttempt
+from dcron.domain.offers import ClaimReference, KnownClaims, OfferAnswer, OfferedAttempt
 from dcron.ports import Document, ProcessExit, ProcessStart, StartResult, WriteKind, WriteResult
 from dcron.services.shared.node_state import LocalState
 from dcron.services.shared.starts_first import StartsFirst
@@ -310,11 +310,9 @@ class DirectNodes:
         self._reach(address)
         return await self.workers[address].cancel(identifier)
 
-    async def known_tokens(
-        self, address: str, node_id: str, claims: Sequence[ClaimReference]
-    ) -> frozenset[str]:
+    async def known_claims(self, address: str, node_id: str, claims: Sequence[ClaimReference]) -> KnownClaims:
         self._reach(address)
-        return await self.workers[address].known_tokens(node_id, claims)
+        return await self.workers[address].known_claims(node_id, claims)
 
     async def follow_log(
         self, address: str, identifier: str, offset: int, *, follow: bool

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from grpc import aio
 
 from dcron.domain.errors import InvalidInput
-from dcron.domain.offers import MAX_OFFER, ClaimReference, OfferAnswer, OfferedAttempt
+from dcron.domain.offers import MAX_OFFER, ClaimReference, KnownClaims, OfferAnswer, OfferedAttempt
 from dcron.rpc import dcron_pb2 as pb
 from dcron.rpc import dcron_pb2_grpc
 from dcron.wire import answer_message, attempt_from
@@ -32,8 +32,8 @@ class Worker(Protocol):
     async def cancel(self, execution_id: str) -> bool:
         """Stop a script; False when it does not run here."""
 
-    async def known_tokens(self, node_id: str, claims: Sequence[ClaimReference]) -> frozenset[str]:
-        """Tokens of the claims that it still holds; it writes the others off as lost."""
+    async def known_claims(self, node_id: str, claims: Sequence[ClaimReference]) -> KnownClaims:
+        """Which of the claims it holds or has delivered; it writes the others off as lost."""
 
     def follow_log(self, execution_id: str, offset: int, *, follow: bool) -> AsyncIterator[bytes]:
         """The log of an attempt from the spool; NotFound when it is not there (any more)."""
@@ -76,8 +76,10 @@ class Internal(dcron_pb2_grpc.InternalServicer):
                 "claims", f"there are {len(request.claims)}, at most {MAX_CLAIM_REFERENCES} are taken"
             )
         claims = [ClaimReference(claim.execution_id, claim.token) for claim in request.claims]
-        known = await self._worker.known_tokens(request.node_id, claims)
-        return pb.ListRunningResponse(known_tokens=sorted(known))
+        answer = await self._worker.known_claims(request.node_id, claims)
+        return pb.ListRunningResponse(
+            known_tokens=sorted(answer.known), delivered_tokens=sorted(answer.delivered)
+        )
 
     async def AnnounceResignation(
         self, request: pb.AnnounceResignationRequest, context: _Context

@@ -60,7 +60,7 @@ def format_result(execution: pb.Execution) -> str:
     if execution.verdict:
         parts.append(f"resolved as {execution.verdict}")
     if execution.needs_attention:
-        parts.append("its node is gone; needs a person: see 'dcron execution resolve --help'")
+        parts.append("its node or its outcome is gone; needs a person: see 'dcron execution resolve --help'")
     return "; ".join(parts)
 
 

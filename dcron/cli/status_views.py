@@ -83,8 +83,9 @@ def _of_all(shown: int, count: int) -> str:
 
 def _print_attention(executions: Sequence[pb.Execution]) -> None:
     """Executions that only a person can settle, with the command to type."""
-    print("\nOnly a person can settle these: their node is gone, and without a timeout dcron waits for ever.")
-    print("Start that node again and it tells how they ended, or say it yourself. The job waits until then.")
+    print("\nOnly a person can settle these: their node is gone, and without a timeout dcron waits for ever;")
+    print("or their node has delivered an outcome that the document store does not have any more.")
+    print("Start a node that is gone and it tells how they ended, or say it yourself. The job waits.")
     print("Say 'retry' only when you are sure that the script does not run any more.")
     attention = [
         (execution.job, execution.node_id, format_time(execution.claimed_at), execution.id)

@@ -14,6 +14,8 @@ __all__ = [
     "Result",
     "has_cause",
     "has_lost_its_cause",
+    "is_true_end",
+    "most_telling",
     "result_of",
     "silence_limit_seconds",
 ]
@@ -22,6 +24,18 @@ MAX_ATTEMPT = 999
 """Highest number an attempt can have; an id has three digits for it."""
 SILENCE_MARGIN_SECONDS = 10.0
 """How much longer than timeout and grace an outcome may take before its attempt counts as silent."""
+
+
+def is_true_end(outcome: Outcome) -> bool:
+    """Whether an outcome tells what a script did: it proves that its token held the claim."""
+    return outcome.state not in (State.NOT_STARTED, State.LOST)
+
+
+def most_telling(outcomes: Iterable[Outcome]) -> Outcome:
+    """The one that counts of several outcomes of one token, as leaves or readings of its document: a true end
+    before `lost`, which a node may have written that did not know of it, and that before `not_started`."""
+    ranks = {State.NOT_STARTED: 2, State.LOST: 1}
+    return min(outcomes, key=lambda outcome: ranks.get(outcome.state, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +87,7 @@ def result_of(job: Job, active: Active, view: AttemptView) -> Result | None:
     if view.verdict is not None:
         return _by_verdict(view.verdict, active, nodes)
     for outcome in view.outcomes.values():
-        if outcome.state not in (State.NOT_STARTED, State.LOST):
+        if is_true_end(outcome):
             return _by_outcome(job, active, outcome)
     if _all_have_spoken(view):
         # Whoever lost its claim cannot tell whether it started: it counts once nobody else did.

@@ -9,7 +9,15 @@ from enum import Enum
 from dcron.domain.model import Active, Coalesced, Job, Specification
 from dcron.domain.planning import AHEAD_SECONDS
 
-__all__ = ["MAX_OFFER", "ClaimReference", "OfferAnswer", "OfferResult", "OfferedAttempt", "offered"]
+__all__ = [
+    "MAX_OFFER",
+    "ClaimReference",
+    "KnownClaims",
+    "OfferAnswer",
+    "OfferResult",
+    "OfferedAttempt",
+    "offered",
+]
 
 MAX_OFFER = 500
 """Attempts in one offer at most."""
@@ -67,6 +75,16 @@ class ClaimReference:
 
     execution_id: str
     token: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownClaims:
+    """What a worker says of the claims that it was asked for. The others it goes on to write off as lost."""
+
+    known: frozenset[str]
+    """Tokens of those that are not to be given up: held, or delivered."""
+    delivered: frozenset[str] = frozenset()
+    """Tokens of those whose outcome a quorum of the store has taken: where none is read, it is on its way."""
 
 
 def offered(job: Job, active: Active) -> OfferedAttempt:

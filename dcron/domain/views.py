@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from dcron.domain.attempt_results import is_true_end, most_telling
 from dcron.domain.ids import is_ulid, ulid_time
 from dcron.domain.instants import format_key, parse_key
 from dcron.domain.model import Claim, ClusterSettings, Outcome, Skip, State, Verdict, split_execution_id
@@ -100,14 +101,12 @@ class ClusterView:
 def decisive_outcome(claims: Sequence[Claim], outcomes: Mapping[str, Outcome]) -> Outcome | None:
     """The true outcome of an attempt by its claimants' tokens; None while it may still run.
 
-    A script that was started proves that its token held the claim. That nobody started it is known
-    only when every claimant says so."""
-    for outcome in outcomes.values():
-        if outcome.state is not State.NOT_STARTED:
-            return outcome
-    if claims and all(claim.token in outcomes for claim in claims):
-        return outcomes[claims[0].token]
-    return None
+    A script that was started proves that its token held the claim. That nobody started it, or that it is
+    lost, is known only when every claimant has spoken."""
+    ended = next(filter(is_true_end, outcomes.values()), None)
+    if ended is not None or not claims or any(claim.token not in outcomes for claim in claims):
+        return ended
+    return most_telling(outcomes[claim.token] for claim in claims)
 
 
 def execution_view(

@@ -516,7 +516,9 @@ class Execution(_message.Message):
     verdict_by: _builtins.str
     """Who settled it."""
     needs_attention: _builtins.bool
-    """Its node is gone and it has no timeout: a person may resolve it."""
+    """Its node is gone and it has no timeout, or the store does not have the outcome that its node has
+    delivered: a person may resolve it.
+    """
     verdict_reason: _builtins.str
     """Why a person said so."""
     @_builtins.property
@@ -2235,23 +2237,33 @@ Global___ListRunningRequest: _TypeAlias = ListRunningRequest  # noqa: Y015
 
 @_typing.final
 class ListRunningResponse(_message.Message):
-    """Claims that the worker holds."""
+    """What the worker knows of the claims."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KNOWN_TOKENS_FIELD_NUMBER: _builtins.int
+    DELIVERED_TOKENS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def known_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Tokens of `claims` that the worker still holds: running, or with an outcome on its way."""
+        """Tokens of `claims` that are not to be given up: the worker holds them (running, or with an outcome on
+        its way), or has delivered them.
+        """
+
+    @_builtins.property
+    def delivered_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those of `known_tokens` whose outcome the document store has confirmed. Who reads none asks copies that
+        do not know of it yet.
+        """
 
     def __init__(
         self,
         *,
         known_tokens: _abc.Iterable[_builtins.str] | None = ...,
+        delivered_tokens: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["known_tokens", b"known_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered_tokens", b"delivered_tokens", "known_tokens", b"known_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1169,7 +1169,7 @@ class InternalServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListRunning(self, request, context):
-        """Which of these claims the worker knows; it writes off as lost those that it cannot know of any more.
+        """Which of these claims the worker holds or has delivered; it writes the others off as lost.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -351,7 +351,7 @@ class InternalStub:
     Cancel: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.InternalCancelRequest, _dcron_pb2.InternalCancelResponse]
     """Asks a worker to stop an execution."""
     ListRunning: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.ListRunningRequest, _dcron_pb2.ListRunningResponse]
-    """Which of these claims the worker knows; it writes off as lost those that it cannot know of any more."""
+    """Which of these claims the worker holds or has delivered; it writes the others off as lost."""
     AnnounceResignation: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.AnnounceResignationRequest, _dcron_pb2.AnnounceResignationResponse]
     """A leader that stops says so, and the others need not wait for its lease to run out."""
     FollowLog: _grpc.UnaryStreamMultiCallable[_dcron_pb2.FollowLogRequest, _dcron_pb2.LogChunk]
@@ -367,7 +367,7 @@ class InternalAsyncStub(InternalStub):
     Cancel: _aio.UnaryUnaryMultiCallable[_dcron_pb2.InternalCancelRequest, _dcron_pb2.InternalCancelResponse]  # type: ignore[assignment]
     """Asks a worker to stop an execution."""
     ListRunning: _aio.UnaryUnaryMultiCallable[_dcron_pb2.ListRunningRequest, _dcron_pb2.ListRunningResponse]  # type: ignore[assignment]
-    """Which of these claims the worker knows; it writes off as lost those that it cannot know of any more."""
+    """Which of these claims the worker holds or has delivered; it writes the others off as lost."""
     AnnounceResignation: _aio.UnaryUnaryMultiCallable[_dcron_pb2.AnnounceResignationRequest, _dcron_pb2.AnnounceResignationResponse]  # type: ignore[assignment]
     """A leader that stops says so, and the others need not wait for its lease to run out."""
     FollowLog: _aio.UnaryStreamMultiCallable[_dcron_pb2.FollowLogRequest, _dcron_pb2.LogChunk]  # type: ignore[assignment]
@@ -398,7 +398,7 @@ class InternalServicer(metaclass=_abc_1.ABCMeta):
         request: _dcron_pb2.ListRunningRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dcron_pb2.ListRunningResponse, _abc.Awaitable[_dcron_pb2.ListRunningResponse]]:
-        """Which of these claims the worker knows; it writes off as lost those that it cannot know of any more."""
+        """Which of these claims the worker holds or has delivered; it writes the others off as lost."""
 
     @_abc_1.abstractmethod
     def AnnounceResignation(

@@ -32,7 +32,14 @@ from dcron.domain.job_documents import job_body, job_of
 from dcron.domain.model import Claim, Coalesced, LogObject, Outcome, Skip, SkipReason, Specification, State
 from dcron.domain.model import Script as ScriptValue
 from dcron.domain.nodes import LeaderReport, NodeRecord, Waiting, node_body
-from dcron.domain.offers import MAX_OFFER, ClaimReference, OfferAnswer, OfferedAttempt, OfferResult
+from dcron.domain.offers import (
+    MAX_OFFER,
+    ClaimReference,
+    KnownClaims,
+    OfferAnswer,
+    OfferedAttempt,
+    OfferResult,
+)
 from dcron.domain.views import HeldExecution
 from dcron.ports import AUDIT, CLUSTER, JOBS, Document, executions_database
 from dcron.rpc import dcron_pb2 as pb
@@ -107,6 +114,7 @@ class FakeWorker:
     logs: dict[str, bytes] = field(default_factory=dict)
     running: set[str] = field(default_factory=set)
     more: asyncio.Event = field(default_factory=asyncio.Event)
+    delivered: frozenset[str] = frozenset()
     slow: bool = False
     holds: list[HeldExecution] = field(default_factory=list)
 
@@ -126,8 +134,9 @@ class FakeWorker:
     async def cancel(self, execution_id: str) -> bool:
         return execution_id in self.running
 
-    async def known_tokens(self, node_id: str, claims: Sequence[ClaimReference]) -> frozenset[str]:
-        return frozenset(claim.token for claim in claims if claim.execution_id in self.running)
+    async def known_claims(self, node_id: str, claims: Sequence[ClaimReference]) -> KnownClaims:
+        known = frozenset(claim.token for claim in claims if claim.execution_id in self.running)
+        return KnownClaims(known | self.delivered, self.delivered)
 
     async def follow_log(self, execution_id: str, offset: int, *, follow: bool) -> AsyncIterator[bytes]:
         if execution_id not in self.logs:
@@ -590,8 +599,10 @@ class TestInternal:
         node.worker.running.add("e1")
         assert await node.client.cancel(node.address, "e1")
         assert not await node.client.cancel(node.address, "e2")
-        claims = [ClaimReference("e1", "t1"), ClaimReference("e2", "t2")]
-        assert await node.client.known_tokens(node.address, "n1", claims) == {"t1"}
+        node.worker.delivered = frozenset({"t3"})
+        claims = [ClaimReference(f"e{number}", f"t{number}") for number in (1, 2, 3)]
+        answer = await node.client.known_claims(node.address, "n1", claims)
+        assert answer == KnownClaims(frozenset({"t1", "t3"}), frozenset({"t3"}))
 
     async def test_a_resignation_is_heard(self, node: Node) -> None:
         await node.client.announce_resignation(node.address, 4)

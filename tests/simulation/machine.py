@@ -270,3 +270,9 @@ class SimulatedSpool(Spool):
         if MACHINE.get().keeper.disk_full:
             raise OSError(errno.ENOSPC, "no space left on device")
         super().finish(entry, outcome)
+
+    def note_delivered(self, entries: Iterable[Entry]) -> None:
+        """See `Spool.note_delivered`."""
+        if MACHINE.get().keeper.disk_full:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        super().note_delivered(entries)

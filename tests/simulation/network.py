@@ -9,7 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
 from dcron.domain.errors import DcronError, NodeUnreachable
-from dcron.domain.offers import ClaimReference, OfferAnswer, OfferedAttempt
+from dcron.domain.offers import ClaimReference, KnownClaims, OfferAnswer, OfferedAttempt
 from tests.simulation.history import History, Offered, OfferReached
 from tests.simulation.loop import VirtualLoop
 
@@ -103,13 +103,11 @@ class NodeConnections:
         """See `NodeClient.cancel`."""
         return await self._call(address, lambda served: served.worker.cancel(execution_id), CALL_SECONDS)
 
-    async def known_tokens(
-        self, address: str, node_id: str, claims: Sequence[ClaimReference]
-    ) -> frozenset[str]:
-        """See `NodeClient.known_tokens`."""
+    async def known_claims(self, address: str, node_id: str, claims: Sequence[ClaimReference]) -> KnownClaims:
+        """See `NodeClient.known_claims`."""
         wanted = tuple(claims)
         return await self._call(
-            address, lambda served: served.worker.known_tokens(node_id, wanted), CALL_SECONDS
+            address, lambda served: served.worker.known_claims(node_id, wanted), CALL_SECONDS
         )
 
     async def follow_log(

@@ -14,7 +14,7 @@ from grpc import aio
 from dcron.adapters.grpc.channel import open_channel
 from dcron.credentials import Credentials
 from dcron.domain.errors import NodeUnreachable, NotFound
-from dcron.domain.offers import ClaimReference, OfferAnswer, OfferedAttempt
+from dcron.domain.offers import ClaimReference, KnownClaims, OfferAnswer, OfferedAttempt
 from dcron.rpc import dcron_pb2 as pb
 from dcron.rpc import dcron_pb2_grpc
 from dcron.wire import CHANNEL_MESSAGE_BYTES, answer_from, attempt_message
@@ -97,10 +97,8 @@ class GrpcNodeClient:
         request = pb.InternalCancelRequest(execution_id=execution_id)
         return (await _answer(address, self._stub(address).Cancel(request, timeout=CALL_SECONDS))).found
 
-    async def known_tokens(
-        self, address: str, node_id: str, claims: Sequence[ClaimReference]
-    ) -> frozenset[str]:
-        """See `NodeClient.known_tokens`."""
+    async def known_claims(self, address: str, node_id: str, claims: Sequence[ClaimReference]) -> KnownClaims:
+        """See `NodeClient.known_claims`."""
         request = pb.ListRunningRequest(
             node_id=node_id,
             claims=[
@@ -108,7 +106,7 @@ class GrpcNodeClient:
             ],
         )
         response = await _answer(address, self._stub(address).ListRunning(request, timeout=CALL_SECONDS))
-        return frozenset(response.known_tokens)
+        return KnownClaims(frozenset(response.known_tokens), frozenset(response.delivered_tokens))
 
     async def announce_resignation(self, address: str, term: int) -> None:
         """See `NodeClient.announce_resignation`."""

@@ -30,7 +30,7 @@ class Observer:
             log.info("node is alive", action="watch", seen=node_id)
         for execution_id in sorted(frozenset(attention) - self._attention)[:MAX_SAID]:
             log.warning(
-                "needs a person: its node is gone and it has no timeout; see 'dcron cluster status'",
+                "needs a person; see 'dcron cluster status'",
                 action="attention",
                 execution=execution_id,
             )

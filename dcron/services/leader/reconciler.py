@@ -6,7 +6,7 @@ import structlog
 
 from dcron.domain.documents import INITIAL_SETTINGS
 from dcron.domain.errors import NodeUnreachable
-from dcron.domain.offers import ClaimReference, offered
+from dcron.domain.offers import ClaimReference, KnownClaims, offered
 from dcron.domain.planning import may_be_offered
 from dcron.ports import NodeClient
 from dcron.services.leader.dispatcher import Dispatcher
@@ -18,6 +18,10 @@ __all__ = ["Reconciler"]
 
 MAX_CLAIMS = 500
 """Claims in one question to a worker."""
+MISSED_LOOKS = 3
+"""How often in a row an outcome that was delivered is not read before a person is told."""
+
+_NO_ANSWER = KnownClaims(frozenset())
 
 log = structlog.get_logger()
 
@@ -40,6 +44,8 @@ class Reconciler:
         self._book = book
         self.settings = INITIAL_SETTINGS
         """As last read; they say what may be offered."""
+        self._missing: dict[str, int] = {}
+        """By token, how often in a row its node has said that it delivered an outcome that was not read."""
 
     def offer_unclaimed(self) -> None:
         """Offer every attempt that may start, if its intent is certain, and no other one any more."""
@@ -60,13 +66,19 @@ class Reconciler:
             self._dispatcher.add(offered(job, active), active.avoid)
 
     def attention(self) -> list[str]:
-        """Executions without timeout whose node is gone: only a person can settle them."""
+        """Executions that only a person can settle: without timeout, and their node is gone; or their outcome
+        was delivered, and the store does not have it."""
         alive = self._watch.alive()
         return [
             tracked.active.execution_id
             for tracked in self._tracker.all()
-            if tracked.silence_limit_seconds is None and self._open_claims(tracked, alive, gone=True)
+            if (tracked.silence_limit_seconds is None and self._open_claims(tracked, alive, gone=True))
+            or self._is_missed(tracked)
         ]
+
+    def _is_missed(self, tracked: Tracked) -> bool:
+        open_claims = (claim for claim in tracked.view.claims if claim.token not in tracked.view.outcomes)
+        return any(self._missing.get(claim.token, 0) >= MISSED_LOOKS for claim in open_claims)
 
     def _open_claims(self, tracked: Tracked, alive: frozenset[str], *, gone: bool) -> list[ClaimReference]:
         return [
@@ -76,7 +88,9 @@ class Reconciler:
         ]
 
     async def settle_silence(self) -> list[Tracked]:
-        """Ask the claimants of overdue attempts; those that stay silent are given up and returned."""
+        """Ask the claimants of overdue attempts; those that stay silent are given up and returned.
+
+        One whose outcome was delivered is not silent: it is read again."""
         overdue = self._tracker.silent()
         if not overdue:
             return []
@@ -91,11 +105,14 @@ class Reconciler:
         return given_up
 
     async def compare_claims(self) -> None:
-        """Let live workers say which claims they no longer know; they write those off as lost."""
-        await self._ask(self._tracker.all())
+        """Let live workers say which claims they hold or have delivered; they write off the others."""
+        attempts = self._tracker.all()
+        followed = {claim.token for tracked in attempts for claim in tracked.view.claims}
+        self._missing = {token: looks for token, looks in self._missing.items() if token in followed}
+        await self._ask(attempts)
 
     async def _ask(self, attempts: list[Tracked]) -> set[str]:
-        """Tokens of open claims that live claimants say they hold."""
+        """Tokens of open claims that live claimants hold or have delivered; the latter become doubtful."""
         alive = self._watch.alive()
         by_node: dict[str, list[ClaimReference]] = {}
         for tracked in attempts:
@@ -105,15 +122,27 @@ class Reconciler:
         held: set[str] = set()
         for node_id, references in by_node.items():
             for start in range(0, len(references), MAX_CLAIMS):
-                held |= await self._ask_node(node_id, references[start : start + MAX_CLAIMS])
+                asked = references[start : start + MAX_CLAIMS]
+                answer = await self._ask_node(node_id, asked)
+                held |= answer.known
+                self._note_missing(asked, answer)
         return held
 
-    async def _ask_node(self, node_id: str, references: list[ClaimReference]) -> frozenset[str]:
+    async def _ask_node(self, node_id: str, references: list[ClaimReference]) -> KnownClaims:
         address = self._watch.address(node_id)
         if address is None:
-            return frozenset()
+            return _NO_ANSWER
         try:
-            return await self._nodes.known_tokens(address, node_id, references)
+            return await self._nodes.known_claims(address, node_id, references)
         except NodeUnreachable as error:
             log.warning("cannot compare claims", action="compare_claims", worker=node_id, error=str(error))
-            return frozenset()
+            return _NO_ANSWER
+
+    def _note_missing(self, asked: list[ClaimReference], answer: KnownClaims) -> None:
+        """Have outcomes that were delivered and not read looked for, and count how often that was so."""
+        for reference in asked:
+            if reference.token not in answer.delivered:
+                self._missing.pop(reference.token, None)
+                continue
+            self._missing[reference.token] = self._missing.get(reference.token, 0) + 1
+            self._tracker.doubtful.add(reference.execution_id)

@@ -12,9 +12,16 @@ from types import MappingProxyType
 
 import structlog
 
-from dcron.domain.attempt_results import SILENCE_MARGIN_SECONDS, AttemptView, has_cause, silence_limit_seconds
+from dcron.domain.attempt_results import (
+    SILENCE_MARGIN_SECONDS,
+    AttemptView,
+    has_cause,
+    is_true_end,
+    most_telling,
+    silence_limit_seconds,
+)
 from dcron.domain.documents import claim_of, outcome_of, verdict_of
-from dcron.domain.model import Active, Claim, Job, State
+from dcron.domain.model import Active, Claim, Job, Outcome
 from dcron.ports import Clock, Document, DocumentStore
 from dcron.services.shared.attempts import AttemptRecord, database_of, read_attempts
 
@@ -135,9 +142,9 @@ class Tracker:
             tracked.view = replace(tracked.view, verdict=verdict_of(document.body))
             return True
         outcome = outcome_of(document.body)
-        outcomes = {**tracked.view.outcomes, outcome.token: outcome}
+        outcomes = _with_outcomes(tracked.view.outcomes, {outcome.token: outcome})
         tracked.view = replace(tracked.view, outcomes=outcomes)
-        if outcome.state in (State.NOT_STARTED, State.LOST):
+        if not is_true_end(outcome):
             self.doubtful.add(tracked.active.execution_id)
             return False
         return True
@@ -197,7 +204,7 @@ class Tracker:
         tracked.view = replace(
             tracked.view,
             claims=claims,
-            outcomes={**tracked.view.outcomes, **record.outcomes},
+            outcomes=_with_outcomes(tracked.view.outcomes, record.outcomes),
             verdict=record.verdict or tracked.view.verdict,
             verified=not newer and knows_of_all,
             claims_closed=execution_id in closed,
@@ -232,6 +239,11 @@ class Tracker:
             job=tracked.job,
             execution=tracked.active.execution_id,
         )
+
+
+def _with_outcomes(known: Mapping[str, Outcome], found: Mapping[str, Outcome]) -> dict[str, Outcome]:
+    """Outcomes by token. What a copy that is cut off says takes back no true end."""
+    return {**known, **{token: most_telling([known.get(token, new), new]) for token, new in found.items()}}
 
 
 def _view_of(record: AttemptRecord, *, closed: bool) -> AttemptView:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dcron.domain.attempt_results import most_telling
 from dcron.domain.documents import claim_of, outcome_of, verdict_id, verdict_of
 from dcron.domain.model import Active, Claim, Outcome, Verdict
 from dcron.ports import Document, DocumentStore, executions_database
@@ -52,9 +53,9 @@ async def _read_batch(
     outcome_ids = [f"{claim.execution_id}:{claim.token}" for each in claims.values() for claim in each]
     leaves = await store.read(database, outcome_ids) if outcome_ids else []
     outcomes = {
-        identifier: outcome_of(leaf[0].body)
-        for identifier, leaf in zip(outcome_ids, leaves, strict=True)
-        if leaf
+        identifier: most_telling(outcome_of(leaf.body) for leaf in each)
+        for identifier, each in zip(outcome_ids, leaves, strict=True)
+        if each
     }
     return {
         identifier: AttemptRecord(

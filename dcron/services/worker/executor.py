@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -91,6 +91,10 @@ class Executor:
     def holds(self, token: str) -> bool:
         """Whether an attempt runs here, or its outcome is on its way."""
         return token in self._running or self._outbox.holds(token)
+
+    async def delivered(self, tokens: Collection[str]) -> frozenset[str]:
+        """Those of some tokens that were delivered from here. Raises OSError."""
+        return await self._outbox.delivered(tokens)
 
     def has_begun(self, execution_id: str) -> bool:
         """Whether this node holds the claim of an execution, running or ended and not delivered yet.

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 
 import structlog
 
@@ -28,7 +29,7 @@ from dcron.services.worker.spool import Entry, Spool
 __all__ = ["LOG_CUT_NOTICE", "Outbox"]
 
 OUTCOME_BATCH = 500
-"""Outcomes in one write."""
+"""Outcomes in one write, or deliveries in one note."""
 UPLOADS = 8
 """Logs uploaded at once."""
 LOG_PATIENCE_SECONDS = 3.0
@@ -70,7 +71,8 @@ class Outbox:
         self._ready: deque[_Item] = deque()
         self._rejected: list[tuple[Outcome, str]] = []
         """Outcomes that the store will never take, and why."""
-        self._delivered: list[Entry] = []
+        self._delivered: dict[str, Entry] = {}
+        """By token, what both stores have and the spool has not noted as delivered yet."""
         self._logs_wake = asyncio.Event()
         self._ready_wake = asyncio.Event()
         self._delivered_wake = asyncio.Event()
@@ -79,6 +81,9 @@ class Outbox:
         )
         self.objects_trouble = Trouble(
             "outbox", "logs wait in the spool for the object store", "logs are stored again"
+        )
+        self._spool_trouble = Trouble(
+            "outbox", "the spool cannot note what was delivered, and keeps it", "the spool is cleared again"
         )
 
     def add(self, entry: Entry, outcome: Outcome) -> None:
@@ -100,6 +105,15 @@ class Outbox:
     def holds(self, token: str) -> bool:
         """Whether an outcome is still on its way."""
         return token in self._items
+
+    async def delivered(self, tokens: Collection[str]) -> frozenset[str]:
+        """Those of some tokens whose outcomes were delivered from here, as far as the spool remembers.
+
+        Raises OSError."""
+        unnoted = self._delivered.keys() & tokens
+        others = [token for token in tokens if token not in unnoted]
+        noted = await asyncio.to_thread(self._spool.delivered_among, others) if others else frozenset()
+        return noted | unnoted
 
     def entry_of(self, execution_id: str) -> Entry | None:
         """The spooled attempt of an execution, with its log: the one that was started, if there are more."""
@@ -311,18 +325,28 @@ class Outbox:
         del of_execution[item.outcome.token]
         if not of_execution:
             del self._of_execution[item.outcome.execution_id]
-        self._delivered.append(item.entry)
+        self._delivered[item.outcome.token] = item.entry
         self._delivered_wake.set()
 
     async def _remove_loop(self) -> None:
         """Clear the spool of what was delivered, beside everything else: it may wait for the disk."""
+        failures = 0
         while True:
-            await self._delivered_wake.wait()
-            self._delivered_wake.clear()
-            delivered, self._delivered = self._delivered, []
-            await asyncio.to_thread(self._remove, delivered)
+            while not self._delivered:
+                self._delivered_wake.clear()
+                await self._delivered_wake.wait()
+            batch = dict(islice(self._delivered.items(), OUTCOME_BATCH))
+            with self._spool_trouble.of(OSError):
+                await asyncio.to_thread(self._spool.note_delivered, batch.values())
+                failures = 0
+                for token in batch:
+                    del self._delivered[token]
+                await asyncio.to_thread(self._remove, batch.values())
+                continue
+            failures += 1
+            await asyncio.sleep(growing_backoff_seconds(failures))
 
-    def _remove(self, entries: list[Entry]) -> None:
+    def _remove(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
             try:
                 self._spool.remove(entry)

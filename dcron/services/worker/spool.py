@@ -7,10 +7,11 @@
         attempt.json    the claim, before it is sent to the database; the keeper has it in its ledger too
         log, exit.json  by the keeper
         outcome.json    what is to be recorded of an attempt that the keeper knows nothing of
+    <spool>/deliveries                            which attempts were delivered (`delivery_ledger.py`)
     <spool>/delivered/                            what is about to be removed
 
-An attempt's folder goes when both stores have what they should. Until then a restart delivers both again:
-whatever had arrived is stored as it was.
+An attempt's folder goes when both stores have what they should, and that is noted among the deliveries. Until
+then a restart delivers both again: whatever had arrived is stored as it was.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import structlog
 from dcron.domain.documents import claim_body, claim_of, outcome_body, outcome_of
 from dcron.domain.errors import SetupError, SpoolFull
 from dcron.domain.model import Claim, Outcome
+from dcron.services.worker.delivery_ledger import DeliveryLedger
 
 __all__ = ["Entry", "Spool", "claim_note", "read_spool_id"]
 
@@ -60,6 +62,7 @@ class Spool:
         self._attempts = folder / "attempts"
         self._delivered = folder / "delivered"
         self.scripts = folder / "scripts"
+        self._ledger = DeliveryLedger(folder / "deliveries")
         self._lock: int | None = None
         self.id = ""
 
@@ -73,6 +76,7 @@ class Spool:
             self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.id = self._read_id()
+            self._ledger.open()
         except BlockingIOError as error:
             self.close()
             raise SetupError(
@@ -91,6 +95,7 @@ class Spool:
 
     def close(self) -> None:
         """Let go of the folder."""
+        self._ledger.close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -136,8 +141,18 @@ class Spool:
             _remove(folder)
         return found
 
+    def note_delivered(self, entries: Iterable[Entry]) -> None:
+        """Remember that both stores have everything of some attempts; before they are removed.
+
+        Raises OSError: then they may be remembered or not."""
+        self._ledger.note([entry.claim.token for entry in entries])
+
+    def delivered_among(self, tokens: Iterable[str]) -> frozenset[str]:
+        """Tokens of attempts that were delivered from here, of the newest half a million. Raises OSError."""
+        return self._ledger.among(tokens)
+
     def remove(self, entry: Entry) -> None:
-        """Both stores have everything. Raises OSError."""
+        """Forget an attempt that was delivered, and noted as such. Raises OSError."""
         # At one stroke: neither a crash nor a reader must find an attempt without its end or its log.
         delivered = entry.folder.rename(self._delivered / entry.folder.name)
         _clear(delivered)

@@ -12,10 +12,10 @@ from typing import Any
 
 import structlog
 
-from dcron.domain.documents import claim_body, claim_of
+from dcron.domain.documents import claim_body
 from dcron.domain.errors import NotFound, ObjectsUnreachable, SpoolFull, StoreUnreachable
 from dcron.domain.model import Claim, Script, State, occurrence_instant, split_execution_id
-from dcron.domain.offers import ClaimReference, OfferAnswer, OfferedAttempt, OfferResult
+from dcron.domain.offers import ClaimReference, KnownClaims, OfferAnswer, OfferedAttempt, OfferResult
 from dcron.ports import Clock, Document, DocumentStore, executions_database
 from dcron.services.shared.node_state import LocalState
 from dcron.services.shared.starts_first import StartsFirst
@@ -23,6 +23,7 @@ from dcron.services.worker.executor import Executor, Launch
 from dcron.services.worker.log_file import follow_file
 from dcron.services.worker.script_cache import BadScript, ScriptCache
 from dcron.services.worker.spool import Entry, Spool
+from dcron.services.worker.write_offs import WriteOffs
 
 __all__ = ["Worker"]
 
@@ -74,7 +75,7 @@ class Worker:
         self._begun: set[asyncio.Task[None]] = set()
         self._newest_offer = (0, 0)
         """Term and number of the newest offer that came."""
-        self._writing_off: set[str] = set()
+        self._write_offs = WriteOffs(node_id, store, spool, executor)
         self._stopping = False
         self.ready = False
 
@@ -275,47 +276,36 @@ class Worker:
         """Stop a script that runs here."""
         return await self._executor.cancel(execution_id)
 
-    async def known_tokens(self, node_id: str, claims: Sequence[ClaimReference]) -> frozenset[str]:
-        """Which claims of this node it still holds. The others it goes on to write off as lost: their spool
-        entry is gone (a new disk, a wiped folder), so nobody will ever tell how they ended."""
+    async def known_claims(self, node_id: str, claims: Sequence[ClaimReference]) -> KnownClaims:
+        """Which claims of this node it holds or has delivered.
+
+        The others it goes on to write off as lost: their spool entry is gone (a new disk, a wiped folder), so
+        nobody will ever tell how they ended."""
+        everything = frozenset(claim.token for claim in claims)
         if node_id != self._node_id or not self.ready:
-            return frozenset(claim.token for claim in claims)
-        known = {
-            claim.token
-            for claim in claims
-            if claim.execution_id in self._deciding or self._executor.holds(claim.token)
-        }
-        lost = [claim for claim in claims if claim.token not in known | self._writing_off]
-        if lost:
-            self._writing_off.update(claim.token for claim in lost)
-            self._begin(self._write_off_all(lost))
-        return frozenset(known)
-
-    async def _write_off_all(self, references: list[ClaimReference]) -> None:
-        """What cannot be written off now comes again with the leader's next question."""
+            return KnownClaims(everything)
+        held = frozenset(claim.token for claim in claims if self._holds(claim))
         try:
-            for reference in references:
-                await self._write_off(reference)
-        except (StoreUnreachable, SpoolFull) as error:
-            log.warning("cannot write off", action="write_off", error=str(error))
-        except Exception:
-            log.exception("cannot write off", action="write_off")
-        finally:
-            self._writing_off.difference_update(reference.token for reference in references)
+            delivered = await self._executor.delivered(
+                [claim.token for claim in claims if claim.token not in held and self._is_remembered(claim)]
+            )
+        except OSError as error:
+            log.error("cannot look up deliveries", action="known_claims", error=str(error))
+            return KnownClaims(everything)
+        # One may have been written off, and be held since, while the disk was asked.
+        lost = [claim for claim in claims if claim.token not in delivered and not self._holds(claim)]
+        if lost:
+            self._begin(self._write_offs.write_off(lost))
+        return KnownClaims(held | delivered, delivered)
 
-    async def _write_off(self, reference: ClaimReference) -> None:
-        parts = split_execution_id(reference.execution_id)
-        if parts is None:
-            return
-        database = executions_database(occurrence_instant(parts[1]))
-        ids = [reference.execution_id, f"{reference.execution_id}:{reference.token}"]
-        leaves, outcome = await self._store.read(database, ids)
-        for leaf in leaves:
-            claim = claim_of(reference.execution_id, leaf.body)
-            if claim.token == reference.token and claim.node_id == self._node_id and not outcome:
-                [entry] = await asyncio.to_thread(self._spool.add, [claim])
-                log.warning("writes off a claim", action="write_off", execution=claim.execution_id)
-                self._executor.refuse(entry, "the node's spool has lost it", State.LOST)
+    def _holds(self, claim: ClaimReference) -> bool:
+        return claim.execution_id in self._deciding or self._executor.holds(claim.token)
+
+    def _is_remembered(self, claim: ClaimReference) -> bool:
+        """Whether a delivery of it still tells something. What was before the floor is from a store that was
+        replaced by its backup, or from months that were dropped."""
+        parts = split_execution_id(claim.execution_id)
+        return parts is not None and occurrence_instant(parts[1]) >= self._local.floor
 
     def follow_log(self, execution_id: str, offset: int, *, follow: bool) -> AsyncIterator[bytes]:
         """The log of an attempt in the spool; NotFound when it is not there (any more)."""

@@ -10,7 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 from dcron.domain.model import State
-from dcron.domain.offers import ClaimReference
+from dcron.domain.offers import ClaimReference, KnownClaims
 from dcron.ports import DocumentStore, ProcessStart
 from dcron.services.worker.executor import Executor
 from dcron.services.worker.worker import Worker
@@ -75,14 +75,14 @@ def claimed_ahead_starts_at_once() -> AbstractContextManager[Any]:
 def living_claims_are_written_off() -> AbstractContextManager[Any]:
     """A worker that is asked for its claims writes off what it runs."""
 
-    async def forget(self: Worker, _: str, claims: Sequence[ClaimReference]) -> frozenset[str]:
+    async def forget(self: Worker, _: str, claims: Sequence[ClaimReference]) -> KnownClaims:
         for claim in claims:
             entry = self._executor.entry_of(claim.execution_id)
             if entry is not None and self._executor.is_running(entry):
                 self._executor.refuse(entry, "forgotten", State.LOST)
-        return frozenset()
+        return KnownClaims(frozenset())
 
-    return patch.object(Worker, "known_tokens", forget)
+    return patch.object(Worker, "known_claims", forget)
 
 
 MUTANTS = {

@@ -11,11 +11,12 @@ from dcron.domain.attempt_results import (
     SILENCE_MARGIN_SECONDS,
     AttemptView,
     has_cause,
+    most_telling,
     silence_limit_seconds,
 )
 from dcron.domain.model import Job, State, Verdict, VerdictKind
 from dcron.domain.planning import step
-from tests.doubles import START, sample_claim, sample_job
+from tests.doubles import START, sample_claim, sample_job, sample_outcome
 from tests.unit.domain.planning_samples import MINUTE, active_job, moment, view
 
 
@@ -189,3 +190,19 @@ def test_a_retry_keeps_what_was_coalesced_into_its_occurrence() -> None:
     retried = step(launched, moment(START + 3 * MINUTE), view(launched, State.LOST)).job
     assert retried.place.active.coalesced == launched.place.active.coalesced
     assert retried.place.next_at == launched.place.next_at
+
+
+TRUE_ENDS = [State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED]
+ENDS = [*TRUE_ENDS, State.LOST, State.NOT_STARTED]
+
+
+@pytest.mark.parametrize("first", ENDS)
+@pytest.mark.parametrize("second", ENDS)
+def test_of_two_outcomes_of_a_token_a_true_end_counts_then_that_it_is_lost(
+    first: State, second: State
+) -> None:
+    told = most_telling([sample_outcome("e", "t", first), sample_outcome("e", "t", second)]).state
+    if first in TRUE_ENDS or second in TRUE_ENDS:
+        assert told in TRUE_ENDS
+    else:
+        assert told is (State.LOST if State.LOST in (first, second) else State.NOT_STARTED)

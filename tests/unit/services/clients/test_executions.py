@@ -166,6 +166,21 @@ class TestAssembling:
         outcomes["t2"] = outcome_for(second, State.NOT_STARTED)
         assert execution_view([first, second], outcomes, None).state is State.NOT_STARTED
 
+    @pytest.mark.parametrize("order", [("t1", "t2"), ("t2", "t1")])
+    def test_a_claimant_that_lost_its_claim_does_not_hide_one_that_ran_or_runs(
+        self, order: tuple[str, str]
+    ) -> None:
+        claims = [claim_at(START, mark=mark) for mark in order]
+        lost, ran = sorted(claims, key=lambda claim: claim.token)
+        outcomes = {"t1": outcome_for(lost, State.LOST)}
+        view = execution_view(claims, outcomes, None)
+        assert (view.state, view.claim) == (State.RUNNING, ran)
+        outcomes |= {"t2": outcome_for(ran, State.NOT_STARTED)}
+        assert execution_view(claims, outcomes, None).state is State.LOST
+        outcomes |= {"t2": outcome_for(ran, State.SUCCEEDED)}
+        view = execution_view(claims, outcomes, None)
+        assert (view.state, view.claim) == (State.SUCCEEDED, ran)
+
     def test_there_is_no_execution_without_a_claim(self) -> None:
         assert execution_view([], {}, None) is None
 

@@ -10,11 +10,11 @@ from dcron.domain.documents import claim_body, node_key, verdict_body, verdict_i
 from dcron.domain.job_documents import job_body
 from dcron.domain.model import Active, Claim, Job, Occurrence, State, Verdict, VerdictKind
 from dcron.domain.nodes import NodeRecord, node_body
-from dcron.domain.offers import ClaimReference
+from dcron.domain.offers import ClaimReference, KnownClaims
 from dcron.ports import CLUSTER, JOBS, Document
 from dcron.services.leader.dispatcher import Dispatcher
 from dcron.services.leader.job_book import JobBook
-from dcron.services.leader.reconciler import Reconciler
+from dcron.services.leader.reconciler import MISSED_LOOKS, Reconciler
 from dcron.services.leader.tracker import Tracker
 from dcron.services.shared.node_watch import NodeWatch
 from dcron.services.shared.starts_first import StartsFirst
@@ -115,11 +115,11 @@ async def test_a_silent_attempt_is_given_up_only_when_its_claimant_does_not_have
     assert await scene.reconciler.settle_silence() == []
     scene.clock.pass_seconds(1_000.0)
     await scene.alive("a")
-    scene.nodes.known["a"] = frozenset({"t"})
+    scene.nodes.known["a"] = KnownClaims(frozenset({"t"}))
     assert await scene.reconciler.settle_silence() == []
     assert scene.nodes.asked_claims == [("a", (ClaimReference(EXECUTION, "t"),))]
     scene.clock.pass_seconds(LEASE_SECONDS)
-    scene.nodes.known["a"] = frozenset()
+    scene.nodes.known["a"] = KnownClaims(frozenset())
     assert await scene.reconciler.settle_silence() == [], "asked again too soon"
     scene.clock.pass_seconds(1_000.0)
     [given_up] = await scene.reconciler.settle_silence()
@@ -160,4 +160,42 @@ async def test_without_timeout_a_gone_claimant_needs_attention(scene: Scene) -> 
 async def test_with_a_timeout_nobody_has_to_attend_to_it(scene: Scene) -> None:
     await scene.take_in(claim=sample_claim(EXECUTION, "t", "a"))
     await scene.tracker.verify([EXECUTION])
+    assert scene.reconciler.attention() == []
+
+
+DELIVERED = KnownClaims(frozenset({"t"}), frozenset({"t"}))
+
+
+async def test_an_attempt_whose_outcome_was_delivered_is_read_again_and_not_given_up(scene: Scene) -> None:
+    await scene.take_in(claim=sample_claim(EXECUTION, "t", "a"))
+    await scene.tracker.verify([EXECUTION])
+    scene.tracker.doubtful.clear()
+    scene.clock.pass_seconds(1_000.0)
+    await scene.alive("a")
+    scene.nodes.known["a"] = DELIVERED
+    assert await scene.reconciler.settle_silence() == []
+    assert scene.tracker.doubtful == {EXECUTION}
+
+
+async def test_an_outcome_that_was_delivered_and_is_not_found_needs_attention(scene: Scene) -> None:
+    await scene.take_in(claim=sample_claim(EXECUTION, "t", "a"))
+    await scene.tracker.verify([EXECUTION])
+    await scene.alive("a")
+    scene.nodes.known["a"] = DELIVERED
+    for _ in range(MISSED_LOOKS):
+        assert scene.reconciler.attention() == []
+        await scene.reconciler.compare_claims()
+    assert scene.reconciler.attention() == [EXECUTION]
+    tracked = scene.tracker.get(EXECUTION)
+    tracked.view = replace(tracked.view, outcomes={"t": sample_outcome(EXECUTION, "t", State.SUCCEEDED)})
+    assert scene.reconciler.attention() == []
+
+
+async def test_an_outcome_is_missed_only_as_often_as_that_was_said_in_a_row(scene: Scene) -> None:
+    await scene.take_in(claim=sample_claim(EXECUTION, "t", "a"))
+    await scene.tracker.verify([EXECUTION])
+    await scene.alive("a")
+    for answer in (DELIVERED, DELIVERED, KnownClaims(frozenset({"t"})), DELIVERED, DELIVERED):
+        scene.nodes.known["a"] = answer
+        await scene.reconciler.compare_claims()
     assert scene.reconciler.attention() == []

@@ -282,3 +282,35 @@ async def test_a_reading_that_misses_a_claim_that_is_known_to_be_there_proves_no
     await scene.stored(claim())
     await scene.tracker.verify([EXECUTION])
     assert scene.view.verified
+
+
+# Several leaves, several readings.
+
+
+@pytest.mark.parametrize("winner", [State.LOST, State.SUCCEEDED])
+@pytest.mark.parametrize("loser", [State.LOST, State.SUCCEEDED])
+async def test_of_several_leaves_a_true_outcome_counts(scene: Scene, winner: State, loser: State) -> None:
+    await scene.stored(claim())
+    leaves = [replace(document_of(outcome(state)), revision=f"1-{state.value}") for state in (winner, loser)]
+    scene.store.branches[leaves[0].id] = leaves
+    await scene.tracker.verify([EXECUTION])
+    expected = State.SUCCEEDED if State.SUCCEEDED in (winner, loser) else State.LOST
+    assert scene.view.outcomes["t"].state is expected
+
+
+@pytest.mark.parametrize("way", ["feed", "read"])
+@pytest.mark.parametrize("later", [State.LOST, State.NOT_STARTED])
+async def test_a_true_outcome_is_not_taken_back(scene: Scene, later: State, way: str) -> None:
+    await scene.stored(claim(), outcome(later))
+    scene.heard(claim(), outcome(State.FAILED))
+    if way == "feed":
+        scene.heard(outcome(later))
+    else:
+        await scene.tracker.verify([EXECUTION])
+    assert scene.view.outcomes["t"].state is State.FAILED
+
+
+async def test_a_true_outcome_is_taken_in_after_a_lost_one(scene: Scene) -> None:
+    scene.heard(claim(), outcome(State.LOST))
+    assert scene.heard(outcome(State.SUCCEEDED)) == ["job"]
+    assert scene.view.outcomes["t"].state is State.SUCCEEDED

@@ -13,7 +13,7 @@ import pytest
 
 from dcron.domain.errors import NotFound, SpoolFull
 from dcron.domain.model import Script, State
-from dcron.domain.offers import ClaimReference, OfferedAttempt, OfferResult
+from dcron.domain.offers import OfferedAttempt, OfferResult
 from dcron.ports import WriteKind
 from dcron.services.shared.starts_first import BURST_STARTS
 from dcron.services.worker import executor, log_file, worker
@@ -387,88 +387,6 @@ async def test_an_end_that_was_learnt_before_a_crash_is_delivered_after_it(scene
     await scene.restart()
     await until(scene.is_idle)
     assert (await scene.world.store.outcomes())[token].exit_code == 4
-
-
-# What the leader asks later.
-
-
-async def claimed_by_a_lost_spool(scene: Scene) -> ClaimReference:
-    """A claim of this very node that its spool knows nothing of."""
-    other = WorkerNode(scene.world, scene.node.spool.folder / "lost", Machine())
-    other.worker.ready = True
-    await other.worker.offer("a", 1, 1, "leader", [ATTEMPT])
-    await other.crash()
-    [claim] = await scene.world.store.claims()
-    return ClaimReference(claim.execution_id, claim.token)
-
-
-async def test_a_claim_that_the_spool_has_lost_is_written_off(scene):
-    reference = await claimed_by_a_lost_spool(scene)
-    assert await scene.node.worker.known_tokens("a", [reference]) == frozenset()
-    await until(lambda: scene.is_idle() and not scene.node.worker._begun)
-    assert await scene.states() == [State.LOST]
-
-
-async def test_asking_twice_at_once_writes_a_claim_off_once_and_harms_nothing(scene):
-    reference = await claimed_by_a_lost_spool(scene)
-    questions = [scene.node.worker.known_tokens("a", [reference]) for _ in range(2)]
-    await asyncio.gather(*questions)
-    await until(lambda: scene.is_idle() and not scene.node.worker._begun)
-    assert await scene.states() == [State.LOST]
-    assert scene.node.failed() == []
-
-
-async def test_a_claim_that_cannot_be_written_off_leaves_the_answer_about_others_true(scene):
-    reference = await claimed_by_a_lost_spool(scene)
-    await scene.offer(an_attempt(1))
-    [token] = scene.machine.started
-    scene.world.store.unreachable = True
-    held = ClaimReference(an_attempt(1).execution_id, token)
-    assert await scene.node.worker.known_tokens("a", [reference, held]) == {token}
-    await until(lambda: not scene.node.worker._begun)
-    scene.world.store.unreachable = False
-    await scene.node.worker.known_tokens("a", [reference])
-    await until(lambda: not scene.node.worker._begun and not len(scene.node.outbox))
-    assert await scene.states() == [State.LOST]
-
-
-@pytest.mark.parametrize("when", ["deciding", "running", "undelivered"])
-async def test_a_claim_is_known_from_before_it_is_stored_until_its_outcome_is(scene, when):
-    under_way, go_on = await hold_up(scene)
-    asking = asyncio.create_task(scene.offer(ATTEMPT))
-    await under_way.wait()
-    [folder] = scene.node.folders()
-    reference = ClaimReference(ATTEMPT.execution_id, folder.rsplit(":", 1)[1])
-    if when != "deciding":
-        go_on.set()
-        await asking
-    if when == "undelivered":
-        scene.world.store.faults[reference.token] = ["gone"] * 1000
-        scene.node.runner.end(reference.token)
-        await until(lambda: scene.node.outbox.holds(reference.token))
-    assert await scene.node.worker.known_tokens("a", [reference]) == {reference.token}
-    go_on.set()
-    await asking
-
-
-async def test_a_node_that_is_starting_writes_nothing_off(scene):
-    reference = await claimed_by_a_lost_spool(scene)
-    scene.node.worker.ready = False
-    assert await scene.node.worker.known_tokens("a", [reference]) == {reference.token}
-    assert await scene.world.store.outcomes() == {}
-
-
-async def test_a_claim_with_an_outcome_is_not_written_off(scene):
-    await scene.offer(ATTEMPT)
-    [token] = scene.machine.started
-    scene.node.runner.end(token)
-    await until(scene.is_idle)
-    await scene.node.worker.known_tokens("a", [ClaimReference(ATTEMPT.execution_id, token)])
-    await until(lambda: not scene.node.worker._begun)
-    assert await scene.states() == [State.SUCCEEDED]
-    assert [ids for _, ids in scene.world.store.requests if token in ids[0]] == [
-        (f"{ATTEMPT.execution_id}:{token}",)
-    ]
 
 
 async def test_what_is_claimed_ahead_of_its_instant_starts_at_it(scene):

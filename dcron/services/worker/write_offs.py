@@ -1,0 +1,77 @@
+"""Writing off claims that this node's spool has lost, once it is certain that they have no outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import structlog
+
+from dcron.domain.documents import claim_of
+from dcron.domain.errors import SpoolFull, StoreUnreachable
+from dcron.domain.model import Claim, State, occurrence_instant, split_execution_id
+from dcron.domain.offers import ClaimReference
+from dcron.ports import DocumentStore, executions_database
+from dcron.services.worker.executor import Executor
+from dcron.services.worker.spool import Spool
+
+__all__ = ["WriteOffs"]
+
+log = structlog.get_logger()
+
+
+class WriteOffs:
+    """The claims that are being written off. They are neither held here nor known to be delivered."""
+
+    def __init__(self, node_id: str, store: DocumentStore, spool: Spool, executor: Executor) -> None:
+        self._node_id = node_id
+        self._store = store
+        self._spool = spool
+        self._executor = executor
+        self._under_way: set[str] = set()
+
+    async def write_off(self, references: Iterable[ClaimReference]) -> None:
+        """Give lost claims their outcome. What cannot be written off now comes again with the leader's next
+        question."""
+        wanted = [each for each in references if each.token not in self._under_way]
+        self._under_way.update(each.token for each in wanted)
+        try:
+            for reference in wanted:
+                await self._write_off(reference)
+        except (StoreUnreachable, SpoolFull) as error:
+            log.warning("cannot write off", action="write_off", error=str(error))
+        except Exception:
+            log.exception("cannot write off", action="write_off")
+        finally:
+            self._under_way.difference_update(each.token for each in wanted)
+
+    async def _write_off(self, reference: ClaimReference) -> None:
+        claim = await self._claim_without_end(reference)
+        if claim is not None:
+            [entry] = await asyncio.to_thread(self._spool.add, [claim])
+            log.warning("writes off a claim", action="write_off", execution=claim.execution_id)
+            self._executor.refuse(entry, "the node's spool has lost it", State.LOST)
+
+    async def _claim_without_end(self, reference: ClaimReference) -> Claim | None:
+        """The claim, if a quorum knows it and no outcome of it; None also where that is not certain.
+
+        A copy of the store that is cut off from the others answers a reading alone. So the outcome is looked
+        for between two confirmations of the claim, which no copy can give alone."""
+        parts = split_execution_id(reference.execution_id)
+        if parts is None:
+            return None
+        database = executions_database(occurrence_instant(parts[1]))
+        [leaves] = await self._store.read(database, [reference.execution_id])
+        own = [
+            leaf
+            for leaf in leaves
+            if (leaf.body["token"], leaf.body["node"]) == (reference.token, self._node_id)
+        ]
+        if not own:
+            return None
+        before = await self._store.confirm(database, own)
+        [outcome] = await self._store.read(database, [f"{reference.execution_id}:{reference.token}"])
+        after = await self._store.confirm(database, own)
+        if outcome or not all([*before, *after]):
+            return None
+        return claim_of(reference.execution_id, own[0].body)
