@@ -44,6 +44,7 @@ from dcron.services.shared.node_state import LocalState
 from dcron.services.shared.node_watch import NodeWatch
 from dcron.services.shared.starts_first import StartsFirst
 from dcron.services.shared.trouble import Trouble
+from dcron.services.worker.claim_confirmer import ClaimConfirmer
 from dcron.services.worker.executor import Executor
 from dcron.services.worker.outbox import Outbox
 from dcron.services.worker.script_cache import ScriptCache
@@ -168,6 +169,7 @@ class Node:
             self._spool,
             self._runner,
             self._outbox,
+            ClaimConfirmer(self._store),
             clock,
             self._burst,
             environment=script_environment(os.environ),

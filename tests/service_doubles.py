@@ -17,6 +17,7 @@ from dcron.domain.offers import ClaimReference, KnownClaims, OfferAnswer, Offere
 from dcron.ports import Document, ProcessExit, ProcessStart, StartResult, WriteKind, WriteResult
 from dcron.services.shared.node_state import LocalState
 from dcron.services.shared.starts_first import StartsFirst
+from dcron.services.worker.claim_confirmer import ClaimConfirmer
 from dcron.services.worker.executor import Executor
 from dcron.services.worker.outbox import Outbox
 from dcron.services.worker.script_cache import ScriptCache
@@ -233,6 +234,7 @@ class WorkerNode:
             self.spool,
             self.runner,
             self.outbox,
+            ClaimConfirmer(world.store),
             world.clock,
             self.burst,
             environment={"PATH": "/bin"},

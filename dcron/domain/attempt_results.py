@@ -62,6 +62,12 @@ class AttemptView:
         """Whether a quorum knows of nobody who has claimed or resolved it."""
         return self.verified and not self.claims and self.verdict is None
 
+    @property
+    def is_closed_by_claimant(self) -> bool:
+        """Whether a claimant has written that no other claim can win. What won before that is seen by whoever
+        reads it from a quorum after this outcome was known."""
+        return any(outcome.closes for outcome in self.outcomes.values())
+
 
 @dataclass(frozen=True, slots=True)
 class Result:

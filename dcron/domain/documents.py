@@ -154,6 +154,7 @@ def outcome_body(outcome: Outcome) -> Body:
         "cpu_seconds": outcome.cpu_seconds,
         "peak_memory_bytes": outcome.peak_memory_bytes,
         "log": {"key": log.key, "size_bytes": log.size_bytes, "cut_bytes": log.cut_bytes} if log else None,
+        "closes": outcome.closes,
     }
 
 
@@ -173,6 +174,7 @@ def outcome_of(body: Mapping[str, Any]) -> Outcome:
         cpu_seconds=body["cpu_seconds"],
         peak_memory_bytes=body["peak_memory_bytes"],
         log=LogObject(log["key"], log["size_bytes"], log["cut_bytes"]) if log else None,
+        closes=body.get("closes", False),
     )
 
 

@@ -302,6 +302,8 @@ class Outcome:
     cpu_seconds: float = 0.0
     peak_memory_bytes: int = 0
     log: LogObject | None = None
+    closes: bool = False
+    """Whether no other claim of its attempt can win any more. Older nodes do not tell."""
 
     @property
     def id(self) -> str:

@@ -270,7 +270,8 @@ class Decider:
     def closed(self, tracked: Tracked) -> set[str]:
         """Those of an attempt and the one before it of which no offer can still become a claim; an earlier
         scheduler of this very term may have left some, too."""
-        return {each for each in tracked.active.latest_ids if self._is_closed(each)}
+        by_time = {each for each in tracked.active.latest_ids if self._is_closed(each)}
+        return by_time | tracked.closed_by_claimants
 
     def _is_closed(self, execution_id: str) -> bool:
         intended_in_term = self._leadership.term if execution_id in self._intended else 0

@@ -59,6 +59,17 @@ class Tracked:
         return self.active.attempt == 1 or looked_back
 
     @property
+    def closed_by_claimants(self) -> set[str]:
+        """Those of it and the attempt before it that a claimant has closed: no later term has to wait again
+        until no offer can become a claim."""
+        views = (self.view, self.view.before)
+        return {
+            execution_id
+            for execution_id, view in zip(self.active.latest_ids, views, strict=False)
+            if view is not None and view.is_closed_by_claimant
+        }
+
+    @property
     def silence_limit_seconds(self) -> float | None:
         """How long it may stay without outcome, by the timeouts that it was claimed with."""
         timeouts = [claim.timeout_seconds for claim in self.view.claims] or [self.timeout_seconds]

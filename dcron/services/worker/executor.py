@@ -17,6 +17,7 @@ from dcron.domain.offers import OfferedAttempt
 from dcron.domain.views import HeldExecution
 from dcron.ports import Clock, ProcessExit, ProcessRunner, ProcessStart, StartResult
 from dcron.services.shared.starts_first import StartsFirst
+from dcron.services.worker.claim_confirmer import ClaimConfirmer
 from dcron.services.worker.outbox import Outbox
 from dcron.services.worker.spool import Entry, Spool, claim_note
 
@@ -56,6 +57,7 @@ class Executor:
         spool: Spool,
         runner: ProcessRunner,
         outbox: Outbox,
+        claims: ClaimConfirmer,
         clock: Clock,
         burst: StartsFirst,
         *,
@@ -66,6 +68,7 @@ class Executor:
         self._spool = spool
         self._runner = runner
         self._outbox = outbox
+        self._claims = claims
         self._clock = clock
         self._burst = burst
         self._starting = 0
@@ -193,9 +196,9 @@ class Executor:
         if result is StartResult.STARTED:
             log.info("started", action="start", execution=entry.claim.execution_id)
         elif result is StartResult.TOO_LATE:
-            self.refuse(entry, f"more than {CLAIM_TO_START_SECONDS:g} s passed after the claim")
+            self.refuse(entry, f"more than {CLAIM_TO_START_SECONDS:g} s passed after the claim", closes=True)
         elif result is StartResult.SPOOL_FULL:
-            self.refuse(entry, "the node has no room to start it; its log says why")
+            self.refuse(entry, "the node has no room to start it; its log says why", closes=True)
         else:
             self._learn_end(entry)
 
@@ -203,14 +206,25 @@ class Executor:
         """Read how an attempt ended; one without any trace was never started."""
         outcome = self._seen_end(entry)
         if outcome is None:
-            self.refuse(entry, "the keeper did not start it")
+            self.refuse(entry, "the keeper did not start it", closes=True)
         else:
             self._end(entry, outcome)
 
-    def refuse(self, entry: Entry, why: str, state: State = State.NOT_STARTED) -> None:
-        """Give an attempt that never ran its outcome."""
+    def refuse(
+        self, entry: Entry, why: str, state: State = State.NOT_STARTED, *, closes: bool = False
+    ) -> None:
+        """Give an attempt that never ran its outcome.
+
+        `closes` says that no other claim of it can win: this one did, or a quorum has had it for
+        CLAIM_TO_START_SECONDS."""
         outcome = Outcome(
-            entry.claim.execution_id, entry.claim.token, self._node_id, state, self._clock.now(), message=why
+            entry.claim.execution_id,
+            entry.claim.token,
+            self._node_id,
+            state,
+            self._clock.now(),
+            message=why,
+            closes=closes,
         )
         try:
             self._spool.finish(entry, outcome)
@@ -240,33 +254,48 @@ class Executor:
 
     async def _unanswered_loop(self) -> None:
         while True:
-            await self._settle(await self._unanswered.get(), "the keeper did not start it")
+            entries = await self._unanswered.get()
+            won = frozenset(entry.claim.token for entry in entries)
+            await self._settle(entries, "the keeper did not start it", won)
 
     async def recover(self) -> None:
-        """Take up what the spool holds from before: adopt what runs, deliver what ended."""
+        """Take up what the spool holds from before: adopt what runs, deliver what ended.
+
+        Nobody knows any more whether a claim that was not started had won. So a quorum is given it first. If
+        the claim of another node wins all the same, it was sent before that: once CLAIM_TO_START_SECONDS have
+        passed, its node has heard of it, or will not start it."""
         undecided = [entry for entry in self._spool.entries() if not self._take_up(entry)]
         self.occupy(undecided)
-        await self._settle(undecided, "the node was restarted between claim and start")
+        left = await self._still_undecided(undecided)
+        undecided = undecided if left is None else left
+        confirmed = await self._claims.confirm([entry.claim for entry in undecided])
+        await self._settle(undecided, "the node was restarted between claim and start", confirmed)
 
-    async def _settle(self, undecided: list[Entry], why: str) -> None:
-        """Find out which attempts were started.
+    async def _settle(self, undecided: list[Entry], why: str, closing: frozenset[str]) -> None:
+        """Find out which attempts were started. `closing` has the tokens whose rivals cannot win after this.
 
         What has no sign of a start cannot start any more once the time allowed for it has passed; the
         last look comes after that."""
         deadline = self._clock.boottime() + CLAIM_TO_START_SECONDS
         while undecided:
             closed = self._clock.boottime() >= deadline
-            try:
-                running = await self._runner.running()
-            except DcronError as error:
-                log.warning("no answer from the keeper", action="adopt", error=str(error))
-            else:
-                undecided = [entry for entry in undecided if not self._is_decided(entry, running)]
+            left = await self._still_undecided(undecided)
+            if left is not None:
+                undecided = left
                 if closed:
                     break
             await asyncio.sleep(RECOVER_POLL_SECONDS)
         for entry in undecided:
-            self.refuse(entry, why)
+            self.refuse(entry, why, closes=entry.claim.token in closing)
+
+    async def _still_undecided(self, entries: list[Entry]) -> list[Entry] | None:
+        """Those without a sign of a start; None when the keeper does not answer."""
+        try:
+            running = await self._runner.running()
+        except DcronError as error:
+            log.warning("no answer from the keeper", action="adopt", error=str(error))
+            return None
+        return [entry for entry in entries if not self._is_decided(entry, running)]
 
     def _take_up(self, entry: Entry) -> bool:
         outcome = self._spool.outcome(entry) or self._seen_end(entry)

@@ -19,7 +19,7 @@ from dcron.domain.offers import ClaimReference, KnownClaims, OfferAnswer, Offere
 from dcron.ports import Clock, Document, DocumentStore, executions_database
 from dcron.services.shared.node_state import LocalState
 from dcron.services.shared.starts_first import StartsFirst
-from dcron.services.worker.executor import Executor, Launch
+from dcron.services.worker.executor import CLAIM_TO_START_SECONDS, Executor, Launch
 from dcron.services.worker.log_file import follow_file
 from dcron.services.worker.script_cache import BadScript, ScriptCache
 from dcron.services.worker.spool import Entry, Spool
@@ -217,6 +217,7 @@ class Worker:
         except SpoolFull as error:
             return {claim.execution_id: OfferAnswer(OfferResult.UNABLE, str(error)) for claim in claims}
         won = await self._write_claims(entries)
+        is_late = self._clock.boottime() - claimed_boottime > CLAIM_TO_START_SECONDS
         launches: list[Launch] = []
         answers: dict[str, OfferAnswer] = {}
         for (attempt, path), entry in zip(possible, entries, strict=True):
@@ -225,7 +226,9 @@ class Worker:
                 answers[attempt.execution_id] = OfferAnswer(OfferResult.NOT_CLAIMED)
                 continue
             answers[attempt.execution_id] = OfferAnswer(OfferResult.ACCEPTED)
-            if isinstance(path, BadScript):
+            if is_late:
+                self._executor.refuse(entry, "the answer to its claim came too late", closes=True)
+            elif isinstance(path, BadScript):
                 self._executor.refuse(entry, str(path), State.FAILED)
             else:
                 start_boottime = offered_boottime + attempt.start_in_seconds

@@ -58,6 +58,18 @@ def test_failures_are_tried_again_as_often_as_asked_for_and_spend_no_attempts() 
     assert step(again, moment(), view(again, State.FAILED)).job.place.last.state is State.FAILED
 
 
+@pytest.mark.parametrize(
+    ("closing", "is_closed"), [((), False), ((False,), False), ((True,), True), ((False, True), True)]
+)
+def test_one_claimant_that_says_so_closes_an_attempt(closing: tuple[bool, ...], is_closed: bool) -> None:
+    known = view(active_job(), *[State.NOT_STARTED] * len(closing), claims_closed=False)
+    outcomes = {
+        token: replace(outcome, closes=closes)
+        for (token, outcome), closes in zip(known.outcomes.items(), closing, strict=True)
+    }
+    assert replace(known, outcomes=outcomes).is_closed_by_claimant is is_closed
+
+
 def test_a_not_started_attempt_is_followed_only_when_every_claimant_says_so_and_none_can_come() -> None:
     job = active_job()
     both = (State.NOT_STARTED, State.NOT_STARTED)

@@ -127,6 +127,7 @@ OUTCOMES = st.builds(
     cpu_seconds=AMOUNTS,
     peak_memory_bytes=COUNTS,
     log=st.none() | st.builds(LogObject, TEXT, COUNTS, COUNTS),
+    closes=st.booleans(),
 )
 VERDICTS = st.builds(Verdict, TEXT, st.sampled_from(VerdictKind), TEXT, TEXT, INSTANTS)
 SETTINGS = st.builds(ClusterSettings, COUNTS, INSTANTS, st.booleans(), st.none() | INSTANTS, COUNTS)
@@ -156,6 +157,13 @@ def test_a_claim_is_read_back_as_it_was_written(claim: Claim) -> None:
 @given(OUTCOMES)
 def test_an_outcome_is_read_back_as_it_was_written(outcome: Outcome) -> None:
     assert documents.outcome_of(stored(documents.outcome_body(outcome))) == outcome
+
+
+@given(OUTCOMES)
+def test_an_outcome_of_an_older_node_closes_nothing(outcome: Outcome) -> None:
+    body = documents.outcome_body(outcome)
+    del body["closes"]
+    assert documents.outcome_of(stored(body)) == replace(outcome, closes=False)
 
 
 @given(VERDICTS)

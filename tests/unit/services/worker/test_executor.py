@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 
+from dcron.domain.documents import claim_body
 from dcron.domain.errors import DcronError, InvalidInput
 from dcron.domain.model import Outcome, State
-from dcron.ports import ProcessExit, StartResult
-from dcron.services.worker import executor
+from dcron.ports import Document, ProcessExit, StartResult
+from dcron.services.worker import claim_confirmer, executor
 from dcron.services.worker.executor import CLAIM_TO_START_SECONDS, Launch
 from tests.doubles import sample_claim, until
-from tests.service_doubles import Machine, WorkerNode, an_attempt, new_world
+from tests.service_doubles import MONTH, Machine, WorkerNode, an_attempt, new_world
 
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
     monkeypatch.setattr(executor, "RECOVER_POLL_SECONDS", 0.001)
+    monkeypatch.setattr(claim_confirmer, "TRY_AGAIN_SECONDS", 0.0)
 
 
 class Scene:
@@ -106,7 +109,8 @@ async def test_a_script_finds_itself_described_in_its_environment(scene):
 async def test_what_could_not_be_started_frees_its_slot_and_says_so(scene, result):
     scene.runner.faults = [result]
     await scene.start()
-    assert (await scene.outcomes())["token0"].state is State.NOT_STARTED
+    outcome = (await scene.outcomes())["token0"]
+    assert (outcome.state, outcome.closes) == (State.NOT_STARTED, True)
 
 
 async def test_a_program_that_cannot_be_run_is_a_failure(scene):
@@ -197,11 +201,29 @@ async def test_a_start_in_the_last_moment_of_a_recovery_is_adopted(scene):
         scene.machine.running["token0"] = scene.runner
         scene.world.clock.pass_seconds(CLAIM_TO_START_SECONDS)
 
-    scene.runner.after_list = start_after_the_list
+    async def wait_for_the_second_list() -> None:
+        scene.runner.after_list = start_after_the_list
+
+    scene.runner.after_list = wait_for_the_second_list
     await scene.node.recover()
     assert scene.node.executor.holds("token0")
     assert len(scene.node.executor) == 1
     assert not len(scene.node.outbox)
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+async def test_a_restarted_node_closes_only_attempts_whose_claims_a_quorum_has(scene, arrived):
+    claim = sample_claim(an_attempt(0).execution_id, "token0")
+    scene.node.spool.add([claim])
+    if arrived:
+        await scene.world.store.write(MONTH, [Document(claim.execution_id, claim_body(claim))])
+    recovering = asyncio.create_task(scene.node.recover())
+    await until(lambda: scene.runner.times_listed > 1)
+    assert scene.node.executor.holds("token0") and not len(scene.node.outbox)
+    scene.world.clock.pass_seconds(CLAIM_TO_START_SECONDS)
+    await recovering
+    outcome = (await scene.outcomes())["token0"]
+    assert (outcome.state, outcome.closes) == (State.NOT_STARTED, arrived)
 
 
 async def test_a_full_disk_at_the_end_loses_no_outcome(scene, monkeypatch):

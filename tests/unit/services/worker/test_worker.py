@@ -16,7 +16,7 @@ from dcron.domain.model import Script, State
 from dcron.domain.offers import OfferedAttempt, OfferResult
 from dcron.ports import WriteKind
 from dcron.services.shared.starts_first import BURST_STARTS
-from dcron.services.worker import executor, log_file, worker
+from dcron.services.worker import claim_confirmer, executor, log_file, worker
 from tests.doubles import START, until
 from tests.service_doubles import ATTEMPT, MONTH, Machine, WorkerNode, World, an_attempt, new_world
 
@@ -24,6 +24,7 @@ from tests.service_doubles import ATTEMPT, MONTH, Machine, WorkerNode, World, an
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
     monkeypatch.setattr(executor, "RECOVER_POLL_SECONDS", 0.001)
+    monkeypatch.setattr(claim_confirmer, "TRY_AGAIN_SECONDS", 0.0)
 
 
 class Scene:
@@ -43,8 +44,9 @@ class Scene:
         self.node = self.new_node()
         self.node.start()
         recovering = asyncio.create_task(self.node.recover())
-        await asyncio.sleep(0)
-        self.world.clock.pass_seconds(executor.CLAIM_TO_START_SECONDS + 1)
+        while not recovering.done():
+            self.world.clock.pass_seconds(executor.CLAIM_TO_START_SECONDS + 1)
+            await asyncio.sleep(0.001)
         await recovering
 
     async def offer(
@@ -292,6 +294,20 @@ async def test_a_pause_between_claim_and_start_ends_in_not_started(scene):
     await until(scene.is_idle)
     assert scene.machine.started == []
     assert await scene.states() == [State.NOT_STARTED]
+    [outcome] = (await scene.world.store.outcomes()).values()
+    assert outcome.closes
+
+
+async def test_a_claim_whose_answer_comes_late_is_not_started_though_its_instant_is_still_to_come(scene):
+    async def pause() -> None:
+        scene.world.clock.pass_seconds(executor.CLAIM_TO_START_SECONDS + 0.1)
+
+    scene.world.store.faults[ATTEMPT.execution_id] = [pause]
+    assert await scene.offer(replace(ATTEMPT, start_in_seconds=6.0)) == [OfferResult.ACCEPTED]
+    await until(scene.is_idle)
+    assert scene.machine.started == []
+    [outcome] = (await scene.world.store.outcomes()).values()
+    assert (outcome.state, outcome.closes) == (State.NOT_STARTED, True)
 
 
 async def test_an_offer_that_grew_old_before_its_claim_is_refused(scene):

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from dcron.domain.attempt_results import AttemptView
-from dcron.domain.documents import SETTINGS_ID
+from dcron.domain.documents import SETTINGS_ID, claim_body
 from dcron.domain.ids import new_ulid
 from dcron.domain.job_documents import job_body
 from dcron.domain.model import ManualRun, State, Verdict, VerdictKind
@@ -126,6 +126,40 @@ async def test_what_nobody_started_is_retried_once_no_earlier_offer_can_become_a
     assert scene.machine.started == []
     assert len(scene.store.requests) == reads
     scene.clock.pass_seconds(2)
+    await scene.run_script()
+    await scene.settled()
+    assert await scene.starts() == [attempt(2).execution_id]
+
+
+async def test_what_its_claimant_has_closed_is_retried_without_waiting_for_earlier_offers(scene):
+    await scene.add_job(active=attempt())
+    closing = replace(an_outcome("earlier", State.NOT_STARTED), closes=True)
+    await scene.put(a_claim("earlier"), closing)
+    scene.lead()
+    await scene.run_script()
+    await scene.settled()
+    assert await scene.starts() == [attempt(2).execution_id]
+
+
+async def test_what_one_claimant_has_closed_waits_for_every_other_that_is_read(scene):
+    await scene.add_job(active=attempt())
+    scene.store.branches[attempt().execution_id] = [
+        Document(attempt().execution_id, claim_body(a_claim(token)), f"1-{token}") for token in ("one", "two")
+    ]
+    await scene.put(replace(an_outcome("one", State.NOT_STARTED), closes=True))
+    scene.lead()
+    await until(lambda: scene.scheduler._tracker.get(attempt().execution_id))
+    await until(lambda: scene.scheduler._tracker.get(attempt().execution_id).view.claims)
+    await scene.put(an_outcome("two", State.SUCCEEDED))
+    job = await scene.settled()
+    assert job.place.last.execution_id == attempt().execution_id
+    assert scene.machine.started == []
+
+
+async def test_a_next_attempt_goes_on_under_a_new_leader_once_the_one_before_it_was_closed(scene):
+    await scene.add_job(active=attempt(2, after=("earlier",)), next_at=START + timedelta(days=365))
+    await scene.put(a_claim("earlier"), replace(an_outcome("earlier", State.NOT_STARTED), closes=True))
+    scene.lead()
     await scene.run_script()
     await scene.settled()
     assert await scene.starts() == [attempt(2).execution_id]
