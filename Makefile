@@ -5,7 +5,7 @@ BIN := .venv/bin
 SETUP := .venv/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto proto-check lint format types test test-servers sim sim-crashes sim-mutants
+.PHONY: help setup proto proto-check lint format types test test-servers sim sim-crashes sim-storms sim-mutants
 .PHONY: bench failover demo check clean molecule ansible-lint vagrant-check
 
 help: ## List the targets
@@ -54,6 +54,9 @@ sim: $(SETUP) ## Simulate the cluster under faults: SEEDS=200 of them from FIRST
 
 sim-crashes: $(SETUP) ## Kill a node at each await of an occurrence, or at one: CASE=worker:quick:timeout:30
 	$(BIN)/python -m tests.simulation.crashes $(if $(CASE),--case $(CASE) --verbose)
+
+sim-storms: $(SETUP) ## Simulate leaders that change every few seconds: SEEDS=20 storms from FIRST=1 on, or one SEED=n
+	$(BIN)/python -m tests.simulation.storms $(if $(SEED),--seed $(SEED) --verbose,--seeds $(or $(SEEDS),20) --first $(or $(FIRST),1))
 
 sim-mutants: $(SETUP) ## Show that the simulation finds deliberate bugs
 	$(BIN)/python -m tests.simulation.mutants

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 __all__ = [
     "EPOCH",
+    "STORM",
     "Asked",
     "Defect",
     "Ended",
@@ -28,6 +29,8 @@ __all__ = [
 
 EPOCH = datetime(2026, 3, 31, 23, 50, tzinfo=UTC)
 """Virtual second 0: shortly before a new month, so that executions of one run are in two databases."""
+STORM = "storm"
+"""The fault in which leaders change every few seconds, and nothing is wrong but nodes that go and come."""
 
 
 def instant(at: float) -> datetime:

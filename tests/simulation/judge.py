@@ -14,6 +14,7 @@ from tests.simulation.checkers import (
     i_not_for_the_past,
     j_alive_is_not_lost,
     k_late_outcomes,
+    m_followed_in_time,
 )
 from tests.simulation.history import History
 from tests.simulation.timeline import Timeline
@@ -32,6 +33,7 @@ CHECKERS = {
     "i": i_not_for_the_past,
     "j": j_alive_is_not_lost,
     "k": k_late_outcomes,
+    "m": m_followed_in_time,
 }
 
 

@@ -17,6 +17,7 @@ import pytest
 SEEDS = 200
 CHUNK = 10
 """Seeds in one test: some five seconds, so that the processes of a parallel run end together."""
+STORMS = 8
 CRASH_STRIDE = 11
 """Kills a node at each so many-th await of an occurrence: some 50 crashes."""
 ROOT = Path(__file__).parents[2]
@@ -48,6 +49,12 @@ def test_no_promise_is_broken(first):
 @pytest.mark.timeout(400)
 def test_a_crash_at_any_await_breaks_no_promise():
     run = _run("tests.simulation.crashes", "--stride", str(CRASH_STRIDE), "--jobs", "1")
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.timeout(400)
+def test_a_storm_of_leaders_holds_up_no_attempt():
+    run = _run("tests.simulation.storms", "--seeds", str(STORMS), "--jobs", "1")
     assert run.returncode == 0, run.stdout + run.stderr
 
 

@@ -1,7 +1,7 @@
 """`python -m tests.simulation.mutants [NAME...]`: shows that the simulation finds deliberate bugs.
 
 Each mutant breaks one thing in the product; it counts as caught when one of the checkers that are to
-find it does so within the first MOST_SEEDS seeds.
+find it does so within the first MOST_SEEDS seeds, or storms where only those can show it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from tests.simulation.parallel import add_jobs_option, in_processes, with_fixed_
 
 MOST_SEEDS = 800
 """The rarest to be found, of those there are, shows itself in one of 700."""
+
+IN_STORMS = "m"
+"""Checkers that judge storms alone."""
 
 Mutant = Callable[[], AbstractContextManager[Any]]
 
@@ -50,14 +53,17 @@ def _first_finding(name: str) -> str:
     """The first seed by which a mutant is caught, and how; empty when it is not."""
     from tests.simulation.judge import violations
     from tests.simulation.scenario import scenario_of
+    from tests.simulation.storms import simulate_storm
     from tests.simulation.world import simulate
 
     mutant, by = _mutants()[name]
+    in_storms = by in IN_STORMS
     for seed in range(1, MOST_SEEDS + 1):
         with mutant():
-            wrong = [line for line in violations(simulate(scenario_of(seed))) if line[1] in by]
+            history = simulate_storm(seed) if in_storms else simulate(scenario_of(seed))
+        wrong = [line for line in violations(history) if line[1] in by]
         if wrong:
-            return f"seed {seed}: {wrong[0]}"
+            return f"{'storm' if in_storms else 'seed'} {seed}: {wrong[0]}"
     return ""
 
 

@@ -19,7 +19,7 @@ from dcron.services.leader.decider import Decider
 from dcron.services.leader.dispatcher import Dispatcher
 from dcron.services.leader.job_book import JobBook
 from dcron.services.leader.reconciler import Reconciler
-from dcron.services.leader.tracker import Tracker
+from dcron.services.leader.tracker import Tracked, Tracker
 from tests.simulation.mutants.proxies import GenerousStore, ListingStore, WallClock, giving, together
 
 __all__ = ["MUTANTS"]
@@ -111,6 +111,12 @@ def any_clock_may_lead() -> AbstractContextManager[Any]:
     )
 
 
+def each_term_waits_anew() -> AbstractContextManager[Any]:
+    """What a claimant says of its rivals counts for nothing: each leader waits until no offer of an earlier
+    one can become a claim."""
+    return patch.object(Tracked, "closed_by_claimants", frozenset())
+
+
 MUTANTS = {
     unsure_intent_is_extended: "bcd",
     offer_without_intent: "bcdhi",
@@ -122,5 +128,6 @@ MUTANTS = {
     what_was_only_read_is_offered: "bcdhi",
     winning_branch_is_all: "bcdhi",
     any_clock_may_lead: "bi",
+    each_term_waits_anew: "m",
 }
 """Each with the checkers that are to find it."""
