@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
 import secrets
 import signal
@@ -162,6 +163,7 @@ class Node:
         self._runner = KeeperRunner(settings.spool, clock)
         self._local = LocalState()
         self._unsure_sequences: dict[str, int] = {}
+        self._offer_numbers = itertools.count(1)
         self._burst = StartsFirst()
         self._outbox = Outbox(self._store, self._objects, self._spool, self._burst)
         self._executor = Executor(
@@ -257,6 +259,7 @@ class Node:
             leadership,
             self._burst,
             unsure_sequences=self._unsure_sequences,
+            offer_numbers=self._offer_numbers,
             renewal_seconds=self._lease.renewal_seconds,
         )
 

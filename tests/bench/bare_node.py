@@ -16,7 +16,7 @@ from unittest.mock import patch
 import dcron.node
 from dcron.config import load_settings
 from dcron.ports import ProcessExit, ProcessStart, StartResult
-from dcron.services.leader import job_book
+from dcron.services.leader import due_queue
 
 __all__ = ["BARE_NODE"]
 
@@ -65,6 +65,6 @@ class BareRunner:
 if __name__ == "__main__":
     with (
         patch.object(dcron.node, "KeeperRunner", BareRunner),
-        patch.object(job_book, "AHEAD_PER_JOB", timedelta(0)),
+        patch.object(due_queue, "AHEAD_PER_JOB", timedelta(0)),
     ):
         sys.exit(asyncio.run(dcron.node.serve_main(load_settings(None, os.environ))))

@@ -15,6 +15,7 @@ import pytest
 
 from dcron.domain.model import Active, Job, Occurrence, Script, Specification
 from dcron.ports import CLUSTER, DocumentStore
+from dcron.services.leader.due_queue import DueQueue
 from dcron.services.leader.job_book import JobBook
 from dcron.services.leader.scheduler import HORIZON
 from tests.bench.bare_node import BARE_NODE
@@ -129,10 +130,11 @@ async def seed_and_tick(direct_url: str, counted_url: str, count: int) -> None:
 
 async def tick(store: DocumentStore, now: datetime, due_at: datetime, *, launches: bool) -> None:
     """Look for what is active and what falls due, and write the intents of that."""
-    book = JobBook(store, {})
+    due = DueQueue()
+    book = JobBook(store, due, {})
     await book.load_active()
     await book.poll(now + HORIZON)
-    names = book.take_due(due_at, 2 * DUE)
+    names = due.take_due(due_at, 2 * DUE)
     assert len(names) == DUE
     if launches:
         assert all(await book.write([launched(book.get(name), due_at) for name in names]))

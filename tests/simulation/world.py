@@ -19,7 +19,7 @@ from dcron.domain.job_documents import job_of
 from dcron.domain.nodes import node_of
 from dcron.domain.planning import AHEAD_SECONDS
 from dcron.ports import CLUSTER, JOBS
-from dcron.services.leader import job_book
+from dcron.services.leader import due_queue
 from tests.simulation.clients import Clients
 from tests.simulation.clocks import MachineClock
 from tests.simulation.composition import Adapters, composed, quiet_logs
@@ -214,7 +214,7 @@ def _spooled(machine: Machine) -> tuple[str, ...]:
 
 
 def _far_ahead() -> AbstractContextManager[Any]:
-    return patch.object(job_book, "AHEAD_PER_JOB", timedelta(seconds=AHEAD_SECONDS))
+    return patch.object(due_queue, "AHEAD_PER_JOB", timedelta(seconds=AHEAD_SECONDS))
 
 
 def simulate(

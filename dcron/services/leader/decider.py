@@ -22,6 +22,7 @@ from dcron.domain.offers import offered
 from dcron.domain.planning import Moment, Step, launch_ahead, may_be_offered, step
 from dcron.ports import Clock
 from dcron.services.leader.dispatcher import Dispatcher
+from dcron.services.leader.due_queue import DueQueue
 from dcron.services.leader.job_book import JobBook
 from dcron.services.leader.mandate import Deposed, Leadership
 from dcron.services.leader.skip_copier import SkipCopier
@@ -58,6 +59,7 @@ class Decider:
         settings: KnownSettings,
         clock: Clock,
         leadership: Leadership,
+        due: DueQueue,
         book: JobBook,
         tracker: Tracker,
         skips: SkipCopier,
@@ -67,6 +69,7 @@ class Decider:
         self._settings = settings
         self._clock = clock
         self._leadership = leadership
+        self._due = due
         self._book = book
         self._tracker = tracker
         self._skips = skips
@@ -80,20 +83,23 @@ class Decider:
         self._put_off_until: dict[str, tuple[int, float]] = {}
         """How often in a row a job was put off, and until when by the event loop's time."""
         self._trouble = Trouble("cycle", "cannot decide on jobs", "decides on jobs again")
-        self.wake = asyncio.Event()
-        """Set when something may be due or stale."""
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Something may be due or stale."""
+        self._woken.set()
 
     def take_in(self, names: Iterable[str]) -> None:
         """Follow what was just loaded, and have it decided on."""
         for name in names:
-            if name in self._book.stale:
+            if self._book.is_stale(name):
                 # Somebody is changing it: the cycle reads it again before anything follows from it.
                 continue
             job = self._book.get(name)
             self._follow(name, job)
             if job is not None:
                 self._dirty[name] = None
-        self.wake.set()
+        self.wake()
 
     def _follow(self, name: str, job: Job | None) -> None:
         before = self._tracker.of_job(name)
@@ -106,7 +112,7 @@ class Decider:
         now = self._tracker.of_job(name)
         if now is before:
             if now is not None and not now.was_looked_back(self._book.confirmed_revision(name)):
-                self._tracker.doubtful.add(now.active.execution_id)
+                self._tracker.doubt(now.active.execution_id)
             return
         if before is not None:
             kept = now.active.latest_ids if now is not None else ()
@@ -114,13 +120,13 @@ class Decider:
             self._dispatcher.drop(before.active.execution_id)
         if now is not None:
             # Whether it is claimed, or has been offered at all, only the database knows.
-            self._tracker.doubtful.add(now.active.execution_id)
+            self._tracker.doubt(now.active.execution_id)
 
     def mark(self, names: Iterable[str]) -> None:
         """There is news of these jobs."""
         self._dirty.update(dict.fromkeys(names))
         if self._dirty:
-            self.wake.set()
+            self.wake()
 
     async def run(self) -> None:
         """Decide and write until no longer entitled to (Deposed)."""
@@ -141,13 +147,13 @@ class Decider:
         return list(self._dirty)[:CYCLE_JOBS] if self._news_is_ripe() else []
 
     async def _sleep_until_due(self) -> None:
-        due_at = self._book.next_due_at(early=True)
+        due_at = self._due.next_due_at(early=True)
         wait_seconds = STALE_SECONDS if self._book.stale else LOOK_SECONDS
         if self._dirty:
             wait_seconds = min(wait_seconds, self._news_pace.left_seconds())
         if due_at is not None:
             wait_seconds = min(max((due_at - self._clock.now()).total_seconds(), 0.0), wait_seconds)
-        await wait_for(self.wake, wait_seconds)
+        await wait_for(self._woken, wait_seconds)
 
     async def _cycle(self) -> None:
         """Decide on all that is due, or about to be, or has news, at most CYCLE_JOBS of each."""
@@ -164,7 +170,7 @@ class Decider:
             self.take_in(stale)
         now = self._clock.now()
         news = self._take_news()
-        due = self._book.take_due(now, CYCLE_JOBS, early=True)
+        due = self._due.take_due(now, CYCLE_JOBS, early=True)
         names = dict.fromkeys([*news, *due])
         for name in names:
             self._dirty.pop(name, None)
@@ -225,7 +231,7 @@ class Decider:
             if decision is not None:
                 steps.append(decision)
             elif name in due:
-                self._book.leave(name, moment.now)
+                self._due.leave(name, moment.now)
         return steps, []
 
     def _decide_one(self, job: Job, moment: Moment, *, is_due: bool) -> Step | None:
@@ -307,7 +313,7 @@ class Decider:
                     self._intended.add(active.execution_id)
                 if active.attempt == 1:
                     # Any other is doubtful, until the attempt before it was read again.
-                    self._tracker.doubtful.discard(active.execution_id)
+                    self._tracker.trust(active.execution_id)
                     self._dispatcher.add(offered(each.job, active), active.avoid)
 
 

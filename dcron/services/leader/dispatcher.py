@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -19,6 +19,8 @@ from dcron.domain.errors import NodeUnreachable
 from dcron.domain.offers import OfferAnswer, OfferedAttempt, OfferResult
 from dcron.domain.placement import Candidate, candidates, refused
 from dcron.ports import Clock, NodeClient
+from dcron.services.leader.mandate import Leadership
+from dcron.services.leader.tracker import Tracker
 from dcron.services.shared.starts_first import StartsFirst
 from dcron.services.shared.trouble import Trouble
 
@@ -46,9 +48,6 @@ NO_LABEL = (
 )
 BUSY = "all slots are taken; it starts when one is free"
 NO_ANSWER = "no answer to the offer; the log of the leader says why"
-
-_numbers = itertools.count(1)
-"""Of offers; one for the process, for a term may see several dispatchers in it, but no other process."""
 
 log = structlog.get_logger()
 
@@ -92,34 +91,27 @@ class _Peer:
 class Dispatcher:
     """The attempts of one term that are to be claimed.
 
-    `workers` tells the live nodes that take new executions; `on_accepted` hears of an attempt and the node
-    that has claimed it, `on_doubtful` of one of which only the database knows whether it is claimed;
-    `on_older_term` is called when a worker has seen a newer leader."""
+    `workers` tells the live nodes that take new executions. `numbers` are those of offers, one row for the
+    process: a term may see several dispatchers in it, but no other process."""
 
     def __init__(
         self,
         nodes: NodeClient,
         clock: Clock,
         burst: StartsFirst,
+        leadership: Leadership,
+        tracker: Tracker,
         *,
-        term: int,
-        leader_id: str,
-        may_lead: Callable[[], bool],
         workers: Callable[[], Sequence[Candidate]],
-        on_accepted: Callable[[str, str], None],
-        on_doubtful: Callable[[str], None],
-        on_older_term: Callable[[], None],
+        numbers: Iterator[int],
     ) -> None:
         self._nodes = nodes
         self._clock = clock
         self._burst = burst
-        self._term = term
-        self._leader_id = leader_id
-        self._may_lead = may_lead
+        self._leadership = leadership
+        self._tracker = tracker
         self._workers = workers
-        self._on_accepted = on_accepted
-        self._on_doubtful = on_doubtful
-        self._on_older_term = on_older_term
+        self._numbers = numbers
         self._pending: dict[str, _Pending] = {}
         self._peers: dict[str, _Peer] = {}
         self._in_flight: set[str] = set()
@@ -177,7 +169,7 @@ class Dispatcher:
         """Whether no offer of an attempt, this leader's or an earlier one's, can still become a claim."""
         if self.is_under_way(execution_id):
             return False
-        earlier = self._began_at + CLAIM_SETTLE_SECONDS if intended_in_term != self._term else 0.0
+        earlier = self._began_at + CLAIM_SETTLE_SECONDS if intended_in_term != self._leadership.term else 0.0
         return self._clock.monotonic() >= max(earlier, self._open_until.get(execution_id, 0.0))
 
     async def run(self) -> None:
@@ -215,7 +207,7 @@ class Dispatcher:
 
     def _assign(self, requests: asyncio.TaskGroup) -> None:
         """Give every attempt to a free worker, and send each worker its share."""
-        if self._held or not self._pending or not self._may_lead():
+        if self._held or not self._pending or not self._leadership.may_lead():
             return
         workers = list(self._workers())
         if workers and not any(self._is_free(worker) for worker in workers):
@@ -268,6 +260,7 @@ class Dispatcher:
     async def _offer(self, worker: Candidate, share: list[_Pending]) -> None:
         """One request to one worker, and what follows from its answers."""
         peer = self._peer(worker.node_id)
+        term, leader_id = self._leadership.term, self._leadership.node_id
         now = self._clock.now()
         attempts = [pending.attempt.at(now) for pending in share]
         answers: list[OfferAnswer] | None = None
@@ -277,7 +270,7 @@ class Dispatcher:
         try:
             with self._burst.of(len(attempts)):
                 answers = await self._nodes.offer(
-                    worker.address, worker.node_id, self._term, next(_numbers), self._leader_id, attempts
+                    worker.address, worker.node_id, term, next(self._numbers), leader_id, attempts
                 )
         except NodeUnreachable as error:
             peer.trouble.met(str(error))
@@ -291,7 +284,7 @@ class Dispatcher:
         else:
             peer.trouble.over()
             counted = Counter(answer.result.value for answer in answers)
-            log.info("offered", action="offer", term=self._term, worker=worker.node_id, **counted)
+            log.info("offered", action="offer", term=term, worker=worker.node_id, **counted)
             for pending, answer in zip(share, answers, strict=True):
                 self._take_answer(worker, pending, answer)
 
@@ -301,7 +294,7 @@ class Dispatcher:
         log.info(
             "first offer of the term",
             action="first_offer",
-            term=self._term,
+            term=self._leadership.term,
             worker=worker.node_id,
             after_seconds=seconds,
         )
@@ -324,9 +317,9 @@ class Dispatcher:
             self.drop(execution_id)
             log.debug(answer.result.value, action="offer", execution=execution_id, worker=worker.node_id)
             if answer.result is OfferResult.ACCEPTED:
-                self._on_accepted(execution_id, worker.node_id)
+                self._tracker.accepted(execution_id, worker.node_id)
             else:
-                self._on_doubtful(execution_id)
+                self._tracker.doubt(execution_id)
             return
         pending.ask_again = ""
         pending.asked.add(worker.node_id)
@@ -336,7 +329,7 @@ class Dispatcher:
             pending.refusals[worker.node_id] = BUSY
             self._burst.slots_are_short()
         elif answer.result is OfferResult.OLDER_TERM:
-            self._on_older_term()
+            self._leadership.look()
 
 
 def _labels(attempt: OfferedAttempt) -> str:

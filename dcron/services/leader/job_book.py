@@ -6,8 +6,6 @@ and read again before it is planned from.
 
 from __future__ import annotations
 
-import heapq
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -20,8 +18,8 @@ from dcron.domain.errors import StoreUnreachable
 from dcron.domain.instants import format_instant
 from dcron.domain.job_documents import job_body, job_of
 from dcron.domain.model import Job
-from dcron.domain.planning import AHEAD_SECONDS
 from dcron.ports import JOBS, Document, DocumentStore, WriteKind, generation
+from dcron.services.leader.due_queue import DueQueue
 
 __all__ = ["READ_BATCH", "JobBook", "is_job_id"]
 
@@ -31,35 +29,29 @@ READ_BATCH = 500
 """Job documents in one read."""
 POLL_ROWS = 20_000
 """Due jobs that one poll takes in; the rest comes with the next poll, earliest first."""
-AHEAD_PER_JOB = timedelta(milliseconds=4)
-"""How long ahead of their instant jobs are launched, for each of them that is due at it: more than intent,
-offer and claim of one take on CouchDB while many are launched."""
 
 log = structlog.get_logger()
 
 
 class JobBook:
-    """Jobs by name with the revision they were read or written at.
+    """Jobs by name with the revision they were read or written at; what waits for the clock goes into `due`.
 
     `unsure_sequences` outlives the book: by job, the sequence of this node's last write that had no plain
     success. It may be on a branch, and that is not to outrank what is written after it."""
 
-    def __init__(self, store: DocumentStore, unsure_sequences: dict[str, int]) -> None:
+    def __init__(self, store: DocumentStore, due: DueQueue, unsure_sequences: dict[str, int]) -> None:
         self._store = store
+        self._due = due
         self._unsure_sequences = unsure_sequences
         self._looks_left: dict[str, int] = {}
         self._held: dict[str, tuple[Job, str]] = {}
-        self._heap: list[tuple[datetime, str]] = []
-        self._left: list[tuple[datetime, str]] = []
-        """What cannot be decided on ahead of its instant."""
-        self._due_at_once: Counter[datetime] = Counter()
-        """Entries of the heap by their instants."""
         self._noted: dict[str, str] = {}
         self._confirmed: dict[str, str] = {}
         self._told_of: set[str] = set()
         """Documents that the feed has shown and no reading has found yet: a feed follows one copy, and may be
         ahead of a quorum."""
-        self.stale: set[str] = set()
+        self._stale: set[str] = set()
+        """Doubtful documents, to be read again before anything follows from them."""
 
     def is_confirmed(self, name: str) -> bool:
         """Whether what is held was written from here with a plain success, and so is on a quorum. What was
@@ -71,79 +63,33 @@ class JobBook:
         held = self._held.get(name)
         return held[1] if held is not None and self._confirmed.get(name) == held[1] else None
 
+    @property
+    def stale(self) -> frozenset[str]:
+        """Names of the jobs that are to be read again before anything follows from them."""
+        return frozenset(self._stale)
+
+    def is_stale(self, name: str) -> bool:
+        """Whether a job is to be read again."""
+        return name in self._stale
+
     def get(self, name: str) -> Job | None:
         """The job as last known for certain."""
         held = self._held.get(name)
-        return held[0] if held and name not in self.stale else None
+        return held[0] if held and name not in self._stale else None
 
     def active_names(self) -> list[str]:
         """Jobs that are held as being worked on."""
         return [name for name, (job, _) in self._held.items() if job.place.active is not None]
 
-    def next_due_at(self, *, early: bool = False) -> datetime | None:
-        """When `take_due` has something next."""
-        at_instant, ahead = self._first_of(self._left), self._first_of(self._heap)
-        if ahead is not None and early:
-            ahead -= self._early(ahead)
-        return min((due_at for due_at in (at_instant, ahead) if due_at is not None), default=None)
-
-    def _early(self, due_at: datetime) -> timedelta:
-        """How long ahead of an instant its jobs may be taken: about what launching those that are left takes.
-        Whoever has claimed something and dies before it starts holds it up, so that is to be short."""
-        return min(AHEAD_PER_JOB * self._due_at_once[due_at], timedelta(seconds=AHEAD_SECONDS))
-
-    def _first_of(self, heap: list[tuple[datetime, str]]) -> datetime | None:
-        while heap:
-            due_at, name = heap[0]
-            if self._is_current(due_at, name):
-                return due_at
-            self._pop(heap)
-        return None
-
-    def _pop(self, heap: list[tuple[datetime, str]]) -> str:
-        due_at, name = heapq.heappop(heap)
-        if heap is self._heap:
-            self._due_at_once[due_at] -= 1
-            if not self._due_at_once[due_at]:
-                del self._due_at_once[due_at]
-        return name
-
-    def take_due(self, now: datetime, limit: int, *, early: bool = False) -> list[str]:
-        """Names of at most `limit` jobs that are due, each once; they come back when written or loaded. With
-        `early` also those that are due before long, unless they were left for their instant."""
-        taken: dict[str, None] = {}
-        for heap in (self._left, self._heap):
-            until = now
-            while len(taken) < limit and (due_at := self._first_of(heap)) is not None:
-                if early and heap is self._heap and due_at > until and due_at <= now + self._early(due_at):
-                    until = due_at
-                if due_at > until:
-                    break
-                taken[self._pop(heap)] = None
-        return list(taken)
-
-    def leave(self, name: str, now: datetime) -> None:
-        """Have a job that was taken ahead of its instant come back at that."""
-        job = self.get(name)
-        due_at = job.place.next_at if job is not None else None
-        if due_at is not None and due_at > now:
-            heapq.heappush(self._left, (due_at, name))
-
     def put_back(self, names: Iterable[str]) -> None:
-        """Make jobs due again that were taken and not written."""
+        """Make jobs due again that were taken from the queue and not written."""
         for name in names:
             if name in self._held:
                 self._schedule(self._held[name][0])
 
-    def _is_current(self, due_at: datetime, name: str) -> bool:
-        held = self._held.get(name)
-        return held is not None and held[0].place.next_at == due_at
-
     def _schedule(self, job: Job) -> None:
         # An active job's next occurrence waits for its settlement, not for the clock.
-        if job.place.next_at is not None and job.place.active is None:
-            heapq.heappush(self._heap, (job.place.next_at, job.name))
-            self._due_at_once[job.place.next_at] += 1
+        self._due.put(job.name, job.place.next_at, by_clock=job.place.active is None)
 
     def _hold(self, job: Job, revision: str, before: tuple[Job, str] | None) -> None:
         """Hold what a request brought; `before` is what was held when that request began."""
@@ -157,10 +103,10 @@ class JobBook:
         self._told_of.discard(job.name)
         noted = self._noted.pop(job.name, revision)
         if noted == revision or generation(noted) < generation(revision):
-            self.stale.discard(job.name)
+            self._stale.discard(job.name)
         else:
             # The feed has told of a later one while the request was under way.
-            self.stale.add(job.name)
+            self._stale.add(job.name)
         self._schedule(job)
 
     def is_known(self, document: Document) -> bool:
@@ -176,7 +122,7 @@ class JobBook:
         next_at = body.get("next_at")
         matters = body.get("active_since") or (next_at and next_at < format_instant(horizon))
         if document.id in self._held or (matters and not document.deleted):
-            self.stale.add(document.id)
+            self._stale.add(document.id)
             self._noted[document.id] = _revision(document)
             self._told_of.add(document.id)
         if document.deleted:
@@ -185,7 +131,7 @@ class JobBook:
     def note_branches(self, name: str) -> None:
         """One copy at least has branches of a job: read and resolve them, whenever the job is due. A quorum
         may not show them yet."""
-        self.stale.add(name)
+        self._stale.add(name)
         self._looks_left[name] = LOOKS_AGAIN
 
     def forget(self, name: str) -> None:
@@ -194,7 +140,8 @@ class JobBook:
         self._noted.pop(name, None)
         self._confirmed.pop(name, None)
         self._told_of.discard(name)
-        self.stale.discard(name)
+        self._stale.discard(name)
+        self._due.remove(name)
 
     async def poll(self, horizon: datetime) -> bool:
         """Take in the jobs due before the horizon; True when there were more than one poll takes.
@@ -221,7 +168,7 @@ class JobBook:
 
     def _holds(self, name: str, next_at: str) -> bool:
         held = self._held.get(name)
-        if held is None or name in self.stale:
+        if held is None or name in self._stale:
             return False
         due_at = held[0].place.next_at
         return due_at is not None and format_instant(due_at) == next_at
@@ -241,7 +188,7 @@ class JobBook:
                 elif jobs:
                     await self._resolve(name, jobs, leaves, None)
                 elif not leaves and name in self._told_of:
-                    self.stale.add(name)
+                    self._stale.add(name)
                 elif self._held.get(name) is before[name]:
                     self.forget(name)
 
@@ -262,7 +209,7 @@ class JobBook:
     ) -> None:
         """Write one job over the branches, or over what dropped an attempt that counts, and delete the losing
         ones; stale until that is certain."""
-        self.stale.add(name)
+        self._stale.add(name)
         confirmed = self._confirmed.get(name)
         mine = dropped or next(
             (job for job, leaf in zip(jobs, leaves, strict=True) if leaf.revision == confirmed), None
@@ -288,13 +235,13 @@ class JobBook:
         What got no plain success is stale. After StoreUnreachable all of them are."""
         before = {job.name: self._held[job.name] for job in jobs}
         documents = [Document(job.name, job_body(job), before[job.name][1]) for job in jobs]
-        self.stale.update(before)
+        self._stale.update(before)
         self._unsure_sequences.update({job.name: job.place.sequence for job in jobs})
         try:
             results = await self._store.write(JOBS, documents)
         except StoreUnreachable:
             # Again: a reading from before this write may have come in meanwhile.
-            self.stale.update(before)
+            self._stale.update(before)
             self._looks_left.update(dict.fromkeys(before, LOOKS_AGAIN))
             raise
         for job, result in zip(jobs, results, strict=True):
@@ -307,7 +254,7 @@ class JobBook:
                 log.error("store rejects job", action="write_job", job=job.name, reason=result.reason)
                 self.forget(job.name)
             else:
-                self.stale.add(job.name)
+                self._stale.add(job.name)
                 self._looks_left[job.name] = LOOKS_AGAIN
         return [result.done for result in results]
 
@@ -325,12 +272,9 @@ class JobBook:
             idle = job.place.active is None and not job.place.waiting and not job.place.skips
             due_at = job.place.next_at
             far = due_at is None or due_at > horizon + timedelta(minutes=1)
-            if idle and far and name not in self.stale:
+            if idle and far and name not in self._stale:
                 self.forget(name)
-        # Anew, for each write has left an entry behind.
-        self._heap.clear()
-        self._left.clear()
-        self._due_at_once.clear()
+        self._due.clear()
         for job, _ in self._held.values():
             self._schedule(job)
 

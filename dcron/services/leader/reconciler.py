@@ -145,4 +145,4 @@ class Reconciler:
                 self._missing.pop(reference.token, None)
                 continue
             self._missing[reference.token] = self._missing.get(reference.token, 0) + 1
-            self._tracker.doubtful.add(reference.execution_id)
+            self._tracker.doubt(reference.execution_id)

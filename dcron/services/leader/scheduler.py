@@ -7,7 +7,7 @@ leader dies anywhere, the next one finds the intent in the job document and goes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from datetime import timedelta
 from itertools import chain, repeat
 
@@ -19,6 +19,7 @@ from dcron.domain.planning import may_be_offered
 from dcron.ports import JOBS, ChangeBatch, Clock, Document, DocumentStore, NodeClient, executions_database
 from dcron.services.leader.decider import Decider
 from dcron.services.leader.dispatcher import Dispatcher
+from dcron.services.leader.due_queue import DueQueue
 from dcron.services.leader.feeds import Feeds
 from dcron.services.leader.job_book import JobBook, is_job_id
 from dcron.services.leader.mandate import Deposed, Leadership
@@ -64,14 +65,17 @@ class Scheduler:
         burst: StartsFirst,
         *,
         unsure_sequences: dict[str, int],
+        offer_numbers: Iterator[int],
         renewal_seconds: float,
     ) -> None:
+        """`unsure_sequences` (see `JobBook`) and `offer_numbers` (see `Dispatcher`) outlive the term."""
         self._store = store
         self._clock = clock
         self._watch = watch
         self._leadership = leadership
         self._renewal_seconds = renewal_seconds
-        self._book = JobBook(store, unsure_sequences)
+        due = DueQueue()
+        self._book = JobBook(store, due, unsure_sequences)
         self._tracker = Tracker(store, clock)
         self._skips = SkipCopier(store)
         self._feeds = Feeds(store, self._learn, {JOBS: self._knows}, burst)
@@ -79,16 +83,21 @@ class Scheduler:
             nodes,
             clock,
             burst,
-            term=leadership.term,
-            leader_id=leadership.node_id,
-            may_lead=leadership.may_lead,
+            leadership,
+            self._tracker,
             workers=watch.workers,
-            on_accepted=self._tracker.accepted,
-            on_doubtful=self._tracker.doubtful.add,
-            on_older_term=leadership.look,
+            numbers=offer_numbers,
         )
-        self._cycle = Decider(
-            watch.settings, clock, leadership, self._book, self._tracker, self._skips, self._dispatcher, burst
+        self._decider = Decider(
+            watch.settings,
+            clock,
+            leadership,
+            due,
+            self._book,
+            self._tracker,
+            self._skips,
+            self._dispatcher,
+            burst,
         )
         self._reconciler = Reconciler(self._tracker, self._dispatcher, nodes, watch, self._book)
         self._frozen = False
@@ -109,7 +118,7 @@ class Scheduler:
                 self._dispatcher.run(),
             ):
                 group.create_task(loop)
-            await self._cycle.run()
+            await self._decider.run()
 
     def report(self) -> LeaderReport:
         """What this leader knows, for all nodes to tell."""
@@ -160,19 +169,19 @@ class Scheduler:
         # The index may be old: what we took for active is read again, whatever it says.
         held = dict.fromkeys([*self._book.active_names(), *(each.job for each in self._tracker.all())])
         await self._book.load([name for name in held if name not in names])
-        self._cycle.take_in(names | held)
+        self._decider.take_in(names | held)
         await self._verify({each.active.execution_id for each in self._tracker.all()})
 
-    async def _verify(self, execution_ids: set[str]) -> None:
+    async def _verify(self, execution_ids: Collection[str]) -> None:
         """Read attempts from a quorum, and offer what may start.
 
         What only time can settle stays doubtful, or becomes it."""
         followed = [tracked for each in sorted(execution_ids) if (tracked := self._tracker.get(each))]
-        closed = set().union(*(self._cycle.closed(each) for each in followed))
+        closed = set().union(*(self._decider.closed(each) for each in followed))
         confirmed = {each.job: self._book.confirmed_revision(each.job) for each in followed}
-        self._cycle.mark(await self._tracker.verify(sorted(execution_ids), closed, confirmed))
-        self._tracker.doubtful -= execution_ids
-        self._tracker.doubtful |= {each for each in execution_ids if self._is_doubtful(each)}
+        self._decider.mark(await self._tracker.verify(sorted(execution_ids), closed, confirmed))
+        for each in execution_ids:
+            (self._tracker.doubt if self._is_doubtful(each) else self._tracker.trust)(each)
         self._reconciler.offer_unclaimed()
 
     # News from outside; it marks jobs, and the cycle decides.
@@ -183,7 +192,7 @@ class Scheduler:
             return
         news = self._tracker.learn(batch.documents)
         if news:
-            self._cycle.mark(news)
+            self._decider.mark(news)
             self._dispatcher.freed()
 
     def _knows(self, identifier: str, revision: str) -> bool:
@@ -198,7 +207,7 @@ class Scheduler:
                 self._book.note_branches(document.id)
             elif not self._book.is_known(document):
                 self._book.note_change(document, self._clock.now() + HORIZON)
-        self._cycle.wake.set()
+        self._decider.wake()
 
     async def _poll_loop(self) -> None:
         trouble = Trouble("poll", "cannot look for due jobs", "looks for due jobs again")
@@ -209,8 +218,8 @@ class Scheduler:
             full = await self._book.poll(horizon)
             self._book.trim(horizon)
             unknown = [name for name in self._book.active_names() if self._tracker.of_job(name) is None]
-            self._cycle.take_in(unknown)
-            self._cycle.wake.set()
+            self._decider.take_in(unknown)
+            self._decider.wake()
             return SILENCE_SECONDS if full else next(pauses)
 
         await loops.repeat(poll, trouble)
@@ -221,7 +230,7 @@ class Scheduler:
         async def reconcile() -> None:
             await self._follow_feeds(group)
             await self._read_active()
-            self._cycle.take_in(await self._book.look_again())
+            self._decider.take_in(await self._book.look_again())
             await self._reconciler.compare_claims()
 
         await asyncio.sleep(POLL_SECONDS)
@@ -270,7 +279,7 @@ class Scheduler:
         trouble = Trouble("verify", "cannot verify attempts", "verifies attempts again")
         while True:
             await asyncio.sleep(DOUBT_SECONDS)
-            doubtful = set(self._tracker.doubtful)
+            doubtful = self._tracker.doubtful
             if not doubtful:
                 continue
             with trouble.of(StoreUnreachable):
@@ -299,8 +308,9 @@ class Scheduler:
         while True:
             await asyncio.sleep(SILENCE_SECONDS)
             given_up = await self._reconciler.settle_silence()
-            self._tracker.doubtful.update(tracked.active.execution_id for tracked in given_up)
+            for tracked in given_up:
+                self._tracker.doubt(tracked.active.execution_id)
 
     async def _skips_loop(self) -> None:
         while True:
-            self._cycle.mark(await self._skips.next_copied())
+            self._decider.mark(await self._skips.next_copied())

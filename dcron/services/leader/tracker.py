@@ -85,8 +85,7 @@ class Tracker:
         self._clock = clock
         self._tracked: dict[str, Tracked] = {}
         self._of_job: dict[str, str] = {}
-        self.doubtful: set[str] = set()
-        """Execution ids that are to be read from a quorum."""
+        self._doubtful: set[str] = set()
 
     def follow(self, job: Job) -> None:
         """Follow the active attempt of a job, or stop when it has none."""
@@ -109,7 +108,21 @@ class Tracker:
         execution_id = self._of_job.pop(job, None)
         if execution_id is not None:
             del self._tracked[execution_id]
-            self.doubtful.discard(execution_id)
+            self._doubtful.discard(execution_id)
+
+    @property
+    def doubtful(self) -> frozenset[str]:
+        """Execution ids of the attempts that are to be read from a quorum."""
+        return frozenset(self._doubtful)
+
+    def doubt(self, execution_id: str) -> None:
+        """Have an attempt read from a quorum, if it is followed."""
+        if execution_id in self._tracked:
+            self._doubtful.add(execution_id)
+
+    def trust(self, execution_id: str) -> None:
+        """Have an attempt read no more until there is a new doubt."""
+        self._doubtful.discard(execution_id)
 
     def get(self, execution_id: str) -> Tracked | None:
         """What is followed under an execution id."""
@@ -156,7 +169,7 @@ class Tracker:
         outcomes = _with_outcomes(tracked.view.outcomes, {outcome.token: outcome})
         tracked.view = replace(tracked.view, outcomes=outcomes)
         if not is_true_end(outcome):
-            self.doubtful.add(tracked.active.execution_id)
+            self.doubt(tracked.active.execution_id)
             return False
         return True
 
@@ -195,7 +208,7 @@ class Tracker:
         tracked.accepted_by.add(node_id)
         if tracked.view.verified and all(claim.node_id != node_id for claim in tracked.view.claims):
             tracked.view = replace(tracked.view, verified=False, claims_closed=False)
-            self.doubtful.add(execution_id)
+            self.doubt(execution_id)
 
     def _take_record(
         self,

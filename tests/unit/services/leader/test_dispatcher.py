@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -17,8 +18,24 @@ from dcron.domain.offers import OfferAnswer, OfferedAttempt, OfferResult
 from dcron.domain.placement import Candidate
 from dcron.services.leader import dispatcher as module
 from dcron.services.leader.dispatcher import BUSY, CLAIM_SETTLE_SECONDS, NO_WORKER, Dispatcher
+from dcron.services.leader.mandate import Leadership
+from dcron.services.leader.tracker import Tracker
 from dcron.services.shared.starts_first import BURST_STARTS, StartsFirst
-from tests.doubles import FakeNodes, ManualClock, sample_offer, until
+from tests.doubles import DoubtfulStore, FakeNodes, ManualClock, sample_offer, until
+
+
+class Hearer(Tracker):
+    """Writes down what it is told; nothing is followed."""
+
+    def __init__(self, clock: SystemClock | ManualClock, scene: Scene) -> None:
+        super().__init__(DoubtfulStore(), clock)
+        self._scene = scene
+
+    def accepted(self, execution_id: str, node_id: str) -> None:
+        self._scene.accepted.append((execution_id, node_id))
+
+    def doubt(self, execution_id: str) -> None:
+        self._scene.doubtful.append(execution_id)
 
 
 @dataclass
@@ -32,19 +49,17 @@ class Scene:
     older_terms: int = 0
     leads: bool = True
     burst: StartsFirst = field(default_factory=StartsFirst)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def dispatcher(self, clock: SystemClock | ManualClock) -> Dispatcher:
         return Dispatcher(
             self.nodes,
             clock,
             self.burst,
-            term=3,
-            leader_id="leader",
-            may_lead=lambda: self.leads,
+            Leadership(3, "leader", lambda: self.leads, self.saw_older_term, lambda: True, {}),
+            Hearer(clock, self),
             workers=lambda: self.workers,
-            on_accepted=lambda *pair: self.accepted.append(pair),
-            on_doubtful=self.doubtful.append,
-            on_older_term=self.saw_older_term,
+            numbers=self.numbers,
         )
 
     def saw_older_term(self) -> None:

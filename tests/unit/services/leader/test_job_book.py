@@ -13,9 +13,9 @@ from dcron.domain.documents import REVISIONS_START
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.job_documents import job_body, job_of
 from dcron.domain.model import Active, Job, LastOutcome, Occurrence, Skip, SkipReason, State
-from dcron.domain.planning import AHEAD_SECONDS
 from dcron.ports import JOBS, Document, WriteKind, WriteResult
 from dcron.services.leader import job_book as module
+from dcron.services.leader.due_queue import DueQueue
 from dcron.services.leader.job_book import LOOKS_AGAIN, JobBook, is_job_id
 from tests.doubles import LATER_UID, START, UID, DoubtfulStore, request_id, sample_job
 
@@ -26,7 +26,8 @@ HORIZON = START + 2 * MINUTE
 class Scene:
     def __init__(self) -> None:
         self.store = DoubtfulStore()
-        self.book = JobBook(self.store, {})
+        self.due = DueQueue()
+        self.book = JobBook(self.store, self.due, {})
 
     async def stored(self, *jobs: Job) -> None:
         """What somebody else writes."""
@@ -79,76 +80,36 @@ async def test_a_poll_takes_in_what_is_due_before_the_horizon(scene: Scene) -> N
 async def test_jobs_come_due_in_order_each_once_and_in_bounded_number(scene: Scene) -> None:
     await scene.stored(*(due(name, START + number * MINUTE) for number, name in enumerate("dcba")))
     await scene.book.poll(HORIZON + 9 * MINUTE)
-    assert scene.book.next_due_at() == START
-    assert scene.book.take_due(START - MINUTE, 10) == []
-    assert scene.book.take_due(START + 2 * MINUTE, 2) == ["d", "c"]
-    assert scene.book.take_due(START + 2 * MINUTE, 2) == ["b"]
-    assert scene.book.take_due(START + 2 * MINUTE, 2) == []
-    assert scene.book.next_due_at() == START + 3 * MINUTE
-
-
-async def test_a_job_is_taken_ahead_of_its_instant_and_may_be_left_for_it(scene: Scene) -> None:
-    await scene.stored(due("a", START), due("b", START + MINUTE))
-    await scene.book.poll(HORIZON + 9 * MINUTE)
-    before = START - module.AHEAD_PER_JOB
-    assert scene.book.next_due_at(early=True) == before
-    assert scene.book.take_due(before - module.AHEAD_PER_JOB, 10, early=True) == []
-    assert scene.book.take_due(before, 10) == []
-    assert scene.book.take_due(before, 10, early=True) == ["a"]
-    scene.book.leave("a", before)
-    assert scene.book.next_due_at(early=True) == START
-    assert scene.book.take_due(before, 10, early=True) == []
-    assert scene.book.take_due(START, 10, early=True) == ["a"]
-    # What nothing can be decided about at its instant waits for news, not for the clock.
-    scene.book.leave("a", START)
-    assert scene.book.next_due_at(early=True) == START + MINUTE - module.AHEAD_PER_JOB
-
-
-async def test_the_more_are_due_at_an_instant_the_earlier_they_are_taken(scene: Scene) -> None:
-    await scene.stored(*(due(f"a{number}", START) for number in range(4)), due("later", START + MINUTE))
-    await scene.book.poll(HORIZON + 9 * MINUTE)
-    assert scene.book.next_due_at(early=True) == START - 4 * module.AHEAD_PER_JOB
-    assert len(scene.book.take_due(START - 4 * module.AHEAD_PER_JOB, 2, early=True)) == 2
-    # What is left takes half as long.
-    assert scene.book.next_due_at(early=True) == START - 2 * module.AHEAD_PER_JOB
-    scene.book.trim(HORIZON)
-    assert scene.book.next_due_at(early=True) == START - 4 * module.AHEAD_PER_JOB
-
-
-async def test_nothing_is_taken_earlier_than_answers_wait(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "AHEAD_PER_JOB", MINUTE)
-    await scene.stored(due("a", START))
-    await scene.book.poll(HORIZON)
-    assert scene.book.next_due_at(early=True) == START - timedelta(seconds=AHEAD_SECONDS)
+    assert scene.due.next_due_at() == START
+    assert scene.due.take_due(START + 2 * MINUTE, 2) == ["d", "c"]
+    assert scene.due.take_due(START + 2 * MINUTE, 2) == ["b"]
 
 
 async def test_what_was_taken_and_not_written_can_be_put_back(scene: Scene) -> None:
     await scene.stored(due("a", START))
     await scene.book.poll(HORIZON)
-    assert scene.book.take_due(START, 10) == ["a"]
+    assert scene.due.take_due(START, 10) == ["a"]
     scene.book.put_back(["a", "unknown"])
-    assert scene.book.take_due(START, 10) == ["a"]
+    assert scene.due.take_due(START, 10) == ["a"]
 
 
 async def test_a_job_comes_back_with_its_next_occurrence_when_it_is_written(scene: Scene) -> None:
     await scene.stored(due("a", START))
     await scene.book.poll(HORIZON)
-    scene.book.take_due(START, 10)
+    scene.due.take_due(START, 10)
     job = due("a", START + MINUTE)
     assert await scene.book.write([job]) == [True]
     assert await scene.in_store("a") == job
-    assert scene.book.take_due(START, 10) == []
-    assert scene.book.take_due(START + MINUTE, 10) == ["a"]
+    assert scene.due.take_due(START, 10) == []
+    assert scene.due.take_due(START + MINUTE, 10) == ["a"]
 
 
 async def test_an_active_job_is_not_due_by_the_clock(scene: Scene) -> None:
     await scene.stored(active(due("a", START)))
     await scene.book.poll(HORIZON)
     assert scene.book.get("a") is not None
-    assert scene.book.next_due_at() is None
-    assert scene.book.take_due(START, 10) == []
+    assert scene.due.next_due_at() is None
+    assert scene.due.take_due(START, 10) == []
 
 
 async def test_a_poll_says_when_there_is_more_than_it_takes(
@@ -157,7 +118,7 @@ async def test_a_poll_says_when_there_is_more_than_it_takes(
     monkeypatch.setattr(module, "POLL_ROWS", 2)
     await scene.stored(*(due(name, START + number * MINUTE) for number, name in enumerate("cba")))
     assert await scene.book.poll(START + 60 * MINUTE)
-    assert scene.book.take_due(START + 60 * MINUTE, 10) == ["c", "b"]
+    assert scene.due.take_due(START + 60 * MINUTE, 10) == ["c", "b"]
 
 
 async def test_a_poll_reads_again_only_what_it_does_not_hold(scene: Scene) -> None:
@@ -175,7 +136,7 @@ async def test_a_hint_of_the_index_that_is_out_of_date_is_corrected_by_the_quoru
     scene.store.branches["a"] = [Document("a", job_body(fresh), "7-x")]
     await scene.book.poll(HORIZON)
     assert scene.book.get("a") == fresh
-    assert scene.book.take_due(HORIZON, 10) == []
+    assert scene.due.take_due(HORIZON, 10) == []
 
 
 async def test_all_that_is_worked_on_is_taken_in_page_by_page(
@@ -250,7 +211,7 @@ async def test_what_is_written_after_an_unsure_write_outranks_it_even_in_another
     scene.store.kinds["a"] = [WriteKind.UNSURE]
     ahead = replace(base, place=replace(base.place, sequence=base.place.sequence + 5))
     assert await scene.book.write([ahead]) == [False]
-    book = JobBook(scene.store, scene.book._unsure_sequences)
+    book = JobBook(scene.store, DueQueue(), scene.book._unsure_sequences)
     await book.load(["a"])
     held = book.get("a")
     assert held is not None
@@ -309,7 +270,7 @@ async def test_what_the_store_rejects_is_left_alone_until_the_next_poll(scene: S
     scene.store.kinds["a"] = [WriteKind.REJECTED]
     assert await scene.book.write([later(due("a", START))]) == [False]
     assert scene.book.stale == set()
-    assert scene.book.next_due_at() is None
+    assert scene.due.next_due_at() is None
 
 
 async def test_a_write_never_goes_over_what_somebody_else_wrote(scene: Scene) -> None:
@@ -385,7 +346,7 @@ async def test_a_job_that_was_removed_before_a_quorum_had_it_is_not_looked_for_f
 async def test_a_change_heard_of_while_an_earlier_state_is_read_is_not_missed(scene: Scene) -> None:
     """A job that is created and run at once: the run must not wait for the next poll."""
     await scene.stored(due("a", None))
-    scene.book.stale.add("a")
+    scene.book.note_branches("a")
 
     async def ask_meanwhile() -> None:
         await scene.stored(request_run(due("a", None), request_id(1)))
@@ -428,7 +389,7 @@ async def test_a_removed_job_is_forgotten(scene: Scene) -> None:
     await scene.book.load(sorted(scene.book.stale))
     assert scene.book.get("a") is None
     assert scene.book.stale == set()
-    assert scene.book.next_due_at() is None
+    assert scene.due.next_due_at() is None
 
 
 async def test_idle_jobs_far_from_due_are_let_go(scene: Scene) -> None:
@@ -466,7 +427,7 @@ async def test_what_is_far_from_due_does_not_pile_up(scene: Scene) -> None:
         job = replace(job, place=replace(job.place, sequence=job.place.sequence + 1))
         await scene.book.write([job])
     scene.book.trim(HORIZON)
-    assert scene.book._heap == []
+    assert scene.due._heap == []
 
 
 async def test_what_is_held_and_written_often_does_not_pile_up(scene: Scene) -> None:
@@ -475,14 +436,14 @@ async def test_what_is_held_and_written_often_does_not_pile_up(scene: Scene) -> 
     for _ in range(50):
         await scene.book.load(["a"])
     scene.book.trim(HORIZON)
-    assert len(scene.book._heap) == 1
+    assert len(scene.due._heap) == 1
 
 
 async def test_what_is_due_stays_so_when_others_are_let_go(scene: Scene) -> None:
     await scene.stored(due("b", START + MINUTE), due("a", START), due("far", HORIZON + 60 * MINUTE))
     await scene.book.load(["a", "b", "far"])
     scene.book.trim(HORIZON)
-    assert scene.book.take_due(HORIZON, 10) == ["a", "b"]
+    assert scene.due.take_due(HORIZON, 10) == ["a", "b"]
 
 
 def test_kept_revisions_are_no_jobs() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,9 @@ from dcron.domain.nodes import NodeRecord, node_body
 from dcron.domain.offers import ClaimReference, KnownClaims
 from dcron.ports import CLUSTER, JOBS, Document
 from dcron.services.leader.dispatcher import Dispatcher
+from dcron.services.leader.due_queue import DueQueue
 from dcron.services.leader.job_book import JobBook
+from dcron.services.leader.mandate import Leadership
 from dcron.services.leader.reconciler import MISSED_LOOKS, Reconciler
 from dcron.services.leader.tracker import Tracker
 from dcron.services.shared.node_watch import NodeWatch
@@ -40,19 +43,16 @@ class Scene:
         self.clock = ManualClock()
         self.nodes = FakeNodes()
         self.tracker = Tracker(self.store, self.clock)
-        self.book = JobBook(self.store, {})
+        self.book = JobBook(self.store, DueQueue(), {})
         self.watch = NodeWatch(self.store, self.clock, lease_seconds=LEASE_SECONDS)
         self.dispatcher = Dispatcher(
             self.nodes,
             self.clock,
             StartsFirst(),
-            term=3,
-            leader_id="leader",
-            may_lead=lambda: True,
+            Leadership(3, "leader", lambda: True, lambda: None, lambda: True, {}),
+            self.tracker,
             workers=self.watch.workers,
-            on_accepted=self.tracker.accepted,
-            on_doubtful=self.tracker.doubtful.add,
-            on_older_term=lambda: None,
+            numbers=itertools.count(1),
         )
         self.reconciler = Reconciler(self.tracker, self.dispatcher, self.nodes, self.watch, self.book)
 
@@ -169,7 +169,7 @@ DELIVERED = KnownClaims(frozenset({"t"}), frozenset({"t"}))
 async def test_an_attempt_whose_outcome_was_delivered_is_read_again_and_not_given_up(scene: Scene) -> None:
     await scene.take_in(claim=sample_claim(EXECUTION, "t", "a"))
     await scene.tracker.verify([EXECUTION])
-    scene.tracker.doubtful.clear()
+    scene.tracker.trust(EXECUTION)
     scene.clock.pass_seconds(1_000.0)
     await scene.alive("a")
     scene.nodes.known["a"] = DELIVERED

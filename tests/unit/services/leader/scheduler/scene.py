@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from dataclasses import replace
 
 from dcron.domain.documents import (
@@ -93,6 +94,7 @@ class Scene:
             Leadership(term, "leader", self.is_leading, self.look, self.is_steady, {}),
             self.worker.burst,
             unsure_sequences={},
+            offer_numbers=itertools.count(1),
             renewal_seconds=renewal_seconds,
         )
         self.task = asyncio.create_task(self.scheduler.run())

@@ -10,7 +10,7 @@ import pytest
 from dcron.domain.changes import pause
 from dcron.domain.job_documents import job_body
 from dcron.ports import JOBS, Document
-from dcron.services.leader import job_book
+from dcron.services.leader import due_queue
 from tests.doubles import START, until
 from tests.unit.services.leader.scheduler.scene import attempt
 
@@ -18,7 +18,7 @@ from tests.unit.services.leader.scheduler.scene import attempt
 @pytest.fixture
 def far_ahead(monkeypatch):
     """As if very many were due."""
-    monkeypatch.setattr(job_book, "AHEAD_PER_JOB", timedelta(seconds=2))
+    monkeypatch.setattr(due_queue, "AHEAD_PER_JOB", timedelta(seconds=2))
 
 
 @pytest.mark.usefixtures("far_ahead")

@@ -59,7 +59,7 @@ async def test_planning_gives_way_after_its_time_and_goes_on_later(scene, monkey
     await scene.add_job()
     await scene.add_job("other", uid="01KB0000000000000000000009")
     scene.lead()
-    await until(lambda: scene.scheduler._cycle._dirty)
+    await until(lambda: scene.scheduler._decider._dirty)
     assert scene.machine.started == []
     monkeypatch.setattr(decider, "DECIDE_SECONDS", 1.0)
     await until(lambda: len(scene.machine.started) == 2)
@@ -90,9 +90,9 @@ async def test_the_end_of_one_attempt_is_not_taken_for_that_of_another_which_was
     scene.lead()
     await until(lambda: scene.scheduler._tracker.get(attempt(1).execution_id))
     await until(lambda: scene.scheduler._tracker.get(attempt(1).execution_id).view.claims)
-    assert scene.scheduler._cycle._view(job).claims
+    assert scene.scheduler._decider._view(job).claims
     later = replace(job, place=replace(job.place, active=attempt(2)))
-    assert scene.scheduler._cycle._view(later) == AttemptView()
+    assert scene.scheduler._decider._view(later) == AttemptView()
     assert scene.scheduler._tracker.doubtful == {attempt(2).execution_id}
 
 
@@ -210,7 +210,7 @@ async def test_an_attempt_that_waits_for_a_worker_is_withdrawn_when_its_predeces
     scene.lead()
     await until(lambda: scene.scheduler.report().waiting_count)
     await scene.put(an_outcome("late", State.SUCCEEDED))
-    scene.scheduler._tracker.doubtful.add(attempt(2).execution_id)
+    scene.scheduler._tracker.doubt(attempt(2).execution_id)
     await until(lambda: not scene.scheduler.report().waiting_count)
     scene.clock.pass_seconds(CLAIM_SETTLE_SECONDS + 1)
     job = await scene.settled()
