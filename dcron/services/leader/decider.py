@@ -17,18 +17,17 @@ import structlog
 from dcron.domain.attempt_results import AttemptView
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.instants import format_key
-from dcron.domain.model import ClusterSettings, Job
+from dcron.domain.model import Job
 from dcron.domain.offers import offered
-from dcron.domain.planning import Moment, Step, launch_ahead, may_be_offered, step
+from dcron.domain.planning import Moment, Step, launch_ahead, step
+from dcron.domain.standing import Standing
 from dcron.ports import Clock
 from dcron.services.leader.dispatcher import Dispatcher
-from dcron.services.leader.due_queue import DueQueue
-from dcron.services.leader.job_book import JobBook
+from dcron.services.leader.knowledge import Knowledge
 from dcron.services.leader.mandate import Deposed, Leadership
 from dcron.services.leader.skip_copier import SkipCopier
-from dcron.services.leader.tracker import Tracked, Tracker
+from dcron.services.leader.tracker import Tracked
 from dcron.services.shared import loops
-from dcron.services.shared.cluster_settings import KnownSettings
 from dcron.services.shared.pacing import Pace, wait_for
 from dcron.services.shared.starts_first import StartsFirst
 from dcron.services.shared.trouble import Trouble
@@ -56,22 +55,17 @@ class Decider:
 
     def __init__(
         self,
-        settings: KnownSettings,
+        knowledge: Knowledge,
         clock: Clock,
         leadership: Leadership,
-        due: DueQueue,
-        book: JobBook,
-        tracker: Tracker,
         skips: SkipCopier,
         dispatcher: Dispatcher,
         burst: StartsFirst,
     ) -> None:
-        self._settings = settings
+        self._knowledge = knowledge
+        self._due, self._book, self._tracker = knowledge.due, knowledge.book, knowledge.tracker
         self._clock = clock
         self._leadership = leadership
-        self._due = due
-        self._book = book
-        self._tracker = tracker
         self._skips = skips
         self._dispatcher = dispatcher
         self._burst = burst
@@ -184,7 +178,7 @@ class Decider:
         try:
             # Anew, less than AHEAD_SECONDS before the instant: whoever was told that the cluster is frozen
             # before it is obeyed.
-            settings = await self._settings.read()
+            settings = await self._knowledge.settings.read()
             steps, undecided = self._decide(names, due, Moment(now, self._leadership.term, settings))
             if undecided:
                 self._book.put_back(undecided)
@@ -242,7 +236,7 @@ class Decider:
             decision = launch_ahead(tidy, moment)
         if decision is not None:
             return decision
-        if self._waits_for_take_over(job, moment.settings):
+        if self._waits_for_take_over(job):
             return _confirmation(job, moment, launch=True)
         if self._has_unconfirmed_skips(job):
             return _confirmation(job, moment, launch=False)
@@ -250,15 +244,13 @@ class Decider:
             return Step(tidy, launch=False, why="its skip records are copied")
         return None
 
-    def _waits_for_take_over(self, job: Job, settings: ClusterSettings) -> bool:
+    def _waits_for_take_over(self, job: Job) -> bool:
         """Whether its attempt is to be offered, but the intent was only read: perhaps from one copy, which
         it reached alone (202). It counts once it is written again with a plain success."""
         tracked = self._tracker.of_job(job.name)
         return (
             tracked is not None
-            and tracked.may_start
-            and may_be_offered(tracked.active, settings)
-            and not self._book.is_confirmed(job.name)
+            and self._knowledge.standing_of(tracked) is Standing.WRITE_AGAIN_FIRST
             and not self._dispatcher.is_under_way(tracked.active.execution_id)
         )
 

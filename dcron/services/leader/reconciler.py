@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import structlog
 
-from dcron.domain.documents import INITIAL_SETTINGS
 from dcron.domain.errors import NodeUnreachable
 from dcron.domain.offers import ClaimReference, KnownClaims, offered
-from dcron.domain.planning import may_be_offered
+from dcron.domain.standing import Standing
 from dcron.ports import NodeClient
 from dcron.services.leader.dispatcher import Dispatcher
-from dcron.services.leader.job_book import JobBook
-from dcron.services.leader.tracker import Tracked, Tracker
+from dcron.services.leader.knowledge import Knowledge
+from dcron.services.leader.tracker import Tracked
 from dcron.services.shared.node_watch import NodeWatch
 
 __all__ = ["Reconciler"]
@@ -31,39 +30,36 @@ class Reconciler:
 
     def __init__(
         self,
-        tracker: Tracker,
+        knowledge: Knowledge,
         dispatcher: Dispatcher,
         nodes: NodeClient,
         watch: NodeWatch,
-        book: JobBook,
     ) -> None:
-        self._tracker = tracker
+        self._knowledge = knowledge
+        self._book, self._tracker = knowledge.book, knowledge.tracker
         self._dispatcher = dispatcher
         self._nodes = nodes
         self._watch = watch
-        self._book = book
-        self.settings = INITIAL_SETTINGS
-        """As last read; they say what may be offered."""
         self._missing: dict[str, int] = {}
         """By token, how often in a row its node has said that it delivered an outcome that was not read."""
 
     def offer_unclaimed(self) -> None:
         """Offer every attempt that may start, if its intent is certain, and no other one any more."""
         for tracked in self._tracker.all():
-            execution_id = tracked.active.execution_id
-            if tracked.view.is_unclaimed and not tracked.may_start:
-                self._dispatcher.drop(execution_id)
-            elif tracked.may_start and not self._dispatcher.is_under_way(execution_id):
+            if not tracked.view.is_unclaimed:
+                continue
+            standing = self._knowledge.standing_of(tracked)
+            if standing is Standing.TAKE_BACK:
+                self._dispatcher.drop(tracked.active.execution_id)
+            elif standing is Standing.OFFER:
                 self._offer(tracked)
 
     def _offer(self, tracked: Tracked) -> None:
-        job, revision = self._book.get(tracked.job), self._book.confirmed_revision(tracked.job)
-        if job is None or revision is None or job.place.active is None:
+        job = self._book.get(tracked.job)
+        active = job.place.active if job is not None else None
+        if job is None or active is None or self._dispatcher.is_under_way(active.execution_id):
             return
-        active = job.place.active
-        is_followed = active.execution_id == tracked.active.execution_id
-        if is_followed and tracked.was_looked_back(revision) and may_be_offered(active, self.settings):
-            self._dispatcher.add(offered(job, active), active.avoid)
+        self._dispatcher.add(offered(job, active), active.avoid)
 
     def attention(self) -> list[str]:
         """Executions that only a person can settle: without timeout, and their node is gone; or their outcome

@@ -15,18 +15,16 @@ import structlog
 
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.nodes import MAX_REPORTED, LeaderReport, Waiting
-from dcron.domain.planning import may_be_offered
 from dcron.ports import JOBS, ChangeBatch, Clock, Document, DocumentStore, NodeClient, executions_database
 from dcron.services.leader.decider import Decider
 from dcron.services.leader.dispatcher import Dispatcher
-from dcron.services.leader.due_queue import DueQueue
 from dcron.services.leader.feeds import Feeds
-from dcron.services.leader.job_book import JobBook, is_job_id
+from dcron.services.leader.job_book import is_job_id
+from dcron.services.leader.knowledge import Knowledge
 from dcron.services.leader.mandate import Deposed, Leadership
 from dcron.services.leader.observer import Observer
 from dcron.services.leader.reconciler import Reconciler
 from dcron.services.leader.skip_copier import SkipCopier
-from dcron.services.leader.tracker import Tracker
 from dcron.services.shared import loops
 from dcron.services.shared.node_watch import NodeWatch
 from dcron.services.shared.pacing import together
@@ -74,9 +72,8 @@ class Scheduler:
         self._watch = watch
         self._leadership = leadership
         self._renewal_seconds = renewal_seconds
-        due = DueQueue()
-        self._book = JobBook(store, due, unsure_sequences)
-        self._tracker = Tracker(store, clock)
+        self._knowledge = Knowledge(store, clock, watch.settings, unsure_sequences)
+        self._book, self._tracker = self._knowledge.book, self._knowledge.tracker
         self._skips = SkipCopier(store)
         self._feeds = Feeds(store, self._learn, {JOBS: self._knows}, burst)
         self._dispatcher = Dispatcher(
@@ -88,18 +85,8 @@ class Scheduler:
             workers=watch.workers,
             numbers=offer_numbers,
         )
-        self._decider = Decider(
-            watch.settings,
-            clock,
-            leadership,
-            due,
-            self._book,
-            self._tracker,
-            self._skips,
-            self._dispatcher,
-            burst,
-        )
-        self._reconciler = Reconciler(self._tracker, self._dispatcher, nodes, watch, self._book)
+        self._decider = Decider(self._knowledge, clock, leadership, self._skips, self._dispatcher, burst)
+        self._reconciler = Reconciler(self._knowledge, self._dispatcher, nodes, watch)
         self._frozen = False
         self._observer = Observer()
 
@@ -181,7 +168,11 @@ class Scheduler:
         confirmed = {each.job: self._book.confirmed_revision(each.job) for each in followed}
         self._decider.mark(await self._tracker.verify(sorted(execution_ids), closed, confirmed))
         for each in execution_ids:
-            (self._tracker.doubt if self._is_doubtful(each) else self._tracker.trust)(each)
+            tracked = self._tracker.get(each)
+            if tracked is not None and self._knowledge.standing_of(tracked).is_doubtful:
+                self._tracker.doubt(each)
+            else:
+                self._tracker.trust(each)
         self._reconciler.offer_unclaimed()
 
     # News from outside; it marks jobs, and the cycle decides.
@@ -265,8 +256,7 @@ class Scheduler:
 
     def _hold_while_frozen(self) -> bool:
         """Hold offers while the cluster is frozen; True when that changed."""
-        self._reconciler.settings = self._watch.settings.latest
-        frozen = self._reconciler.settings.frozen
+        frozen = self._knowledge.settings.latest.frozen
         if frozen == self._frozen:
             return False
         self._frozen = frozen
@@ -286,23 +276,6 @@ class Scheduler:
                 await self._verify(doubtful)
             if trouble:
                 await asyncio.sleep(loops.BACKOFF_SECONDS)
-
-    def _is_doubtful(self, execution_id: str) -> bool:
-        """Whether something was learnt since it was read, or every claimant says that it did not start and
-        an offer might still become a claim; or whether it may have been intended without a cause."""
-        tracked = self._tracker.get(execution_id)
-        if tracked is None:
-            return False
-        if not tracked.view.verified:
-            return True
-        if tracked.view.is_unclaimed:
-            revision = self._book.confirmed_revision(tracked.job)
-            if not tracked.may_start or (revision and not tracked.was_looked_back(revision)):
-                return True
-        claims, outcomes = tracked.view.claims, tracked.view.outcomes
-        offerable = may_be_offered(tracked.active, self._reconciler.settings)
-        unstarted = (claims or not offerable) and all(claim.token in outcomes for claim in claims)
-        return bool(unstarted) and not tracked.view.claims_closed
 
     async def _silence_loop(self) -> None:
         while True:

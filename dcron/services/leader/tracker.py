@@ -15,7 +15,6 @@ import structlog
 from dcron.domain.attempt_results import (
     SILENCE_MARGIN_SECONDS,
     AttemptView,
-    has_cause,
     is_true_end,
     most_telling,
     silence_limit_seconds,
@@ -46,11 +45,6 @@ class Tracked:
     from a copy that answers alone and does not know of them."""
     looked_at: str | None = None
     """The revision of its job, if confirmed, when it and the attempt before it were last read."""
-
-    @property
-    def may_start(self) -> bool:
-        """Whether a quorum knows of nobody who has claimed or resolved it, nor of a reason against it."""
-        return self.view.is_unclaimed and has_cause(self.active, self.view)
 
     def was_looked_back(self, confirmed_revision: str | None) -> bool:
         """Whether the attempt before it, if any, was read after its intent had the plain success that it has:

@@ -95,7 +95,11 @@ def one_claimant_is_enough() -> AbstractContextManager[Any]:
 
 def what_was_only_read_is_offered() -> AbstractContextManager[Any]:
     """A new leader offers from job documents that it has read and not written."""
-    return patch.object(JobBook, "is_confirmed", lambda *_: True)
+
+    def as_held(self: JobBook, name: str) -> str | None:
+        return self._held[name][1] if name in self._held else None
+
+    return patch.object(JobBook, "confirmed_revision", as_held)
 
 
 def winning_branch_is_all() -> AbstractContextManager[Any]:

@@ -14,11 +14,9 @@ from dcron.domain.nodes import NodeRecord, node_body
 from dcron.domain.offers import ClaimReference, KnownClaims
 from dcron.ports import CLUSTER, JOBS, Document
 from dcron.services.leader.dispatcher import Dispatcher
-from dcron.services.leader.due_queue import DueQueue
-from dcron.services.leader.job_book import JobBook
+from dcron.services.leader.knowledge import Knowledge
 from dcron.services.leader.mandate import Leadership
 from dcron.services.leader.reconciler import MISSED_LOOKS, Reconciler
-from dcron.services.leader.tracker import Tracker
 from dcron.services.shared.node_watch import NodeWatch
 from dcron.services.shared.starts_first import StartsFirst
 from tests.doubles import (
@@ -42,9 +40,9 @@ class Scene:
         self.store = DoubtfulStore()
         self.clock = ManualClock()
         self.nodes = FakeNodes()
-        self.tracker = Tracker(self.store, self.clock)
-        self.book = JobBook(self.store, DueQueue(), {})
         self.watch = NodeWatch(self.store, self.clock, lease_seconds=LEASE_SECONDS)
+        knowledge = Knowledge(self.store, self.clock, self.watch.settings, {})
+        self.book, self.tracker = knowledge.book, knowledge.tracker
         self.dispatcher = Dispatcher(
             self.nodes,
             self.clock,
@@ -54,7 +52,7 @@ class Scene:
             workers=self.watch.workers,
             numbers=itertools.count(1),
         )
-        self.reconciler = Reconciler(self.tracker, self.dispatcher, self.nodes, self.watch, self.book)
+        self.reconciler = Reconciler(knowledge, self.dispatcher, self.nodes, self.watch)
 
     async def take_in(self, *, timeout_seconds: float = 60.0, claim: Claim | None = None) -> Job:
         """An active job, as a leader that takes over finds it."""
