@@ -32,10 +32,13 @@ from dcron.domain.nodes import NodeRecord
 from dcron.domain.planning import AHEAD_SECONDS
 from dcron.logs import set_up_logging
 from dcron.ports import DocumentStore, ObjectStore
+from dcron.services.clients.answering import trusted_now
 from dcron.services.clients.audit import AuditTrail
 from dcron.services.clients.catalogue import Catalogue
 from dcron.services.clients.cluster import ClusterService
 from dcron.services.clients.executions import Executions
+from dcron.services.clients.registrar import Registrar
+from dcron.services.clients.scripts import Scripts
 from dcron.services.election.elector import Elector
 from dcron.services.election.node_document import Workload
 from dcron.services.leader.mandate import Leadership
@@ -265,17 +268,13 @@ class Node:
 
     def _make_server(self, elector: Elector) -> ApiServer:
         settings = self._settings
-        catalogue = Catalogue(
-            self._store,
-            self._objects,
-            self._clock,
-            max_script_bytes=settings.max_script_bytes,
-            clock_trouble=elector.clock_trouble,
-        )
+        scripts = Scripts(self._objects, max_script_bytes=settings.max_script_bytes)
+        catalogue = Catalogue(self._store, scripts, self._clock, clock_trouble=elector.clock_trouble)
+        registrar = Registrar(self._store, scripts, lambda: trusted_now(self._clock, elector.clock_trouble()))
         cluster = ClusterService(self._store, self._clock, elector, self._executor.held, lease=self._lease)
         history = Executions(self._store, self._objects, self._nodes, self._clock, cluster)
         audit = AuditTrail(self._store, self._clock, settings.node_id)
-        public = Public(catalogue, history, cluster, audit)
+        public = Public(catalogue, registrar, scripts, history, cluster, audit)
         internal = Internal(self._worker, elector)
         return ApiServer(settings.listen, public, internal, audit, self._credentials)
 

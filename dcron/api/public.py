@@ -21,7 +21,8 @@ from dcron.services.clients.catalogue import Catalogue
 from dcron.services.clients.cluster import ClusterService
 from dcron.services.clients.execution_lists import SKIPPED, StateFilter
 from dcron.services.clients.executions import Executions
-from dcron.services.clients.registrar import Registration
+from dcron.services.clients.registrar import Registrar, Registration
+from dcron.services.clients.scripts import Scripts
 from dcron.wire import (
     audit_message,
     audit_query_from,
@@ -50,9 +51,17 @@ class Public(dcron_pb2_grpc.PublicServicer):
     """The `Public` service: converts, and hands over to the services."""
 
     def __init__(
-        self, catalogue: Catalogue, history: Executions, cluster: ClusterService, audit: AuditTrail
+        self,
+        catalogue: Catalogue,
+        registrar: Registrar,
+        scripts: Scripts,
+        history: Executions,
+        cluster: ClusterService,
+        audit: AuditTrail,
     ) -> None:
         self._catalogue = catalogue
+        self._registrar = registrar
+        self._scripts = scripts
         self._history = history
         self._cluster = cluster
         self._audit = audit
@@ -61,7 +70,7 @@ class Public(dcron_pb2_grpc.PublicServicer):
         self, request: pb.PrepareUploadRequest, context: _Context
     ) -> pb.PrepareUploadResponse:
         """See proto/dcron.proto."""
-        plan = await self._catalogue.prepare_upload(request.sha256, request.size_bytes)
+        plan = await self._scripts.prepare_upload(request.sha256, request.size_bytes)
         if plan.target is None:
             return pb.PrepareUploadResponse(present=plan.present)
         return pb.PrepareUploadResponse(url=plan.target.url, headers=plan.target.headers)
@@ -73,19 +82,17 @@ class Public(dcron_pb2_grpc.PublicServicer):
         first = await anext(request_iterator, None)
         if first is None:
             raise InvalidInput("sha256", "no message came; send the digest in the first one")
-        size_bytes = await self._catalogue.upload_script(first.sha256, _data(first, request_iterator))
+        size_bytes = await self._scripts.upload(first.sha256, _data(first, request_iterator))
         return pb.UploadScriptResponse(size_bytes=size_bytes)
 
     async def CreateJob(self, request: pb.CreateJobRequest, context: _Context) -> pb.Job:
         """See proto/dcron.proto."""
-        specification = specification_from(request.specification)
-        return await self._job(
-            await self._catalogue.create(request.name, specification, paused=request.paused)
-        )
+        wanted = Registration(request.name, specification_from(request.specification), request.paused)
+        return await self._job(await self._registrar.create(wanted))
 
     async def CreateJobs(self, request: pb.CreateJobsRequest, context: _Context) -> pb.CreateJobsResponse:
         """See proto/dcron.proto."""
-        answers = await self._catalogue.create_all(
+        answers = await self._registrar.create_all(
             [
                 Registration(wanted.name, specification_from(wanted.specification), wanted.paused)
                 for wanted in request.jobs

@@ -48,6 +48,8 @@ from dcron.services.clients.audit import AuditTrail
 from dcron.services.clients.catalogue import Catalogue
 from dcron.services.clients.cluster import ClusterService
 from dcron.services.clients.executions import Executions
+from dcron.services.clients.registrar import Registrar
+from dcron.services.clients.scripts import Scripts
 from dcron.services.shared.trouble import StoreTrouble
 
 NOW = datetime(2026, 3, 2, 12, 0, 30, tzinfo=UTC)
@@ -175,10 +177,12 @@ async def node() -> AsyncIterator[Node]:
     await store.prepare()
     elector, worker, client = FakeElector(), FakeWorker(), GrpcNodeClient()
     cluster = ClusterService(store, FixedClock(), elector, worker.held)
-    catalogue = Catalogue(store, objects, FixedClock(), max_script_bytes=1000, clock_trouble=str)
+    scripts = Scripts(objects, max_script_bytes=1000)
+    catalogue = Catalogue(store, scripts, FixedClock(), clock_trouble=str)
+    registrar = Registrar(store, scripts, FixedClock().now)
     history = Executions(store, objects, client, FixedClock(), cluster)
     audit = AuditTrail(store, TickingClock(), "n1")
-    public = Public(catalogue, history, cluster, audit)
+    public = Public(catalogue, registrar, scripts, history, cluster, audit)
     server = ApiServer("127.0.0.1:0", public, Internal(worker, elector), audit)
     address = f"127.0.0.1:{await server.start()}"
     record = NodeRecord("n1", "t", "s", address, "0.1.0", 4, NOW, NOW, labels={"zone": "a"}, leading=4)
@@ -763,7 +767,9 @@ class TestServer:
         assert "dcron.v1" in packages
 
     async def test_a_port_in_use_is_a_set_up_error_of_one_line(self, node: Node) -> None:
-        second = ApiServer(node.address, Public(None, None, None, None), Internal(None, None), None)
+        second = ApiServer(
+            node.address, Public(None, None, None, None, None, None), Internal(None, None), None
+        )
         with pytest.raises(SetupError, match="in use") as caught:
             await second.start()
         assert node.address in str(caught.value)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dcron.domain.errors import FailedPrecondition, NotFound
 from dcron.domain.ids import ULID_RANDOMNESS_BYTES, new_ulid
 from dcron.domain.model import State, VerdictKind
+from dcron.services.clients.registrar import Registration
 from tests.simulation.history import Asked, instant
 from tests.simulation.machine import Machine, Served
 from tests.simulation.scenario import random_specification
@@ -117,13 +118,12 @@ class Clients:
 
     async def _create(self, served: Served, name: str) -> None:
         specification = self._world.scenario.specification or random_specification(self._random)
-        await served.catalogue.create(name, specification, paused=False)
+        await served.registrar.create(Registration(name, specification, paused=False))
 
     async def _create_again(self, name: str) -> None:
         specification, paused = random_specification(self._random), self._random.random() < 0.2
-        await self._ask(
-            lambda served: served.catalogue.create(name, specification, paused=paused), "create", name
-        )
+        wanted = Registration(name, specification, paused)
+        await self._ask(lambda served: served.registrar.create(wanted), "create", name)
 
     async def _update(self, name: str) -> None:
         specification = random_specification(self._random)

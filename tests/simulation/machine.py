@@ -18,6 +18,7 @@ from dcron.node import Node
 from dcron.services.clients.catalogue import Catalogue
 from dcron.services.clients.cluster import ClusterService
 from dcron.services.clients.executions import Executions
+from dcron.services.clients.registrar import Registrar
 from dcron.services.election.elector import Elector
 from dcron.services.worker.spool import Entry, Spool
 from dcron.services.worker.worker import Worker
@@ -197,6 +198,7 @@ class Served:
     worker: Worker
     elector: Elector
     catalogue: Catalogue
+    registrar: Registrar
     executions: Executions
     cluster: ClusterService
     newest_term: int = 0
@@ -244,6 +246,7 @@ class SimulatedServer:
             self._internal._worker,
             self._internal._elector,
             self._public._catalogue,
+            self._public._registrar,
             self._public._history,
             self._public._cluster,
         )

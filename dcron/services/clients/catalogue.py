@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 
@@ -13,17 +13,16 @@ import structlog
 from dcron.domain import changes
 from dcron.domain.cron import parse_schedule
 from dcron.domain.documents import REVISIONS_START
-from dcron.domain.errors import DcronError, FailedPrecondition, InvalidInput, NotFound
+from dcron.domain.errors import FailedPrecondition, InvalidInput, NotFound
 from dcron.domain.ids import is_ulid, ulid_time
 from dcron.domain.job_documents import job_of
 from dcron.domain.model import Job, Occurrence, Specification, execution_id
 from dcron.domain.validation import check_specification, is_job_name, shown
 from dcron.domain.views import occurrence_instant
-from dcron.ports import JOBS, Clock, Document, DocumentStore, ObjectStore, executions_database
+from dcron.ports import JOBS, Clock, Document, DocumentStore, executions_database
 from dcron.services.clients.answering import let_come, trusted_now
-from dcron.services.clients.registrar import Registrar, Registration
 from dcron.services.clients.revisions import Revisions, StaleRevision, job_documents, same_revision
-from dcron.services.clients.scripts import Scripts, UploadPlan
+from dcron.services.clients.scripts import Scripts
 from dcron.services.shared.cluster_settings import read_settings
 
 __all__ = ["MAX_PAGE", "Catalogue", "JobPart"]
@@ -50,7 +49,7 @@ class JobPart:
 
 
 class Catalogue:
-    """Registering, changing, running and listing jobs.
+    """Changing, running and listing jobs; `Registrar` makes them.
 
     A method that has returned has its change on a quorum. StoreUnreachable after a first write means
     that nobody knows; its message says so, and asking again is safe."""
@@ -58,39 +57,18 @@ class Catalogue:
     def __init__(
         self,
         store: DocumentStore,
-        objects: ObjectStore,
+        scripts: Scripts,
         clock: Clock,
         *,
-        max_script_bytes: int,
         clock_trouble: Callable[[], str],
     ) -> None:
         """`clock_trouble` says why this node's wall clock cannot be relied on; empty when it can."""
         self._store = store
         self._clock = clock
         self._clock_trouble = clock_trouble
-        self._max_script_bytes = max_script_bytes
-        self._scripts = Scripts(objects, max_script_bytes=max_script_bytes)
+        self._scripts = scripts
         self._revisions = Revisions(store)
         self._jobs = job_documents(store)
-        self._registrar = Registrar(
-            store, self._scripts, self._jobs, self._trusted_now, max_script_bytes=max_script_bytes
-        )
-
-    async def prepare_upload(self, sha256: str, size_bytes: int) -> UploadPlan:
-        """How a client gets this script into the object store."""
-        return await self._scripts.prepare_upload(sha256, size_bytes)
-
-    async def upload_script(self, sha256: str, chunks: AsyncIterator[bytes]) -> int:
-        """Store a script that comes through this node; its length. See `Scripts.upload`."""
-        return await self._scripts.upload(sha256, chunks)
-
-    async def create(self, name: str, specification: Specification, *, paused: bool) -> Job:
-        """Register a job. See `Registrar.create`."""
-        return await self._registrar.create(Registration(name, specification, paused))
-
-    async def create_all(self, wanted: Sequence[Registration]) -> Sequence[Job | DcronError]:
-        """Register many jobs. See `Registrar.create_all`."""
-        return await self._registrar.create_all(wanted)
 
     async def update(
         self, name: str, specification: Specification, field_names: Sequence[str], *, if_revision: int = 0
@@ -104,7 +82,9 @@ class Catalogue:
             raise InvalidInput("fields", f"{wrong}; name some of {', '.join(sorted(SPECIFICATION_FIELDS))}")
         taken = {field: getattr(specification, field) for field in field_names}
         present = await self.get(name)
-        check_specification(replace(present.specification, **taken), max_script_bytes=self._max_script_bytes)
+        check_specification(
+            replace(present.specification, **taken), max_script_bytes=self._scripts.max_script_bytes
+        )
         if "script" in taken:
             await self._scripts.verify(specification.script)
 

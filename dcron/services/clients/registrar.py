@@ -18,9 +18,9 @@ from dcron.domain.job_documents import job_body
 from dcron.domain.model import Job, Script, Specification
 from dcron.domain.validation import check_job_name, check_specification, shown
 from dcron.ports import JOBS, Document, DocumentStore, WriteKind, WriteResult
-from dcron.services.clients.revisions import Revisions
+from dcron.services.clients.revisions import Revisions, job_documents
 from dcron.services.clients.scripts import Scripts
-from dcron.services.shared.shared_documents import SharedDocuments, doubt
+from dcron.services.shared.shared_documents import doubt
 
 __all__ = ["MAX_REGISTRATIONS", "Registrar", "Registration", "name_taken"]
 
@@ -66,21 +66,12 @@ class _Batch:
 class Registrar:
     """Makes new jobs. What is answered with a job is on a quorum, and nothing else is known to be."""
 
-    def __init__(
-        self,
-        store: DocumentStore,
-        scripts: Scripts,
-        jobs: SharedDocuments[Job],
-        now: Callable[[], datetime],
-        *,
-        max_script_bytes: int,
-    ) -> None:
+    def __init__(self, store: DocumentStore, scripts: Scripts, now: Callable[[], datetime]) -> None:
         """`now` raises where this node's wall clock cannot be relied on."""
         self._store = store
         self._scripts = scripts
-        self._jobs = jobs
+        self._jobs = job_documents(store)
         self._now = now
-        self._max_script_bytes = max_script_bytes
         self._revisions = Revisions(store)
 
     async def create(self, wanted: Registration) -> Job:
@@ -106,7 +97,7 @@ class Registrar:
 
     def _check(self, wanted: Registration, seen: set[str]) -> None:
         check_job_name(wanted.name)
-        check_specification(wanted.specification, max_script_bytes=self._max_script_bytes)
+        check_specification(wanted.specification, max_script_bytes=self._scripts.max_script_bytes)
         if wanted.name in seen:
             raise name_taken(wanted.name)
         seen.add(wanted.name)

@@ -37,7 +37,7 @@ class Scripts:
 
     def __init__(self, objects: ObjectStore, *, max_script_bytes: int) -> None:
         self._objects = objects
-        self._max_script_bytes = max_script_bytes
+        self.max_script_bytes = max_script_bytes
         self._uploads = 0
 
     async def prepare_upload(self, sha256: str, size_bytes: int) -> UploadPlan:
@@ -45,7 +45,7 @@ class Scripts:
 
         A broken upload of it does not count as present: it could never be replaced otherwise."""
         check_digest("sha256", sha256)
-        check_size("size_bytes", size_bytes, max_script_bytes=self._max_script_bytes)
+        check_size("size_bytes", size_bytes, max_script_bytes=self.max_script_bytes)
         key = Script(sha256, size_bytes).key
         if await self._objects.size(key) == size_bytes and await self._digest(key) == sha256:
             return UploadPlan(present=True)
@@ -81,11 +81,11 @@ class Scripts:
         with path.open("wb") as file:
             async for chunk in _unless_idle(chunks):
                 size_bytes += len(chunk)
-                if size_bytes > self._max_script_bytes:
-                    check_size("script", size_bytes, max_script_bytes=self._max_script_bytes)
+                if size_bytes > self.max_script_bytes:
+                    check_size("script", size_bytes, max_script_bytes=self.max_script_bytes)
                 digest.update(chunk)
                 await asyncio.to_thread(file.write, chunk)
-        check_size("script", size_bytes, max_script_bytes=self._max_script_bytes)
+        check_size("script", size_bytes, max_script_bytes=self.max_script_bytes)
         if digest.hexdigest() != sha256:
             raise InvalidInput(
                 "sha256", f"what was uploaded has the digest {digest.hexdigest()}; upload it again, unchanged"

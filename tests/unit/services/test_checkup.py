@@ -16,7 +16,8 @@ from dcron.domain.nodes import NodeRecord, node_body
 from dcron.ports import CLUSTER, Document, UploadTarget
 from dcron.services import checkup
 from dcron.services.checkup import check_clock, check_objects, look_at_cluster
-from dcron.services.clients.catalogue import Catalogue
+from dcron.services.clients.registrar import Registrar, Registration
+from dcron.services.clients.scripts import Scripts
 from tests.unit.services.doubles import SCRIPT, SCRIPT_TEXT, SPECIFICATION, START, SettableClock
 
 TARGET = UploadTarget("http://store/bucket/key?signature=x")
@@ -170,10 +171,9 @@ async def test_the_interpreters_of_all_jobs_are_found_page_by_page(monkeypatch: 
     store, objects = MemoryDocumentStore(), MemoryObjectStore()
     await store.prepare()
     objects._objects[SCRIPT.key] = SCRIPT_TEXT
-    catalogue = Catalogue(store, objects, SettableClock(), max_script_bytes=1000, clock_trouble=str)
+    registrar = Registrar(store, Scripts(objects, max_script_bytes=1000), lambda: START)
     names = [f"job{number}" for number in range(5)]
-    for name in names:
-        await catalogue.create(name, SPECIFICATION, paused=False)
+    await registrar.create_all([Registration(name, SPECIFICATION, paused=False) for name in names])
 
     async def ask_health(address: str) -> str:
         raise AssertionError(f"there is no node at {address}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
@@ -12,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from dcron.adapters.memory_objects import MemoryObjectStore
 from dcron.domain import changes
 from dcron.domain.documents import SETTINGS_ID, claim_body, revision_id, settings_body
 from dcron.domain.errors import FailedPrecondition, InvalidInput, NotFound, Overloaded, StoreUnreachable
@@ -24,10 +21,13 @@ from dcron.ports import CLUSTER, JOBS, Document, WriteKind, executions_database
 from dcron.services.clients import catalogue as catalogue_module
 from dcron.services.clients.answering import LONG_AGO
 from dcron.services.clients.catalogue import Catalogue
+from dcron.services.clients.registrar import Registrar, Registration
 from dcron.services.clients.revisions import StaleRevision
-from tests.unit.services.doubles import SCRIPT, SCRIPT_TEXT, SPECIFICATION, START, SettableClock, SplitStore
+from dcron.services.clients.scripts import Scripts
+from tests.unit.services.doubles import SCRIPT, SPECIFICATION, START, SettableClock, SplitStore
 
 NAME = "report"
+WANTED = Registration(NAME, SPECIFICATION, paused=False)
 
 
 @pytest.fixture
@@ -36,13 +36,13 @@ def clock() -> SettableClock:
 
 
 @pytest.fixture
-def catalogue(store: SplitStore, objects: MemoryObjectStore, clock: SettableClock) -> Catalogue:
-    return Catalogue(store, objects, clock, max_script_bytes=1000, clock_trouble=str)
+def catalogue(store: SplitStore, scripts: Scripts, clock: SettableClock) -> Catalogue:
+    return Catalogue(store, scripts, clock, clock_trouble=str)
 
 
 @pytest.fixture
-async def job(catalogue: Catalogue) -> Job:
-    return await catalogue.create(NAME, SPECIFICATION, paused=False)
+async def job(registrar: Registrar) -> Job:
+    return await registrar.create(WANTED)
 
 
 async def stored(store: SplitStore) -> Job:
@@ -60,11 +60,6 @@ async def write_job(store: SplitStore, job: Job) -> None:
     [[leaf]] = await store.read(JOBS, [job.name])
     [result] = await super(SplitStore, store).write(JOBS, [Document(job.name, job_body(job), leaf.revision)])
     assert result.done
-
-
-async def stream(*chunks: bytes) -> AsyncIterator[bytes]:
-    for chunk in chunks:
-        yield chunk
 
 
 class TestChanging:
@@ -249,9 +244,11 @@ class TestDeleting:
         with pytest.raises(StoreUnreachable):
             await catalogue.delete(NAME)
 
-    async def test_a_name_can_be_used_again_by_another_job(self, catalogue: Catalogue, job: Job) -> None:
+    async def test_a_name_can_be_used_again_by_another_job(
+        self, catalogue: Catalogue, registrar: Registrar, job: Job
+    ) -> None:
         await catalogue.delete(NAME)
-        again = await catalogue.create(NAME, SPECIFICATION, paused=False)
+        again = await registrar.create(WANTED)
         assert again.uid != job.uid
 
 
@@ -298,23 +295,26 @@ async def page_of(catalogue: Catalogue, size: int, token: str) -> tuple[list[str
 
 
 @pytest.fixture
-async def one_by_one(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+async def one_by_one(registrar: Registrar, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three jobs, each of which is a part of a page."""
     monkeypatch.setattr(catalogue_module, "MAX_PART", 1)
-    for name in "abc":
-        await catalogue.create(name, SPECIFICATION, paused=False)
+    await registrar.create_all([replace(WANTED, name=name) for name in "abc"])
 
 
 class TestListing:
     @pytest.mark.parametrize("part", [1, 2, 250])
     @pytest.mark.parametrize("size", [1, 2, 3, 4, 6, 7, 0])
     async def test_pages_hold_every_job_once_and_no_revisions(
-        self, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, size: int, part: int
+        self,
+        catalogue: Catalogue,
+        registrar: Registrar,
+        monkeypatch: pytest.MonkeyPatch,
+        size: int,
+        part: int,
     ) -> None:
         monkeypatch.setattr(catalogue_module, "MAX_PART", part)
         names = ["a", "a-b", "a.b", "a0", "ab", "b"]
-        for name in names:
-            await catalogue.create(name, SPECIFICATION, paused=False)
+        await registrar.create_all([replace(WANTED, name=name) for name in names])
         seen, token = [], ""
         for _ in names:
             found, token = await page_of(catalogue, size, token)
@@ -398,33 +398,6 @@ class TestListing:
         assert len(catalogue.preview("@hourly", "Europe/Berlin", 0)) == 5
 
 
-class TestUploading:
-    async def test_an_uploaded_script_is_present_afterwards(self, catalogue: Catalogue) -> None:
-        text = b"echo 1\n"
-        digest = hashlib.sha256(text).hexdigest()
-        assert not (await catalogue.prepare_upload(digest, len(text))).present
-        assert await catalogue.upload_script(digest, stream(text[:3], text[3:])) == len(text)
-        assert (await catalogue.prepare_upload(digest, len(text))).present
-
-    async def test_an_upload_with_another_digest_stores_nothing(
-        self, catalogue: Catalogue, objects: MemoryObjectStore
-    ) -> None:
-        digest = hashlib.sha256(b"meant").hexdigest()
-        with pytest.raises(InvalidInput, match="upload it again") as caught:
-            await catalogue.upload_script(digest, stream(b"other"))
-        assert caught.value.field == "sha256"
-        assert await objects.size(f"scripts/{digest}") is None
-
-    @pytest.mark.parametrize("text", [b"", b"x" * 1001])
-    async def test_an_empty_or_oversized_upload_is_refused(self, catalogue: Catalogue, text: bytes) -> None:
-        digest = hashlib.sha256(text).hexdigest()
-        with pytest.raises(InvalidInput, match="script"):
-            await catalogue.upload_script(digest, stream(text))
-
-    async def test_a_known_script_needs_no_upload(self, catalogue: Catalogue) -> None:
-        assert (await catalogue.prepare_upload(SCRIPT.sha256, len(SCRIPT_TEXT))).present
-
-
 async def test_a_branch_of_an_earlier_job_of_that_name_does_not_come_back(
     catalogue: Catalogue, store: SplitStore, job: Job
 ) -> None:
@@ -436,9 +409,7 @@ async def test_a_branch_of_an_earlier_job_of_that_name_does_not_come_back(
     assert store.branches[NAME] == []
 
 
-async def test_a_node_that_cannot_tell_the_time_changes_nothing(store, objects, clock):
-    wrong = Catalogue(
-        store, objects, clock, max_script_bytes=1000, clock_trouble=lambda: "its clock is +3600 s off"
-    )
+async def test_a_node_that_cannot_tell_the_time_changes_nothing(store, scripts, clock):
+    wrong = Catalogue(store, scripts, clock, clock_trouble=lambda: "its clock is +3600 s off")
     with pytest.raises(FailedPrecondition, match=r"\+3600 s off; ask another node"):
         await wrong.run("job", new_ulid(clock.now(), bytes(10)))

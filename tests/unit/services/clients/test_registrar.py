@@ -16,18 +16,11 @@ from dcron.domain.job_documents import job_body, job_of
 from dcron.domain.model import Job, Script
 from dcron.ports import JOBS, Document, WriteKind, WriteResult
 from dcron.services.clients.registrar import MAX_REGISTRATIONS, Registrar, Registration
-from dcron.services.clients.revisions import job_documents
 from dcron.services.clients.scripts import Scripts
 from tests.unit.services.doubles import SCRIPT, SPECIFICATION, START, SplitStore
 
 NAME = "report"
 WANTED = Registration(NAME, SPECIFICATION, paused=False)
-
-
-@pytest.fixture
-def registrar(store: SplitStore, objects: MemoryObjectStore) -> Registrar:
-    scripts = Scripts(objects, max_script_bytes=1000)
-    return Registrar(store, scripts, job_documents(store), lambda: START, max_script_bytes=1000)
 
 
 @pytest.fixture
@@ -225,7 +218,7 @@ class TestMany:
             raise FailedPrecondition("the clock is off")
 
         scripts = Scripts(objects, max_script_bytes=1000)
-        registrar = Registrar(store, scripts, job_documents(store), now, max_script_bytes=1000)
+        registrar = Registrar(store, scripts, now)
         with pytest.raises(FailedPrecondition):
             await registrar.create_all([WANTED])
         assert store.written == []
