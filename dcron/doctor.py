@@ -39,10 +39,11 @@ from dcron.domain.checkup_cluster import (
     wanted_interpreters,
 )
 from dcron.domain.errors import DcronError, SetupError
-from dcron.node import STORE_FORM, open_objects, open_store, script_environment, store_trust
-from dcron.ports import Clock, StoreInspector
+from dcron.domain.script_environment import script_environment
+from dcron.ports import Clock
 from dcron.services.checkup import ClusterFacts, check_clock, check_objects, look_at_cluster
 from dcron.services.worker.spool import read_spool_id
+from dcron.stores import open_inspector, open_objects, open_store
 
 __all__ = ["examine", "judge_keeper"]
 
@@ -97,7 +98,7 @@ def judge_keeper(facts: KeeperFacts) -> Finding:
 async def _stores(settings: Settings, clock: Clock) -> list[Finding]:
     """What the stores tell, and the cluster in them."""
     try:
-        inspector = _open_inspector(settings)
+        inspector = open_inspector(settings.store, settings.store_ca)
     except SetupError as error:
         return [Finding("settings", Level.FAILED, str(error))]
     try:
@@ -208,20 +209,3 @@ async def _objects(settings: Settings, *, joined: bool) -> Sequence[Finding]:
         return await check_objects(objects, partial(put_by_url, trusted=trusted), joined=joined)
     finally:
         await objects.close()
-
-
-def _open_inspector(settings: Settings) -> StoreInspector:
-    """The inspector of the document store. SetupError never repeats its URL."""
-    url = settings.store
-    scheme = url.partition(":")[0]
-    if scheme in {"couchdb", "couchdbs"}:
-        from dcron.adapters.couchdb.http import parse_couchdb_url
-        from dcron.adapters.couchdb.inspector import CouchInspector
-
-        return CouchInspector(parse_couchdb_url(url), store_trust(url, settings.store_ca))
-    if scheme == "sqlite":
-        from dcron.adapters.sqlite.inspector import SqliteInspector
-        from dcron.adapters.sqlite.store import parse_sqlite_url
-
-        return SqliteInspector(parse_sqlite_url(url))
-    raise SetupError(STORE_FORM)

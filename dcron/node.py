@@ -8,10 +8,7 @@ import itertools
 import os
 import secrets
 import signal
-import ssl
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,7 +17,6 @@ from dcron import __version__
 from dcron.adapters.grpc.nodes import GrpcNodeClient
 from dcron.adapters.keeper.runner import KeeperRunner
 from dcron.adapters.system_clock import SystemClock
-from dcron.adapters.trust import trusting
 from dcron.api.internal import Internal
 from dcron.api.public import Public
 from dcron.api.server import ApiServer
@@ -30,8 +26,8 @@ from dcron.domain.errors import SetupError
 from dcron.domain.leadership import Lease
 from dcron.domain.nodes import NodeRecord
 from dcron.domain.planning import AHEAD_SECONDS
+from dcron.domain.script_environment import script_environment
 from dcron.logs import set_up_logging
-from dcron.ports import DocumentStore, ObjectStore
 from dcron.services.clients.answering import trusted_now
 from dcron.services.clients.audit import AuditTrail
 from dcron.services.clients.catalogue import Catalogue
@@ -54,62 +50,19 @@ from dcron.services.worker.outbox import Outbox
 from dcron.services.worker.script_cache import ScriptCache
 from dcron.services.worker.spool import Spool
 from dcron.services.worker.worker import Worker
+from dcron.stores import open_objects, open_store
 
 if TYPE_CHECKING:
     from dcron.certificates import CredentialWatch
 
-__all__ = ["STORE_FORM", "open_objects", "open_store", "script_environment", "serve_main", "store_trust"]
+__all__ = ["Node", "serve_main"]
 
 STOP_GRACE_SECONDS = AHEAD_SECONDS + 1.0
 """How long calls that clients have begun may go on when the node stops: some are answered that much later."""
 GARBAGE_OBJECTS = 10_000
 """New objects before Python looks for cycles among them; its own 700 are a few executions."""
-STORE_FORM = "store: expected couchdb://user:password@host:5984/prefix, couchdbs://… or sqlite:///path"
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "SHELL")
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 log = structlog.get_logger()
-
-
-def open_store(url: str, ca: Path | None = None) -> DocumentStore:
-    """The document store of a URL; nothing is connected yet. SetupError never repeats the URL.
-
-    `ca` is whose certificates are believed, instead of those of the machine's CAs."""
-    scheme = url.partition(":")[0]
-    if scheme in ("couchdb", "couchdbs"):
-        from dcron.adapters.couchdb.http import parse_couchdb_url
-        from dcron.adapters.couchdb.store import CouchDocumentStore
-
-        return CouchDocumentStore(parse_couchdb_url(url), tls_context=store_trust(url, ca))
-    if scheme == "sqlite":
-        from dcron.adapters.sqlite.store import SqliteDocumentStore, parse_sqlite_url
-
-        return SqliteDocumentStore(parse_sqlite_url(url))
-    raise SetupError(STORE_FORM)
-
-
-def store_trust(url: str, ca: Path | None) -> ssl.SSLContext | None:
-    """How the certificate of the document store of a URL is checked; None: by the machine's CAs."""
-    if ca is None:
-        return None
-    if not url.startswith("couchdbs:"):
-        raise SetupError("store_ca: only a store that is reached by couchdbs:// has a certificate")
-    return trusting("store_ca", ca)
-
-
-def open_objects(url: str, ca: Path | None = None) -> ObjectStore:
-    """The object store of a URL; nothing is connected yet. `ca` as for `open_store`."""
-    scheme = url.partition(":")[0]
-    if scheme == "s3":
-        from dcron.adapters.s3.store import S3ObjectStore
-        from dcron.adapters.s3.url import parse_s3_url
-
-        return S3ObjectStore(parse_s3_url(url), ca=ca)
-    if scheme == "file":
-        from dcron.adapters.folder import FolderObjectStore, parse_file_url
-
-        return FolderObjectStore(parse_file_url(url))
-    raise SetupError("objects: expected s3://bucket?endpoint=http://… or file:///path")
 
 
 async def serve_main(settings: Settings) -> int:
@@ -291,9 +244,3 @@ def _watch(files: CertificateFiles) -> CredentialWatch:
 
 def _objects_trouble() -> Trouble:
     return Trouble("start", "waiting for the object store", "reaches the object store")
-
-
-def script_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What scripts inherit of the node's environment: where programs are and who runs them, no secrets."""
-    passed_on = {name: environment[name] for name in _PASSED_ON if name in environment}
-    return {"PATH": _DEFAULT_PATH, "SHELL": "/bin/sh", **passed_on}

@@ -16,7 +16,7 @@ UID = "01KB0000000000000000000000"
 LATER_UID = "01KB0000000000000000000001"
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 SCRIPT = Script("a" * 64, 10, "job.sh")
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 30.0
 
 Answer = Callable[[Sequence[OfferedAttempt]], Awaitable[list[OfferAnswer]]]
 

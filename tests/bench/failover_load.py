@@ -19,10 +19,10 @@ from dcron.domain.ids import ULID_RANDOMNESS_BYTES, new_ulid
 from dcron.domain.instants import format_key
 from dcron.domain.job_documents import job_of
 from dcron.domain.model import Claim, Skip
-from dcron.node import open_store
 from dcron.ports import JOBS, DocumentStore
 from dcron.rpc import dcron_pb2 as pb
 from dcron.rpc.dcron_pb2_grpc import PublicStub
+from dcron.stores import open_store
 from tests.system.cluster import Cluster, NodeProcess
 
 EACH_SECOND = "* * * * * *"

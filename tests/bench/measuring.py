@@ -19,8 +19,8 @@ from unittest.mock import patch
 
 from dcron.domain.instants import parse_key
 from dcron.domain.model import Script, Specification
-from dcron.node import open_objects
 from dcron.ports import JOBS, DocumentStore
+from dcron.stores import open_objects
 from tests.bench import seeding
 from tests.bench.figures import Results
 from tests.bench.scale import Scale

@@ -12,8 +12,8 @@ from unittest.mock import patch
 import aiohttp
 
 from dcron.domain.instants import format_key
-from dcron.node import open_objects
 from dcron.ports import ObjectStore
+from dcron.stores import open_objects
 from tests.bench.measuring import Marks, due_after, sleep_until
 from tests.bench.stores import Stores
 

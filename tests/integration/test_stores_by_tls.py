@@ -14,8 +14,8 @@ from dcron.adapters.couchdb.http import parse_couchdb_url
 from dcron.adapters.trust import trusting
 from dcron.adapters.upload_probe import put_by_url
 from dcron.domain.errors import ObjectsUnreachable, SetupError, StoreUnreachable
-from dcron.node import open_objects, open_store
 from dcron.ports import CLUSTER, Document
+from dcron.stores import open_objects, open_store
 from tests.certificates import Authority
 from tests.object_stores import S3Access, collect, new_key
 from tests.tls_front import TlsFront
