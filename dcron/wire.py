@@ -13,11 +13,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from dcron.domain.audit import AuditQuery, AuditRecord
 from dcron.domain.concerns import Concern
 from dcron.domain.errors import InvalidInput
+from dcron.domain.execution_id import ExecutionId
 from dcron.domain.model import Active, Coalesced, Job, LastOutcome, Script, Specification, State, VerdictKind
 from dcron.domain.nodes import LeaderReport
 from dcron.domain.offers import OfferAnswer, OfferedAttempt, OfferResult
 from dcron.domain.planning import AHEAD_SECONDS
-from dcron.domain.views import ClusterView, ExecutionView, HeldExecution, NodeView, SkippedView, attempt_of
+from dcron.domain.validation import shown
+from dcron.domain.views import ClusterView, ExecutionView, HeldExecution, NodeView, SkippedView
 from dcron.rpc import dcron_pb2 as pb
 
 __all__ = [
@@ -163,7 +165,7 @@ def execution_message(view: ExecutionView) -> pb.Execution:
         job=claim.job,
         state=_STATES[view.state],
         scheduled_at=timestamp(claim.scheduled_at),
-        attempt=attempt_of(view.id),
+        attempt=claim.id.attempt,
         manual=claim.manual,
         node_id=claim.node_id,
         term=claim.term,
@@ -296,6 +298,8 @@ def attempt_from(message: pb.Attempt) -> OfferedAttempt:
         raise InvalidInput(
             "start_in_seconds", f"{message.start_in_seconds:g} is not valid; give 0 to {AHEAD_SECONDS:g}"
         )
+    if ExecutionId.parse_or_none(message.execution_id) is None:
+        raise InvalidInput("execution_id", f"{shown(message.execution_id)} is not an execution id")
     coalesced = None
     if message.HasField("coalesced_until"):
         count = message.coalesced_count if message.HasField("coalesced_count") else None

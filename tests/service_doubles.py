@@ -12,7 +12,7 @@ from pathlib import Path
 from dcron.adapters.memory_objects import MemoryObjectStore
 from dcron.domain.documents import claim_of, outcome_of
 from dcron.domain.errors import NodeUnreachable, ObjectsUnreachable, StoreUnreachable
-from dcron.domain.model import Claim, Occurrence, Outcome, Script, Specification, execution_id
+from dcron.domain.model import Claim, Occurrence, Outcome, Script, Specification
 from dcron.domain.offers import ClaimReference, KnownClaims, OfferAnswer, OfferedAttempt
 from dcron.ports import Document, ProcessExit, ProcessStart, StartResult, WriteKind, WriteResult
 from dcron.services.shared.node_state import LocalState
@@ -339,9 +339,8 @@ def an_attempt(number: int = 0, *, attempt: int = 1, script: Script = REAL_SCRIP
     """An offered attempt of its own job."""
     occurrence = Occurrence.of_schedule(f"01KB{number:022d}", START)
     specification = Specification("* * * * *", script, interpreter="sh", timeout_seconds=60.0)
-    return OfferedAttempt(
-        execution_id(occurrence, attempt), f"job-{number}", 1, specification, START, manual=False
-    )
+    identifier = occurrence.attempt(attempt).text
+    return OfferedAttempt(identifier, f"job-{number}", 1, specification, START, manual=False)
 
 
 ATTEMPT = an_attempt()

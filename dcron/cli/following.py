@@ -10,7 +10,7 @@ from dcron.cli.client import Client
 from dcron.cli.execution_views import is_settled
 from dcron.cli.failures import CommandFailed, NotFoundFailure, UnreachableFailure
 from dcron.cli.subjects import execution_named, job_named
-from dcron.domain.model import split_execution_id
+from dcron.domain.execution_id import MAX_ATTEMPT, ExecutionId
 from dcron.rpc import dcron_pb2 as pb
 
 __all__ = ["await_occurrence", "await_outcome", "await_start"]
@@ -20,8 +20,6 @@ PAUSE_GROWTH = 1.5
 MAX_PAUSE_SECONDS = 2.0
 PATIENCE_SECONDS = 30.0
 """Time for which nodes may be away, or an occurrence without a trace, before waiting is given up."""
-MAX_ATTEMPTS = 10_000
-"""More than any occurrence can have: failures, losses and a person's retries together."""
 
 _Answer = TypeVar("_Answer")
 
@@ -31,7 +29,7 @@ def await_start(client: Client, execution_id: str) -> None:
 
     One that was just asked for is not stored before it is claimed, and may wait for a free worker."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    may_come = split_execution_id(execution_id) is not None
+    may_come = ExecutionId.parse_or_none(execution_id) is not None
     request = pb.GetExecutionRequest(id=execution_id)
     for _ in _pauses():
         try:
@@ -61,11 +59,11 @@ def await_outcome(client: Client, execution_id: str) -> pb.Execution:
 
 def await_occurrence(client: Client, job: str, first_attempt_id: str) -> pb.Execution:
     """The attempt that settles the occurrence, however many it takes and however long."""
-    prefix = first_attempt_id.rpartition(":")[0] + ":"
+    first_attempt = ExecutionId.parse(first_attempt_id)
     traced_at = answered_at = time.monotonic()
     for _ in _pauses():
         try:
-            settled, traced = _look(client, job, prefix)
+            settled, traced = _look(client, job, first_attempt)
         except UnreachableFailure:
             if time.monotonic() > answered_at + PATIENCE_SECONDS:
                 raise
@@ -82,31 +80,36 @@ def await_occurrence(client: Client, job: str, first_attempt_id: str) -> pb.Exec
     )
 
 
-def _look(client: Client, name: str, prefix: str) -> tuple[pb.Execution | None, bool]:
+def _look(client: Client, name: str, first_attempt: ExecutionId) -> tuple[pb.Execution | None, bool]:
     """The settling attempt if there is one, and whether there is any trace of the occurrence."""
     job = _or_none(
         lambda: client.read(lambda public: public.GetJob, pb.GetJobRequest(name=name), job_named(name))
     )
     if job is not None:
-        uid, key = prefix.split(":")[:2]
-        waits = job.uid == uid and key in job.waiting_request_ids
-        if waits or job.active.execution_id.startswith(prefix):
+        waits = job.uid == first_attempt.uid and first_attempt.key in job.waiting_request_ids
+        if waits or _is_of(job.active.execution_id, first_attempt):
             return None, True
-        if job.last.execution_id.startswith(prefix):
+        if _is_of(job.last.execution_id, first_attempt):
             found = _execution(client, job.last.execution_id)
             # An attempt that was given up before anybody claimed it has no record of its own.
             return found or pb.Execution(id=job.last.execution_id, job=name, state=job.last.state), True
     # Later occurrences have taken its place in the job, or the job is gone.
-    newest = _newest_attempt(client, prefix)
+    newest = _newest_attempt(client, first_attempt)
     if newest is None:
         return None, False
     return (newest if is_settled(newest) else None), True
 
 
-def _newest_attempt(client: Client, prefix: str) -> pb.Execution | None:
+def _is_of(execution_id: str, first_attempt: ExecutionId) -> bool:
+    """Whether an execution id, or "", is of the same occurrence."""
+    identifier = ExecutionId.parse_or_none(execution_id)
+    return identifier is not None and identifier.reaches(first_attempt)
+
+
+def _newest_attempt(client: Client, first_attempt: ExecutionId) -> pb.Execution | None:
     newest = None
-    for attempt in range(1, MAX_ATTEMPTS + 1):
-        found = _execution(client, f"{prefix}{attempt:03d}")
+    for attempt in range(1, MAX_ATTEMPT + 1):
+        found = _execution(client, first_attempt.with_attempt(attempt).text)
         if found is None:
             break
         newest = found

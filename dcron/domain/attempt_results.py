@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from dcron.domain.execution_id import MAX_ATTEMPT
 from dcron.domain.model import Active, Claim, Job, Outcome, State, Verdict, VerdictKind
 
 __all__ = [
-    "MAX_ATTEMPT",
     "SILENCE_MARGIN_SECONDS",
     "AttemptView",
     "Result",
@@ -20,8 +20,6 @@ __all__ = [
     "silence_limit_seconds",
 ]
 
-MAX_ATTEMPT = 999
-"""Highest number an attempt can have; an id has three digits for it."""
 SILENCE_MARGIN_SECONDS = 10.0
 """How much longer than timeout and grace an outcome may take before its attempt counts as silent."""
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from dcron.domain.cron import parse_schedule
 from dcron.domain.errors import FailedPrecondition, Overloaded
+from dcron.domain.execution_id import ExecutionId
 from dcron.domain.model import Active, Job, ManualRun, Occurrence, Place, Skip, SkipReason, Specification
 from dcron.domain.planning import MAX_PENDING_SKIPS, skip_range
 
@@ -151,9 +152,8 @@ def _furthest(leaves: Sequence[Job], confirmed: Job | None) -> Job:
 
 def _is_settled(active: Active, leaves: Sequence[Job]) -> bool:
     """Whether a leaf has settled an occurrence by this attempt or a later one."""
-    occurrence, _, attempt = active.execution_id.rpartition(":")
-    ends = [job.place.last.execution_id.rpartition(":") for job in leaves if job.place.last is not None]
-    return any(settled == occurrence and by_attempt >= attempt for settled, _, by_attempt in ends)
+    ends = [_last_id(job.place) for job in leaves]
+    return any(end is not None and end.reaches(active.id) for end in ends)
 
 
 def knows_of(leaf: Job, job: Job) -> bool:
@@ -162,20 +162,24 @@ def knows_of(leaf: Job, job: Job) -> bool:
     active = job.place.active
     if active is None or leaf.uid != job.uid or leaf.place.term > job.place.term:
         return True
-    occurrence, _, attempt = active.execution_id.rpartition(":")
-    at_work = leaf.place.active.execution_id.rpartition(":") if leaf.place.active else ("", "", "")
-    return (at_work[0] == occurrence and at_work[2] >= attempt) or _is_settled(active, [leaf])
+    at_work = leaf.place.active
+    return (at_work is not None and at_work.id.reaches(active.id)) or _is_settled(active, [leaf])
 
 
 def _is_taken_back(place: Place, confirmed: Job | None) -> bool:
     """Whether this leader has settled the occurrence otherwise since, though by an earlier attempt."""
-    if place.active is None or confirmed is None or confirmed.place.last is None:
+    settled = _last_id(confirmed.place) if confirmed is not None else None
+    if place.active is None or confirmed is None or settled is None:
         return False
-    occurrence = place.active.execution_id.rpartition(":")[0]
-    same_occurrence = confirmed.place.last.execution_id.rpartition(":")[0] == occurrence
+    same_occurrence = settled.occurrence == place.active.id.occurrence
     return (
         same_occurrence and confirmed.place.term == place.term and confirmed.place.sequence > place.sequence
     )
+
+
+def _last_id(place: Place) -> ExecutionId | None:
+    """The execution by which the last occurrence was settled; None when there was none yet."""
+    return ExecutionId.parse_or_none(place.last.execution_id) if place.last is not None else None
 
 
 def _unsettled_runs(leaves: Sequence[Job], ahead: Job) -> tuple[ManualRun, ...]:
@@ -184,8 +188,9 @@ def _unsettled_runs(leaves: Sequence[Job], ahead: Job) -> tuple[ManualRun, ...]:
     begun = [ManualRun(occurrence.key) for occurrence in active if occurrence.manual]
     waiting = [run for job in leaves for run in job.place.waiting]
     done = {ahead.place.active.occurrence.key} if ahead.place.active is not None else set()
-    if ahead.place.last is not None:
-        done.add(ahead.place.last.execution_id.split(":")[1])
+    last = _last_id(ahead.place)
+    if last is not None:
+        done.add(last.key)
     return tuple(run for run in dict.fromkeys([*begun, *waiting]) if run.request_id not in done)
 
 

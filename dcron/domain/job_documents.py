@@ -16,6 +16,7 @@ from dcron.domain.documents import (
     skip_body,
     skip_of,
 )
+from dcron.domain.ids import is_ulid
 from dcron.domain.instants import format_instant, format_precise, parse_instant
 from dcron.domain.model import Active, Job, LastOutcome, ManualRun, Occurrence, Place, Specification, State
 
@@ -61,6 +62,8 @@ def job_of(name: str, body: Mapping[str, Any]) -> Job:
     """The job of a document."""
     place = body["place"]
     uid = body["uid"]
+    if not is_ulid(uid):
+        raise ValueError(f"uid is not a ULID: {uid!r}")
     return Job(
         name=name,
         uid=uid,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
-from dcron.domain.ids import is_ulid, ulid_time
-from dcron.domain.instants import floor_second, format_key, parse_key
+from dcron.domain.execution_id import ExecutionId
+from dcron.domain.ids import ulid_time
+from dcron.domain.instants import floor_second, format_key
 
 __all__ = [
     "Active",
@@ -30,13 +30,7 @@ __all__ = [
     "State",
     "Verdict",
     "VerdictKind",
-    "execution_id",
-    "occurrence_instant",
-    "split_execution_id",
 ]
-
-
-_EXECUTION_ID = re.compile(r"(?P<uid>[0-9A-Z]+):(?P<key>[0-9A-Z]+):(?P<attempt>[0-9]{3})")
 
 
 class State(Enum):
@@ -122,21 +116,9 @@ class Occurrence:
         """The occurrence that a client asked for."""
         return Occurrence(uid, request_id, floor_second(ulid_time(request_id)), manual=True)
 
-
-def execution_id(occurrence: Occurrence, attempt: int) -> str:
-    """Id of one attempt at an occurrence; sorts by time, then attempt, within its job."""
-    return f"{occurrence.uid}:{occurrence.key}:{attempt:03d}"
-
-
-def occurrence_instant(key: str) -> datetime:
-    """The instant of an occurrence's key, scheduled or asked for; ValueError when it is neither."""
-    return ulid_time(key) if is_ulid(key) else parse_key(key)
-
-
-def split_execution_id(identifier: str) -> tuple[str, str, int] | None:
-    """Job uid, occurrence key and attempt of an execution id; None when it is not one."""
-    match = _EXECUTION_ID.fullmatch(identifier)
-    return (match["uid"], match["key"], int(match["attempt"])) if match else None
+    def attempt(self, number: int) -> ExecutionId:
+        """Id of one attempt at it."""
+        return ExecutionId(self.uid, self.key, number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,15 +173,20 @@ class Active:
     it is not offered; if it runs even so, it is waited for."""
 
     @property
-    def execution_id(self) -> str:
+    def id(self) -> ExecutionId:
         """Id of the current attempt."""
-        return execution_id(self.occurrence, self.attempt)
+        return self.occurrence.attempt(self.attempt)
+
+    @property
+    def execution_id(self) -> str:
+        """Id of the current attempt as documents have it."""
+        return self.id.text
 
     @property
     def latest_ids(self) -> tuple[str, ...]:
         """Ids of the current attempt and of the one before it, if there is one."""
         numbers = (self.attempt, self.attempt - 1) if self.attempt > 1 else (self.attempt,)
-        return tuple(execution_id(self.occurrence, number) for number in numbers)
+        return tuple(self.occurrence.attempt(number).text for number in numbers)
 
     @property
     def ahead_seconds(self) -> float:
@@ -275,6 +262,11 @@ class Claim:
     claimed_at: datetime
     timeout_seconds: float
     coalesced: Coalesced | None = None
+
+    @property
+    def id(self) -> ExecutionId:
+        """Its execution id in its parts; ValueError when somebody has spoilt it."""
+        return ExecutionId.parse(self.execution_id)
 
 
 @dataclass(frozen=True, slots=True)

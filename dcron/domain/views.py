@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dcron.domain.attempt_results import is_true_end, most_telling
-from dcron.domain.ids import is_ulid, ulid_time
-from dcron.domain.instants import format_key, parse_key
-from dcron.domain.model import Claim, ClusterSettings, Outcome, Skip, State, Verdict, split_execution_id
+from dcron.domain.model import Claim, ClusterSettings, Outcome, Skip, State, Verdict
 from dcron.domain.nodes import LeaderReport, NodeRecord
 
 __all__ = [
@@ -18,11 +16,8 @@ __all__ = [
     "HeldExecution",
     "NodeView",
     "SkippedView",
-    "attempt_of",
     "decisive_outcome",
-    "execution_of",
     "execution_view",
-    "occurrence_instant",
 ]
 
 
@@ -125,40 +120,3 @@ def execution_view(
     else:
         claim = still_open[0]
     return ExecutionView(claim, outcome, verdict, still_open, claim.execution_id in attention)
-
-
-def execution_of(document_id: str) -> str:
-    """The execution id in the id of its claim, outcome or verdict."""
-    return ":".join(document_id.split(":", 3)[:3])
-
-
-def attempt_of(execution_id: str) -> int:
-    """The number of the attempt in an execution id; ValueError when it is not one."""
-    parts = split_execution_id(execution_id)
-    if parts is None:
-        raise ValueError(f"not an execution id: {execution_id!r}")
-    return parts[2]
-
-
-def occurrence_instant(execution_id: str) -> datetime | None:
-    """The instant of the occurrence that an execution id names, which tells its database; None when
-    it is not an execution id as dcron writes it."""
-    # int() takes no digits of other scripts that isdigit() lets pass.
-    parts = split_execution_id(execution_id) if execution_id.isascii() else None
-    if parts is None or not is_ulid(parts[0]):
-        return None
-    uid, key, attempt = parts
-    if execution_id != f"{uid}:{key}:{attempt:03d}":
-        return None
-    if is_ulid(key):
-        return ulid_time(key)
-    return _instant_of_key(key)
-
-
-def _instant_of_key(key: str) -> datetime | None:
-    """The instant of an occurrence key, if that is how it is written."""
-    try:
-        instant = parse_key(key)
-    except ValueError:
-        return None
-    return instant if format_key(instant) == key else None

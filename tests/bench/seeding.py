@@ -18,7 +18,7 @@ from dcron.domain.documents import claim_body, outcome_body
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.ids import ULID_RANDOMNESS_BYTES, new_ulid
 from dcron.domain.job_documents import job_body
-from dcron.domain.model import Claim, Job, Occurrence, Outcome, Specification, State, execution_id
+from dcron.domain.model import Claim, Job, Occurrence, Outcome, Specification, State
 from dcron.ports import JOBS, Document, DocumentStore, executions_database
 
 __all__ = [
@@ -79,7 +79,7 @@ def executions_of(job: Job, count: int, until: datetime) -> Iterator[tuple[str, 
 
 def execution_documents(job: Job, scheduled_at: datetime) -> tuple[Document, Document]:
     """Claim and outcome of an execution that succeeded within a second."""
-    identifier = execution_id(Occurrence.of_schedule(job.uid, scheduled_at), 1)
+    identifier = Occurrence.of_schedule(job.uid, scheduled_at).attempt(1).text
     claim = Claim(
         execution_id=identifier,
         token=token_hex(16),

@@ -14,11 +14,11 @@ from dcron.domain import changes
 from dcron.domain.cron import parse_schedule
 from dcron.domain.documents import REVISIONS_START
 from dcron.domain.errors import FailedPrecondition, InvalidInput, NotFound
+from dcron.domain.execution_id import ExecutionId
 from dcron.domain.ids import is_ulid, ulid_time
 from dcron.domain.job_documents import job_of
-from dcron.domain.model import Job, Occurrence, Specification, execution_id
+from dcron.domain.model import Job, Occurrence, Specification
 from dcron.domain.validation import check_specification, is_job_name, shown
-from dcron.domain.views import occurrence_instant
 from dcron.ports import JOBS, Clock, Document, DocumentStore, executions_database
 from dcron.services.clients.answering import let_come, trusted_now
 from dcron.services.clients.revisions import Revisions, StaleRevision, job_documents, same_revision
@@ -162,9 +162,9 @@ class Catalogue:
         """Ask for one run now; the id of its first attempt. The same `request_id` runs once."""
         self._check_request_id(request_id)
         job = await self.get(name)
-        first_attempt = execution_id(Occurrence.of_request(job.uid, request_id), 1)
+        first_attempt = Occurrence.of_request(job.uid, request_id).attempt(1)
         if await self._is_claimed(first_attempt):
-            return first_attempt
+            return first_attempt.text
         if (await read_settings(self._store)).frozen:
             raise FailedPrecondition("cluster is frozen; thaw it with 'dcron cluster thaw'")
 
@@ -174,8 +174,8 @@ class Catalogue:
             return changes.request_run(present, request_id)
 
         await self._jobs.rewrite(name, ask)
-        log.info("run asked for", action="run_job", job=name, execution=first_attempt)
-        return first_attempt
+        log.info("run asked for", action="run_job", job=name, execution=first_attempt.text)
+        return first_attempt.text
 
     async def next_occurrences(self, name: str, count: int) -> tuple[Sequence[datetime], str]:
         """The next instants of a job and its timezone; none while it is paused."""
@@ -232,8 +232,8 @@ class Catalogue:
         if job.place.active is not None:
             launched.append(job.place.active.occurrence.scheduled_at)
         if job.place.last is not None:
-            last_at = occurrence_instant(job.place.last.execution_id)
-            launched += [last_at] if last_at else []
+            last = ExecutionId.parse_or_none(job.place.last.execution_id)
+            launched += [last.instant] if last else []
         return max(self._trusted_now(), *launched)
 
     async def _let_come(self, job: Job) -> None:
@@ -259,10 +259,8 @@ class Catalogue:
                 "here; set the clocks right, or ask with a new one",
             )
 
-    async def _is_claimed(self, first_attempt: str) -> bool:
-        instant = occurrence_instant(first_attempt)
-        assert instant is not None
-        [leaves] = await self._store.read(executions_database(instant), [first_attempt])
+    async def _is_claimed(self, attempt: ExecutionId) -> bool:
+        [leaves] = await self._store.read(executions_database(attempt.instant), [attempt.text])
         return bool(leaves)
 
 

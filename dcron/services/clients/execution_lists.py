@@ -11,18 +11,13 @@ from typing import Final, Literal
 from dcron.domain.changes import merge
 from dcron.domain.documents import REVISIONS_START, skip_of
 from dcron.domain.errors import InvalidInput
+from dcron.domain.execution_id import ExecutionId, split_document_id
 from dcron.domain.job_documents import job_of
 from dcron.domain.model import Skip, State
-from dcron.domain.views import (
-    ExecutionView,
-    SkippedView,
-    attempt_of,
-    execution_of,
-    execution_view,
-    occurrence_instant,
-)
-from dcron.ports import JOBS, Document, DocumentStore, executions_database
+from dcron.domain.views import ExecutionView, SkippedView, execution_view
+from dcron.ports import JOBS, Document, DocumentStore
 from dcron.services.shared.attempts import read_attempts
+from dcron.services.shared.months import by_month
 from dcron.services.shared.pacing import together
 
 __all__ = ["DEFAULT_LIMIT", "MAX_LIMIT", "SKIPPED", "ExecutionLists", "Listed", "StateFilter"]
@@ -67,15 +62,13 @@ class ExecutionLists:
 
     async def views(self, identifiers: Sequence[str]) -> dict[str, ExecutionView]:
         """Those of the executions that are stored, by id; two reads for each month they are of."""
-        by_database: dict[str, list[str]] = {}
-        for identifier in dict.fromkeys(identifiers):
-            instant = occurrence_instant(identifier)
-            if instant is not None:
-                by_database.setdefault(executions_database(instant), []).append(identifier)
+        parsed = [ExecutionId.parse_or_none(identifier) for identifier in dict.fromkeys(identifiers)]
+        by_database = by_month([each for each in parsed if each], lambda identifier: identifier.instant)
         attention = await self._attention() if by_database else frozenset()
         views: dict[str, ExecutionView] = {}
         for database, ids in by_database.items():
-            for identifier, record in (await read_attempts(self._store, database, ids)).items():
+            texts = [identifier.text for identifier in ids]
+            for identifier, record in (await read_attempts(self._store, database, texts)).items():
                 view = execution_view(record.claims, record.outcomes, record.verdict, attention)
                 if view is not None:
                     views[identifier] = view
@@ -158,7 +151,8 @@ class ExecutionLists:
             rows = await self._store.find(
                 database, index, start=start, end=end, limit=wanted, descending=True
             )
-            ids = list(dict.fromkeys(execution_of(row.id) for row in rows))
+            parts = [split_document_id(row.id) for row in rows]
+            ids = list(dict.fromkeys(each[0].text for each in parts if each))
             views = await self.views(ids)
             found += [views[each] for each in ids if each in views and _matches(views[each], state)]
         return found
@@ -214,7 +208,10 @@ def _candidate(document: Document, state: StateFilter | None, ended: set[str]) -
         return skip_of(document.body) if state in {None, SKIPPED} else None
     if state == SKIPPED:
         return None
-    identifier = execution_of(document.id)
+    parts = split_document_id(document.id)
+    if parts is None:
+        return None
+    identifier = parts[0].text
     if kind == "claim":
         wanted = state is None or (state is State.RUNNING and identifier not in ended)
         return identifier if wanted else None
@@ -233,4 +230,4 @@ def _matches(view: ExecutionView, state: StateFilter | None) -> bool:
 def _time_order(listed: Listed) -> tuple[datetime, int]:
     if isinstance(listed, SkippedView):
         return listed.skip.scheduled_at, 0
-    return listed.claim.scheduled_at, attempt_of(listed.id)
+    return listed.claim.scheduled_at, listed.claim.id.attempt

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dcron.domain.documents import skip_body
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.model import Job, Skip
-from dcron.ports import Document, DocumentStore, WriteKind, executions_database
+from dcron.ports import Document, DocumentStore, WriteKind
+from dcron.services.shared.months import by_month
 from dcron.services.shared.trouble import Trouble
 
 __all__ = ["SkipCopier"]
@@ -57,11 +58,8 @@ class SkipCopier:
         return tidy
 
     async def _copy(self, batch: dict[str, tuple[str, Skip]]) -> set[str]:
-        by_database: dict[str, list[str]] = {}
-        for identifier, (_, skip) in batch.items():
-            by_database.setdefault(executions_database(skip.scheduled_at), []).append(identifier)
         tidy: set[str] = set()
-        for database, ids in by_database.items():
+        for database, ids in by_month(batch, lambda identifier: batch[identifier][1].scheduled_at).items():
             documents = [Document(identifier, skip_body(batch[identifier][1])) for identifier in ids]
             results = await self._store.write(database, documents)
             for identifier, result in zip(ids, results, strict=True):

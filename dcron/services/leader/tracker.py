@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from types import MappingProxyType
 
 import structlog
@@ -20,9 +21,11 @@ from dcron.domain.attempt_results import (
     silence_limit_seconds,
 )
 from dcron.domain.documents import claim_of, outcome_of, verdict_of
+from dcron.domain.execution_id import split_document_id
 from dcron.domain.model import Active, Claim, Job, Outcome
 from dcron.ports import Clock, Document, DocumentStore
 from dcron.services.shared.attempts import AttemptRecord, database_of, read_attempts
+from dcron.services.shared.months import by_month
 
 __all__ = ["Tracked", "Tracker"]
 
@@ -138,9 +141,12 @@ class Tracker:
         """Take in documents of the changes feed; names of the jobs that can be settled now."""
         news: list[str] = []
         for document in documents:
-            execution_id, _, rest = _split(document.id)
-            tracked = self._tracked.get(execution_id)
-            if tracked is None or document.deleted:
+            parts = split_document_id(document.id)
+            if parts is None or document.deleted:
+                continue
+            identifier, rest = parts
+            tracked = self._tracked.get(identifier.text)
+            if tracked is None:
                 continue
             if not rest:
                 self._learn_claim(tracked, document)
@@ -177,13 +183,9 @@ class Tracker:
 
         `closed` names those that no offer could make a claim of any more already before this reading,
         `confirmed` has the revisions of jobs that were confirmed by then."""
-        by_database: dict[str, list[Tracked]] = {}
-        for execution_id in execution_ids:
-            tracked = self._tracked.get(execution_id)
-            if tracked is not None:
-                by_database.setdefault(database_of(tracked.active), []).append(tracked)
+        followed = [self._tracked[each] for each in execution_ids if each in self._tracked]
         jobs: list[str] = []
-        for database, wanted in by_database.items():
+        for database, wanted in by_month(followed, _scheduled_at).items():
             known = [(tracked, tracked.view.claims) for tracked in wanted]
             ids = [each for tracked in wanted for each in tracked.active.latest_ids]
             records = await read_attempts(self._store, database, ids)
@@ -264,13 +266,9 @@ def _with_outcomes(known: Mapping[str, Outcome], found: Mapping[str, Outcome]) -
     return {**known, **{token: most_telling([known.get(token, new), new]) for token, new in found.items()}}
 
 
+def _scheduled_at(tracked: Tracked) -> datetime:
+    return tracked.active.occurrence.scheduled_at
+
+
 def _view_of(record: AttemptRecord, *, closed: bool) -> AttemptView:
     return AttemptView(record.claims, record.outcomes, record.verdict, verified=True, claims_closed=closed)
-
-
-def _split(identifier: str) -> tuple[str, str, str]:
-    """Execution id and what follows it (nothing for a claim, a token or `verdict` otherwise)."""
-    uid, _, rest = identifier.partition(":")
-    key, _, rest = rest.partition(":")
-    attempt, separator, tail = rest.partition(":")
-    return f"{uid}:{key}:{attempt}", separator, tail

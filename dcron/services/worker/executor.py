@@ -12,7 +12,7 @@ import structlog
 
 from dcron.domain.errors import DcronError, InvalidInput
 from dcron.domain.instants import format_instant
-from dcron.domain.model import Claim, LogObject, Outcome, State, split_execution_id
+from dcron.domain.model import Claim, LogObject, Outcome, State
 from dcron.domain.offers import OfferedAttempt
 from dcron.domain.views import HeldExecution
 from dcron.ports import Clock, ProcessExit, ProcessRunner, ProcessStart, StartResult
@@ -326,7 +326,6 @@ class Executor:
         specification = launch.attempt.specification
         claim = launch.entry.claim
         interpreter = (specification.interpreter,) if specification.interpreter else ()
-        parts = split_execution_id(claim.execution_id)
         return ProcessStart(
             execution_id=claim.execution_id,
             token=claim.token,
@@ -339,7 +338,7 @@ class Executor:
                 "DCRON_JOB": claim.job,
                 "DCRON_EXECUTION_ID": claim.execution_id,
                 "DCRON_SCHEDULED_AT": format_instant(claim.scheduled_at),
-                "DCRON_ATTEMPT": str(parts[2] if parts else 1),
+                "DCRON_ATTEMPT": str(claim.id.attempt),
                 "DCRON_NODE": self._node_id,
             },
             timeout_seconds=specification.timeout_seconds,
@@ -397,5 +396,5 @@ def _signal_name(number: int) -> str:
 
 def _log_key(claim: Claim) -> str:
     """logs/<month>/<uid>/<occurrence>-<attempt>-<token>.log, so that a lifecycle rule can end a month."""
-    uid, key, attempt = claim.execution_id.split(":")
-    return f"logs/{claim.scheduled_at:%Y-%m}/{uid}/{key}-{attempt}-{claim.token}.log"
+    uid, key, attempt = claim.id
+    return f"logs/{claim.scheduled_at:%Y-%m}/{uid}/{key}-{attempt:03d}-{claim.token}.log"

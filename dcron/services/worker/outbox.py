@@ -19,8 +19,9 @@ from dcron.domain.documents import outcome_body
 from dcron.domain.errors import ObjectsUnreachable, StoreUnreachable
 from dcron.domain.model import LogObject, Outcome, State
 from dcron.domain.views import HeldExecution
-from dcron.ports import Document, DocumentStore, ObjectStore, WriteKind, executions_database
+from dcron.ports import Document, DocumentStore, ObjectStore, WriteKind
 from dcron.services.shared.loops import growing_backoff_seconds
+from dcron.services.shared.months import by_month
 from dcron.services.shared.pacing import Pace
 from dcron.services.shared.starts_first import StartsFirst
 from dcron.services.shared.trouble import Trouble
@@ -187,11 +188,8 @@ class Outbox:
 
     async def _record(self, batch: list[_Item]) -> list[_Item]:
         """Write outcomes; those that are to be tried again."""
-        by_database: dict[str, list[_Item]] = {}
-        for item in batch:
-            by_database.setdefault(executions_database(item.entry.claim.scheduled_at), []).append(item)
         left: list[_Item] = []
-        for database, items in by_database.items():
+        for database, items in by_month(batch, lambda item: item.entry.claim.scheduled_at).items():
             documents = [Document(item.outcome.id, outcome_body(item.outcome)) for item in items]
             try:
                 results = await self._store.write(database, documents)

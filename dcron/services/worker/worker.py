@@ -14,9 +14,11 @@ import structlog
 
 from dcron.domain.documents import claim_body
 from dcron.domain.errors import NotFound, ObjectsUnreachable, SpoolFull, StoreUnreachable
-from dcron.domain.model import Claim, Script, State, occurrence_instant, split_execution_id
+from dcron.domain.execution_id import ExecutionId
+from dcron.domain.model import Claim, Script, State
 from dcron.domain.offers import ClaimReference, KnownClaims, OfferAnswer, OfferedAttempt, OfferResult
-from dcron.ports import Clock, Document, DocumentStore, executions_database
+from dcron.ports import Clock, Document, DocumentStore
+from dcron.services.shared.months import by_month
 from dcron.services.shared.node_state import LocalState
 from dcron.services.shared.starts_first import StartsFirst
 from dcron.services.worker.executor import CLAIM_TO_START_SECONDS, Executor, Launch
@@ -257,11 +259,8 @@ class Worker:
 
     async def _write_claims(self, entries: list[Entry]) -> set[str]:
         """Tokens of the claims that got a plain success; where there is no answer, there is none."""
-        by_database: dict[str, list[Entry]] = {}
-        for entry in entries:
-            by_database.setdefault(executions_database(entry.claim.scheduled_at), []).append(entry)
         won: set[str] = set()
-        for database, group in by_database.items():
+        for database, group in by_month(entries, lambda entry: entry.claim.scheduled_at).items():
             documents = [Document(entry.claim.execution_id, claim_body(entry.claim)) for entry in group]
             try:
                 results = await self._store.write(database, documents)
@@ -307,8 +306,8 @@ class Worker:
     def _is_remembered(self, claim: ClaimReference) -> bool:
         """Whether a delivery of it still tells something. What was before the floor is from a store that was
         replaced by its backup, or from months that were dropped."""
-        parts = split_execution_id(claim.execution_id)
-        return parts is not None and occurrence_instant(parts[1]) >= self._local.floor
+        identifier = ExecutionId.parse_or_none(claim.execution_id)
+        return identifier is not None and identifier.instant >= self._local.floor
 
     def follow_log(self, execution_id: str, offset: int, *, follow: bool) -> AsyncIterator[bytes]:
         """The log of an attempt in the spool; NotFound when it is not there (any more)."""

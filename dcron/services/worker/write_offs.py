@@ -9,7 +9,8 @@ import structlog
 
 from dcron.domain.documents import claim_of
 from dcron.domain.errors import SpoolFull, StoreUnreachable
-from dcron.domain.model import Claim, State, occurrence_instant, split_execution_id
+from dcron.domain.execution_id import ExecutionId
+from dcron.domain.model import Claim, State
 from dcron.domain.offers import ClaimReference
 from dcron.ports import DocumentStore, executions_database
 from dcron.services.worker.executor import Executor
@@ -57,10 +58,10 @@ class WriteOffs:
 
         A copy of the store that is cut off from the others answers a reading alone. So the outcome is looked
         for between two confirmations of the claim, which no copy can give alone."""
-        parts = split_execution_id(reference.execution_id)
-        if parts is None:
+        identifier = ExecutionId.parse_or_none(reference.execution_id)
+        if identifier is None:
             return None
-        database = executions_database(occurrence_instant(parts[1]))
+        database = executions_database(identifier.instant)
         [leaves] = await self._store.read(database, [reference.execution_id])
         own = [
             leaf

@@ -15,6 +15,7 @@ from dcron.rpc import dcron_pb2 as pb
 from tests.unit.cli.fake_node import Done, FakeNode, aborting
 
 UID = "01M84D6QBS78X2GEQR0TKKPTAC"
+EXECUTION = f"{UID}:20261123T130000Z:001"
 OUTCOMES = [
     (pb.Execution(state=pb.SUCCEEDED, exit_code=0), 0),
     (pb.Execution(state=pb.FAILED, exit_code=7), 7),
@@ -177,7 +178,7 @@ def test_a_log_is_given_byte_for_byte_and_exits_as_the_script_did(
     data = bytes(range(256)) * 3
     node.on("ReadLog", lambda r, c: iter([pb.LogChunk(data=data[:100]), pb.LogChunk(data=data[100:])]))
     node.on("GetExecution", outcome)
-    assert main(["execution", "log", "U:R:001", *follow, "--server", node.address]) == exit_code
+    assert main(["execution", "log", EXECUTION, *follow, "--server", node.address]) == exit_code
     assert capsysbinary.readouterr().out == data
     assert [request.follow for request in node.asked("ReadLog")] == [bool(follow)]
 
@@ -185,14 +186,16 @@ def test_a_log_is_given_byte_for_byte_and_exits_as_the_script_did(
 def test_the_log_so_far_of_what_still_runs_is_exit_code_0(node: FakeNode, dcron: Callable[..., Done]) -> None:
     node.on("ReadLog", lambda r, c: iter([pb.LogChunk(data=b"so far")]))
     node.on("GetExecution", pb.Execution(state=pb.RUNNING))
-    done = dcron("execution", "log", "U:R:001", "--server", node.address)
+    done = dcron("execution", "log", EXECUTION, "--server", node.address)
     assert (done.exit_code, done.out) == (0, "so far")
 
 
 def test_a_followed_log_waits_for_the_start_and_for_the_outcome(
     node: FakeNode, dcron: Callable[..., Done]
 ) -> None:
-    not_yet = aborting(grpc.StatusCode.NOT_FOUND, "execution U:R:001 has not started: all nodes are busy")
+    not_yet = aborting(
+        grpc.StatusCode.NOT_FOUND, f"execution {EXECUTION} has not started: all nodes are busy"
+    )
     running = pb.Execution(state=pb.RUNNING)
     answers: list[Any] = [not_yet, not_yet, running, running, pb.Execution(state=pb.FAILED, exit_code=3)]
 
@@ -202,7 +205,7 @@ def test_a_followed_log_waits_for_the_start_and_for_the_outcome(
 
     node.on("ReadLog", lambda r, c: iter([]))
     node.on("GetExecution", get)
-    assert dcron("execution", "log", "--follow", "U:R:001", "--server", node.address).exit_code == 3
+    assert dcron("execution", "log", "--follow", EXECUTION, "--server", node.address).exit_code == 3
     assert answers == []
 
 
@@ -221,6 +224,6 @@ def test_an_outcome_that_does_not_arrive_is_said(
     monkeypatch.setattr(following, "PATIENCE_SECONDS", 0.1)
     node.on("ReadLog", lambda r, c: iter([]))
     node.on("GetExecution", pb.Execution(state=pb.RUNNING))
-    done = dcron("execution", "log", "--follow", "U:R:001", "--server", node.address)
+    done = dcron("execution", "log", "--follow", EXECUTION, "--server", node.address)
     assert done.exit_code == 1
     assert "the outcome has not arrived yet" in done.err

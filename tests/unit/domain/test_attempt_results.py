@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from dcron.domain.attempt_results import (
-    MAX_ATTEMPT,
     SILENCE_MARGIN_SECONDS,
     AttemptView,
     has_cause,
     most_telling,
     silence_limit_seconds,
 )
+from dcron.domain.execution_id import MAX_ATTEMPT
 from dcron.domain.model import Job, State, Verdict, VerdictKind
 from dcron.domain.planning import step
 from tests.doubles import START, sample_claim, sample_job, sample_outcome

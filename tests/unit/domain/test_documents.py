@@ -32,7 +32,6 @@ from dcron.domain.model import (
     State,
     Verdict,
     VerdictKind,
-    split_execution_id,
 )
 from tests.doubles import LATER_UID, START, UID, request_id, sample_job
 
@@ -203,7 +202,6 @@ def test_executions_of_a_job_sort_by_time_then_attempt(one, other, earlier, late
     first = Active(Occurrence.of_schedule(UID, earlier), one, 1, START)
     second = Active(Occurrence.of_schedule(UID, later), other, 1, START)
     assert (first.execution_id < second.execution_id) == ((earlier, one) < (later, other))
-    assert split_execution_id(first.execution_id) == (UID, first.occurrence.key, one)
 
 
 @pytest.mark.parametrize("key", [documents.term_key, lambda number: documents.revision_id(UID, number)])

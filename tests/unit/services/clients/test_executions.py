@@ -20,6 +20,7 @@ from dcron.domain.errors import (
     ObjectsUnreachable,
     StoreUnreachable,
 )
+from dcron.domain.execution_id import split_document_id
 from dcron.domain.ids import new_ulid
 from dcron.domain.job_documents import job_body
 from dcron.domain.model import (
@@ -32,10 +33,9 @@ from dcron.domain.model import (
     SkipReason,
     State,
     VerdictKind,
-    execution_id,
 )
 from dcron.domain.nodes import LeaderReport, Waiting
-from dcron.domain.views import ExecutionView, SkippedView, execution_view, occurrence_instant
+from dcron.domain.views import ExecutionView, SkippedView, execution_view
 from dcron.ports import JOBS, Document, WriteKind, executions_database
 from dcron.services.clients import execution_lists
 from dcron.services.clients import executions as module
@@ -92,7 +92,7 @@ def history(
 def claim_at(at: datetime, attempt: int = 1, *, uid: str = UID, mark: str = "t1", request: str = "") -> Claim:
     occurrence = Occurrence.of_request(uid, request) if request else Occurrence.of_schedule(uid, at)
     name = NAME if uid == UID else "other"
-    identifier = execution_id(occurrence, attempt)
+    identifier = occurrence.attempt(attempt).text
     return Claim(
         identifier,
         mark,
@@ -121,11 +121,8 @@ async def put(store: SplitStore, *items: Claim | Outcome | Skip) -> None:
             document = Document(item.id, outcome_body(item))
         else:
             document = Document(item.id, skip_body(item))
-        instant = (
-            item.scheduled_at
-            if isinstance(item, Skip)
-            else occurrence_instant(":".join(document.id.split(":")[:3]))
-        )
+        parts = split_document_id(document.id)
+        instant = parts[0].instant if parts else item.scheduled_at
         [result] = await store.write(executions_database(instant), [document])
         assert result.done
 
@@ -183,21 +180,6 @@ class TestAssembling:
 
     def test_there_is_no_execution_without_a_claim(self) -> None:
         assert execution_view([], {}, None) is None
-
-    @pytest.mark.parametrize(
-        "identifier",
-        [
-            "",
-            "x",
-            "a:b:c",
-            f"{UID}:20260302T120030Z:1",
-            f"{UID}:20260302T1200Z:001",
-            f"{UID}:²:²",
-            f"{UID}:20260302T120030Z:00²",
-        ],
-    )
-    def test_what_is_no_execution_id_has_no_instant(self, identifier: str) -> None:
-        assert occurrence_instant(identifier) is None
 
 
 class TestListing:
