@@ -70,5 +70,6 @@ async def test_what_falls_due_soon_in_a_frozen_cluster_is_decided_on_at_its_inst
     await asyncio.sleep(0.05)
     assert (await scene.job()).place == job.place
     scene.clock.pass_seconds(1.0)
-    await until(lambda: scene.scheduler._book.get("job").place.next_at > START)
+    # On a busy machine the book may not have the job yet.
+    await until(lambda: (held := scene.scheduler._book.get("job")) and held.place.next_at > START)
     assert not scene.machine.started
