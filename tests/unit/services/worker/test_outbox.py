@@ -246,15 +246,18 @@ async def test_a_log_that_a_script_removed_or_cut_is_stored_as_far_as_it_is_ther
 
 
 async def test_a_folder_that_cannot_be_removed_stops_nothing_and_goes_at_the_next_start(scene, monkeypatch):
+    refusals = []
+
     def refused(entry):
+        refusals.append(entry)
         raise OSError(16, "Device or resource busy")
 
     with monkeypatch.context() as patch:
         patch.setattr(scene.spool, "remove", refused)
         scene.end(0)
-        await until(lambda: not len(scene.outbox))
+        await until(lambda: len(refusals) == 1 and not len(scene.outbox))
         scene.end(1)
-        await until(lambda: not len(scene.outbox))
+        await until(lambda: len(refusals) == 2 and not len(scene.outbox))
     assert len(scene.folders()) == 2
     await scene.restart()
     await until(lambda: not scene.folders())
