@@ -151,7 +151,7 @@ def main(arguments: list[str]) -> int:
     """The exit code: 0 when no crash breaks a promise."""
     options = _options(arguments)
     began_at = time.monotonic()
-    cases = [_case_of(options.case)] if options.case else _cases(options.stride, options.jobs)
+    cases = [_case_of(options.case)] if options.case else _cases(options)
     run = partial(_run, verbose=options.verbose)
     failed = 0
     for case, wrong in zip(cases, in_processes(run, cases, options.jobs), strict=True):
@@ -162,14 +162,14 @@ def main(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
-def _cases(stride: int, jobs: int) -> list[Case]:
-    """Every `stride`-th await, in all circumstances."""
+def _cases(options: argparse.Namespace) -> list[Case]:
+    """Every `stride`-th await from the first one asked for, in all circumstances."""
     circumstances = list(itertools.product(ROLES, DOWN_SECONDS, TIMEOUT_SECONDS))
-    windows = in_processes(_window, circumstances, jobs)
+    windows = in_processes(_window, circumstances, options.jobs)
     return [
         Case(*each, callbacks)
         for each, window in zip(circumstances, windows, strict=True)
-        for callbacks in range(0, window, stride)
+        for callbacks in range(options.first, window, options.stride)
     ]
 
 
@@ -213,6 +213,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.crashes", description=__doc__)
     parser.add_argument("--case", help="run this one alone, as a failure names it")
     parser.add_argument("--stride", type=int, default=1, help="kill at every n-th await only")
+    parser.add_argument("--first", type=int, default=0, help="the first await to kill at")
     add_jobs_option(parser)
     parser.add_argument("--verbose", action="store_true", help="with --case: the nodes' logs")
     return parser.parse_args(arguments)
