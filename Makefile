@@ -5,8 +5,8 @@ BIN := .venv/bin
 SETUP := .venv/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto proto-check lint format types test test-servers sim sim-crashes sim-storms sim-mutants
-.PHONY: bench failover demo check clean molecule ansible-lint vagrant-check
+.PHONY: help setup proto proto-check lint format types test test-others test-system test-servers
+.PHONY: sim sim-crashes sim-storms sim-mutants bench failover demo check check-all clean molecule ansible-lint vagrant-check
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,10 +44,18 @@ test-servers: $(SETUP) ## Install the CouchDB and S3 servers of the tests into .
 	-$(BIN)/python -c 'from tests.couchdb_server import couch_server_program as p; print(p())'
 	-PIP_CONSTRAINT=tests/swift-constraints.txt $(BIN)/python -m tests.swift_venv
 
-# The system tests time leases and kills: they have the machine to themselves.
-test: test-servers ## Run all tests
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --ignore tests/system
-	$(BIN)/pytest tests/system
+# A report for each: CI gathers from them which tests took longest.
+REPORT = $(if $(DCRON_TEST_REPORTS),--junitxml=$(DCRON_TEST_REPORTS)/$@.xml)
+
+test: test-others test-system ## Run all tests
+
+test-others: test-servers ## Run all tests but those of whole clusters of processes
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --ignore tests/system $(REPORT)
+
+# They wait for leases, timeouts and schedules most of the time. Servers of one's own are for one at a time.
+test-system: test-servers ## Run the tests of whole clusters of processes
+	$(BIN)/pytest tests/system $(REPORT) \
+	  $(if $(DCRON_TEST_COUCHDB_URL)$(DCRON_TEST_S3_URL),,--numprocesses 2 --dist loadgroup)
 
 sim: $(SETUP) ## Simulate the cluster under faults: SEEDS=200 of them from FIRST=1 on, or one SEED=n
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200) --first $(or $(FIRST),1))
@@ -81,6 +89,10 @@ vagrant-check: ## Bring the Vagrantfile's machines up on podman, provision them 
 	ansible/vagrant_check.sh
 
 check: lint types test ## Everything that has to pass before a change is done
+
+check-all: export DCRON_TEST_SHARE =
+check-all: check demo bench sim-crashes sim-storms sim-mutants ansible-lint molecule vagrant-check ## All there is, before a release
+	$(MAKE) sim SEEDS=2000
 
 clean: ## Remove .venv, .cache and all that is generated, but for dcron/rpc
 	rm -rf .venv .cache build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

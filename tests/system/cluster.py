@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -14,10 +15,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest import mock
 
 import grpc
 from google.protobuf import json_format
 
+from dcron.cli.main import main as command_line
 from dcron.rpc import dcron_pb2 as pb
 from dcron.rpc.dcron_pb2_grpc import PublicStub
 from tests.couchdb_server import with_own_databases
@@ -185,7 +188,7 @@ class Cluster:
     def wait_ready(self, node: NodeProcess) -> None:
         def ready() -> bool:
             assert node.is_running(), f"{node.id} ended by itself:\n{node.tail()}"
-            return self.cli("cluster", "status", via=[node]).returncode == 0
+            return self._read("cluster", "status", via=[node]).returncode == 0
 
         wait_for(f"{node.id} answers", ready, START_SECONDS)
         node.away = False
@@ -231,19 +234,34 @@ class Cluster:
         self, *words: str, via: Sequence[NodeProcess] | None = None, stdin: bytes = b""
     ) -> subprocess.CompletedProcess[bytes]:
         """Run the command line against some nodes (default: all that answer)."""
-        nodes = via if via is not None else self.answering()
-        environment = {
-            **os.environ,
-            "DCRON_SERVER": ",".join(node.address for node in nodes),
-            **self.client_environment,
-        }
         return subprocess.run(
             [sys.executable, "-m", "dcron", *words],
-            env=environment,
+            env={**os.environ, **self._settings(via)},
             input=stdin,
             capture_output=True,
             timeout=90,
             check=False,
+        )
+
+    def _settings(self, via: Sequence[NodeProcess] | None) -> dict[str, str]:
+        """What the command line finds in its environment."""
+        nodes = via if via is not None else self.answering()
+        return {"DCRON_SERVER": ",".join(node.address for node in nodes), **self.client_environment}
+
+    def _read(
+        self, *words: str, via: Sequence[NodeProcess] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run the command line in this process: what a test asks again and again, until it is so, would
+        otherwise start Python each time, and keep a core busy."""
+        printed, errors = io.StringIO(), io.StringIO()
+        with (
+            mock.patch.dict(os.environ, self._settings(via)),
+            contextlib.redirect_stdout(printed),
+            contextlib.redirect_stderr(errors),
+        ):
+            code = command_line(words)
+        return subprocess.CompletedProcess(
+            words, code, printed.getvalue().encode(), errors.getvalue().encode()
         )
 
     def stub(self) -> PublicStub:
@@ -252,7 +270,7 @@ class Cluster:
 
     def ask(self, *words: str, via: Sequence[NodeProcess] | None = None) -> Any:
         """A reading command's JSON; the command must succeed."""
-        done = self.cli(*words, "--output", "json", via=via)
+        done = self._read(*words, "--output", "json", via=via)
         assert done.returncode == 0, f"dcron {' '.join(words)}: {done.stderr.decode()}"
         return json.loads(done.stdout)
 

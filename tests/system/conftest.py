@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import COUCHDB_VARIABLE
 from tests.couchdb_server import CouchServer, CouchUnavailable
-from tests.object_stores import S3_KINDS, S3Access, S3Servers
+from tests.object_stores import EXTERNAL_URL, S3_KINDS, S3Access, S3Servers
 from tests.system.cluster import Cluster, serving
 from tests.system.gates import GatedCluster
+from tests.system.namespaces import NetworkUnavailable, enter_own_network
+
+
+def pytest_configure() -> None:
+    """Keep processes that run these tests side by side from taking each other's ports.
+
+    Where that cannot be, or servers of this machine are named, all share its network."""
+    side_by_side = "PYTEST_XDIST_WORKER" in os.environ
+    if side_by_side and not os.environ.get(COUCHDB_VARIABLE) and not EXTERNAL_URL:
+        with contextlib.suppress(NetworkUnavailable):
+            enter_own_network()
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ tests, and nothing routes them.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
 import shutil
@@ -15,11 +16,12 @@ from enum import Enum
 
 from tests.system.cluster import NodeProcess
 
-__all__ = ["Link", "Network", "NetworkUnavailable"]
+__all__ = ["Link", "Network", "NetworkUnavailable", "enter_own_network"]
 
 NODE_PORT = 7420
 COMMAND_SECONDS = 10.0
 PREFIX_BITS = 25
+CLONE_NEWNET = 0x40000000
 
 
 class NetworkUnavailable(Exception):
@@ -135,6 +137,18 @@ class Network:
         """Remove the namespaces, and with them all links; nothing may run in them any more."""
         while self._undo:
             _ip(*self._undo.pop())
+
+
+def enter_own_network() -> None:
+    """Put this thread, and all that it starts from now on, into a network that has a loopback and no more.
+
+    Nobody else on this machine can take a port that is free there. Raises NetworkUnavailable."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        raise NetworkUnavailable("a network of its own needs root and the program ip (iproute2)")
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNET) != 0:
+        raise NetworkUnavailable(f"no network of its own: {os.strerror(ctypes.get_errno())}")
+    _ip("link", "set", "lo", "up")
 
 
 def _ip(*words: str) -> None:

@@ -18,7 +18,7 @@ from tests.swift_venv import SwiftUnavailable
 from tests.system.accounting import Ledger
 from tests.system.cluster import Cluster, serving, started, wait_for
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("outages")]  # one minute for both
 
 OUTAGE_SECONDS = 60.0
 LONG_SECONDS = 10
