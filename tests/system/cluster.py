@@ -301,6 +301,10 @@ class Cluster:
     def leader_id(self, via: Sequence[NodeProcess] | None = None) -> str:
         return str(self.status(via)["leaderId"])
 
+    def leader(self) -> NodeProcess:
+        """The node that leads; there may be none for a moment."""
+        return self.node(wait_for("a leader", self.leader_id, WELL_SECONDS))
+
     def alive(self) -> list[str]:
         return [node["id"] for node in self.ask("node", "list")["nodes"] if node["alive"]]
 

@@ -197,8 +197,8 @@ class GatedCluster:
 
     def worker(self) -> NodeProcess:
         """A node that does not lead."""
-        leader_id = self.cluster.leader_id()
-        return next(node for node in self.cluster.nodes if node.id != leader_id)
+        leader = self.cluster.leader()
+        return next(node for node in self.cluster.nodes if node is not leader)
 
     def close(self) -> None:
         """Close the gates; after the nodes have stopped."""

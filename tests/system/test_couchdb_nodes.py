@@ -128,7 +128,7 @@ def test_without_a_majority_nothing_starts_and_nothing_is_lost(ledger, couch, aw
     take_away = couch.nodes.pause if away == "paused" else couch.nodes.kill
     bring_back = couch.nodes.resume if away == "paused" else couch.nodes.start
 
-    leader = cluster.node(cluster.leader_id())
+    leader = cluster.leader()
     for i in (1, 2):
         take_away(i)
     wait_for("the leader stops leading", lambda: "stops leading" in leader.tail(), 30)

@@ -21,7 +21,7 @@ def test_what_falls_due_in_the_second_in_which_the_leader_is_killed_starts_once(
 
     # when in one round after the other the leader is killed just then,
     for delay_seconds in KILLED_AFTER_SECONDS:
-        leader = cluster.node(cluster.leader_id())
+        leader = cluster.leader()
         ledger.sleep_until_due(delay_seconds)
         leader.kill()
         wait_for_another_leader(cluster, leader)
@@ -38,7 +38,7 @@ def test_a_leader_that_slept_past_its_lease_starts_nothing_when_it_wakes(gated, 
     cluster = gated.cluster
     ledger = Ledger.open(cluster, tmp_path / "starts", ["a", "b", "c", "d"], period_seconds=1)
     ledger.goes_on()
-    sleeper = cluster.node(cluster.leader_id())
+    sleeper = cluster.leader()
     term = int(cluster.status()["term"])
     hold = gated.store[sleeper.id].hold(an_intent, Step.NOT_ANSWERED)
     hold.wait()

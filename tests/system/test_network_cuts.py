@@ -82,7 +82,7 @@ def test_a_leader_cut_off_from_the_store_steps_down_and_another_one_goes_on(apar
     cluster = gates.cluster
     ledger = Ledger.open(cluster, tmp_path / "starts", ["a", "b", "c", "d"], period_seconds=3)
     ledger.goes_on()
-    leader = cluster.node(cluster.leader_id())
+    leader = cluster.leader()
     ledger.sleep_until_due(1.5)  # what has started by then has ended, too
 
     # when the leader loses its link to the stores, and keeps that to the other nodes,

@@ -75,7 +75,7 @@ def sleep_by_boottime(seconds: float) -> None:
 
 def was_accepted(gated: GatedCluster, execution_id: str) -> bool:
     """Whether the leader has heard that a worker holds the claim, and so starts the script."""
-    leader = gated.cluster.node(gated.cluster.leader_id())
+    leader = gated.cluster.leader()
     return any(
         "accepted" in line and f"execution={execution_id} " in line for line in leader.tail(2000).splitlines()
     )

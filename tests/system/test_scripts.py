@@ -121,6 +121,7 @@ class Memory:
 
 
 class TestLargeLog:
+    @pytest.mark.timeout(300)
     def test_gibibyte_of_log_is_whole_and_costs_little_memory(self, two_nodes, tmp_path):
         worker, other = two_nodes.nodes
         # given nodes that have handled a log before

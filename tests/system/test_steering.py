@@ -45,8 +45,14 @@ def test_a_busy_worker_refuses_and_the_occurrence_runs_once_a_slot_is_free(tmp_p
         cluster.do("job", "run", "first")
         wait_for("the slot is taken", lambda: cluster.executions("first", state="running"))
         cluster.do("job", "run", "second")
-        reason = wait_for("it waits", lambda: cluster.ask("job", "show", "second").get("waitingReason"))
-        assert reason.startswith("n1: all slots are taken")
+        wait_for(
+            "it waits for a slot",
+            lambda: (
+                cluster.ask("job", "show", "second")
+                .get("waitingReason", "")
+                .startswith("n1: all slots are taken")
+            ),
+        )
 
         gate.touch()
 

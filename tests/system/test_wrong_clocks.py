@@ -37,7 +37,7 @@ def test_a_leader_whose_clock_is_set_an_hour_off_stops_leading_says_so_and_the_s
 ):
     # Given jobs that run everywhere, and one that only the leader's node may run,
     cluster, clock = clocks
-    leader = cluster.node(cluster.leader_id())
+    leader = cluster.leader()
     ledger = Ledger.open(cluster, tmp_path / "starts", ["a", "b", "c"])
     bound = Ledger.open(
         cluster, tmp_path / "bound", ["bound"], "--label", f"host={leader.id}", then="echo done"
