@@ -9,10 +9,7 @@ cache=$repository/.cache/ansible
 image=localhost/dcron-test-host-vagrant:latest
 network=dcron-vagrant
 
-if ! command -v vagrant >/dev/null; then
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends vagrant
-fi
+command -v vagrant >/dev/null || "$repository/ansible/packages.sh" vagrant
 "$repository/ansible/molecule.sh" none # what both need
 
 keys=$cache/keys/vagrant
@@ -37,7 +34,7 @@ cd "$repository"
 clean_up() {
   "$repository/ansible/testbed/disconnect.sh" "$ANSIBLE_SSH_CONTROL_PATH_DIR"
   vagrant destroy --force >/dev/null || true
-  "$repository/ansible/testbed/remove-hosts.sh"
+  "$repository/ansible/testbed/remove-hosts.sh" vagrant
   podman network rm --force "$network" >/dev/null || true
 }
 # A signal that comes twice, by a group and by make, is not to end this.

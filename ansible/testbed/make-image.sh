@@ -71,7 +71,8 @@ packages+=,ca-certificates,curl,openssh-server,nodejs
 masked=(systemd-sysctl.service systemd-modules-load.service systemd-udevd.service systemd-binfmt.service
   proc-sys-fs-binfmt_misc.automount console-getty.service apt-daily.timer apt-daily-upgrade.timer)
 
-mmdebstrap --quiet --variant=minbase --include="$packages" \
+# With package lists, which are valid for a day: not each host is to fetch them.
+mmdebstrap --quiet --variant=minbase --include="$packages" --skip=cleanup/apt/lists \
   --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"' \
   --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
   --dpkgopt='path-exclude=/usr/share/doc/*' \

@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
 # make-deb.sh DEB: packs npm's pouchdb-server as a stand-in for Apache's package of CouchDB, for tests alone.
+# Does nothing where the package is newer than what it is made of: hosts may just be installing it.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 repository=$(cd "$here/../../.." && pwd -P)
 target=$1
 program=$(cd "$repository" && python3 -c 'from tests.couchdb_server import couch_server_program as p; print(p())')
+if [[ -e $target && -z $(find "$here" "$program" -newer "$target" -print -quit) ]]; then
+  exit 0
+fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

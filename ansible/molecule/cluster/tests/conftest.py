@@ -25,6 +25,15 @@ OTHER_OBJECTS = [
     *("-e", "{dcron_node_s3_access_key: '{{ s3_standin_access_key }}'}"),
 ]
 WAIT_SECONDS = 60.0
+SHARE = os.environ.get("DCRON_TEST_SHARE", "")
+"""Of the long tests, a run of CI has one share of three; without one, all are run."""
+SHARE_OF = {
+    "test_3_upgrade.py": "1",
+    "test_4_restore.py": "2",
+    "test_5_certificates.py": "2",
+    "test_6_move_objects.py": "3",
+}
+collect_ignore = [name for name, share in SHARE_OF.items() if SHARE not in {"", share}]
 
 
 def on(name):
