@@ -26,7 +26,8 @@ proto: $(SETUP) ## Generate dcron/rpc from proto/dcron.proto
 proto-check: $(SETUP) ## Fail when dcron/rpc is stale
 	$(BIN)/python proto/generate.py --check
 
-lint: proto-check ## Check style, format, import direction and generated code
+lint: proto-check ## Check style, format, import direction, the protocol's conventions and generated code
+	$(BIN)/python proto/lint.py
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports

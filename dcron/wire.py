@@ -8,13 +8,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from dcron.domain.audit import AuditQuery, AuditRecord
 from dcron.domain.concerns import Concern
 from dcron.domain.errors import InvalidInput
 from dcron.domain.execution_id import ExecutionId
-from dcron.domain.model import Active, Coalesced, Job, LastOutcome, Script, Specification, State, VerdictKind
+from dcron.domain.model import (
+    DEFAULT_GRACE_SECONDS,
+    DEFAULT_MAX_ATTEMPTS,
+    Active,
+    Coalesced,
+    Job,
+    LastOutcome,
+    Script,
+    SkipReason,
+    Specification,
+    State,
+    VerdictKind,
+)
 from dcron.domain.nodes import LeaderReport
 from dcron.domain.offers import OfferAnswer, OfferedAttempt, OfferResult
 from dcron.domain.planning import AHEAD_SECONDS
@@ -31,8 +45,10 @@ __all__ = [
     "audit_message",
     "audit_query_from",
     "cluster_message",
+    "duration",
     "execution_message",
     "job_message",
+    "mask_from",
     "node_message",
     "skipped_message",
     "specification_from",
@@ -47,28 +63,38 @@ CHANNEL_MESSAGE_BYTES = 48 * 1024 * 1024
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_SECONDS = 86_400
+_NANOSECONDS = 1_000_000_000
+_MODEL_NAMES = {"timeout": "timeout_seconds", "grace": "grace_seconds"}
+"""Fields of Specification that the model has by another name."""
 _STATES = {
-    State.RUNNING: pb.RUNNING,
-    State.SUCCEEDED: pb.SUCCEEDED,
-    State.FAILED: pb.FAILED,
-    State.TIMED_OUT: pb.TIMED_OUT,
-    State.CANCELLED: pb.CANCELLED,
-    State.LOST: pb.LOST,
-    State.NOT_STARTED: pb.NOT_STARTED,
+    State.RUNNING: pb.EXECUTION_STATE_RUNNING,
+    State.SUCCEEDED: pb.EXECUTION_STATE_SUCCEEDED,
+    State.FAILED: pb.EXECUTION_STATE_FAILED,
+    State.TIMED_OUT: pb.EXECUTION_STATE_TIMED_OUT,
+    State.CANCELLED: pb.EXECUTION_STATE_CANCELLED,
+    State.LOST: pb.EXECUTION_STATE_LOST,
+    State.NOT_STARTED: pb.EXECUTION_STATE_NOT_STARTED,
 }
 _STATES_BACK = {number: state for state, number in _STATES.items()}
 _VERDICTS = {
-    pb.AS_SUCCEEDED: VerdictKind.SUCCEEDED,
-    pb.AS_FAILED: VerdictKind.FAILED,
-    pb.AS_RETRY: VerdictKind.RETRY,
+    VerdictKind.SUCCEEDED: pb.VERDICT_SUCCEEDED,
+    VerdictKind.FAILED: pb.VERDICT_FAILED,
+    VerdictKind.RETRY: pb.VERDICT_RETRY,
+}
+_VERDICTS_BACK = {number: verdict for verdict, number in _VERDICTS.items()}
+_SKIP_REASONS = {
+    SkipReason.COALESCED: pb.SKIP_REASON_COALESCED,
+    SkipReason.MISSED: pb.SKIP_REASON_MISSED,
+    SkipReason.PAUSED: pb.SKIP_REASON_PAUSED,
+    SkipReason.FROZEN: pb.SKIP_REASON_FROZEN,
 }
 _RESULTS = {
-    OfferResult.ACCEPTED: pb.ACCEPTED,
-    OfferResult.BUSY: pb.BUSY,
-    OfferResult.DRAINING: pb.DRAINING,
-    OfferResult.OLDER_TERM: pb.OLDER_TERM,
-    OfferResult.NOT_CLAIMED: pb.NOT_CLAIMED,
-    OfferResult.UNABLE: pb.UNABLE,
+    OfferResult.ACCEPTED: pb.OFFER_RESULT_ACCEPTED,
+    OfferResult.BUSY: pb.OFFER_RESULT_BUSY,
+    OfferResult.DRAINING: pb.OFFER_RESULT_DRAINING,
+    OfferResult.OLDER_TERM: pb.OFFER_RESULT_OLDER_TERM,
+    OfferResult.NOT_CLAIMED: pb.OFFER_RESULT_NOT_CLAIMED,
+    OfferResult.UNABLE: pb.OFFER_RESULT_UNABLE,
 }
 _RESULTS_BACK = {number: result for result, number in _RESULTS.items()}
 
@@ -80,6 +106,13 @@ def timestamp(instant: datetime) -> Timestamp:
     return Timestamp(
         seconds=since_epoch.days * _DAY_SECONDS + since_epoch.seconds, nanos=since_epoch.microseconds * 1_000
     )
+
+
+def duration(seconds: float) -> Duration:
+    """A span of time as protobuf has it, to the nanosecond."""
+    message = Duration()
+    message.FromNanoseconds(round(seconds * _NANOSECONDS))
+    return message
 
 
 def state_from(number: pb.ExecutionState.ValueType) -> State | None:
@@ -95,7 +128,7 @@ def state_from(number: pb.ExecutionState.ValueType) -> State | None:
 def verdict_from(number: pb.Verdict.ValueType) -> VerdictKind:
     """A person's verdict."""
     try:
-        return _VERDICTS[number]
+        return _VERDICTS_BACK[number]
     except KeyError:
         raise InvalidInput("verdict", "give succeeded, failed or retry") from None
 
@@ -110,15 +143,15 @@ def specification_message(specification: Specification) -> pb.Specification:
         arguments=specification.arguments,
         environment=specification.environment,
         labels=specification.labels,
-        timeout_seconds=specification.timeout_seconds,
-        grace_seconds=specification.grace_seconds,
+        timeout=_maybe_duration(specification.timeout_seconds),
+        grace=duration(specification.grace_seconds),
         max_attempts=specification.max_attempts,
         failure_retries=specification.failure_retries,
     )
 
 
 def specification_from(message: pb.Specification) -> Specification:
-    """What is wanted of a job, unchecked; an empty timezone is UTC."""
+    """What is wanted of a job, unchecked; what is not set has its default."""
     script = message.script
     return Specification(
         schedule=message.schedule,
@@ -128,11 +161,25 @@ def specification_from(message: pb.Specification) -> Specification:
         arguments=tuple(message.arguments),
         environment=dict(message.environment),
         labels=dict(message.labels),
-        timeout_seconds=message.timeout_seconds,
-        grace_seconds=message.grace_seconds,
-        max_attempts=message.max_attempts,
+        timeout_seconds=_seconds(message.timeout),
+        grace_seconds=_seconds(message.grace) if message.HasField("grace") else DEFAULT_GRACE_SECONDS,
+        max_attempts=message.max_attempts or DEFAULT_MAX_ATTEMPTS,
         failure_retries=message.failure_retries,
     )
+
+
+def mask_from(mask: FieldMask, message: pb.Specification) -> list[str]:
+    """The fields of the model's Specification that an update is to take: those that the mask names, all for
+    "*", and those that are set where it names none."""
+    known = pb.Specification.DESCRIPTOR.fields_by_name
+    paths = list(mask.paths) or [field.name for field, _ in message.ListFields()]
+    if paths == ["*"]:
+        paths = list(known)
+    unknown = sorted(set(paths) - set(known))
+    if unknown or not paths:
+        wrong = f"unknown: {', '.join(map(shown, unknown))}" if unknown else "no field is named or set"
+        raise InvalidInput("update_mask", f'{wrong}; name some of {", ".join(sorted(known))}, or "*" for all')
+    return [_MODEL_NAMES.get(path, path) for path in dict.fromkeys(paths)]
 
 
 def job_message(job: Job, report: LeaderReport) -> pb.Job:
@@ -151,7 +198,7 @@ def job_message(job: Job, report: LeaderReport) -> pb.Job:
         changed_at=timestamp(job.changed_at),
         next_at=_maybe(place.next_at),
         active=_active_message(place.active) if place.active else None,
-        waiting_request_ids=[run.request_id for run in place.waiting],
+        waiting_execution_ids=[ExecutionId(job.uid, run.request_id, 1).text for run in place.waiting],
         last=_last_message(place.last) if place.last else None,
         waiting_reason=reasons[0] if reasons else "",
     )
@@ -172,7 +219,7 @@ def execution_message(view: ExecutionView) -> pb.Execution:
         revision=claim.revision,
         script=_script_message(claim.script),
         claimed_at=timestamp(claim.claimed_at),
-        timeout_seconds=claim.timeout_seconds,
+        timeout=_maybe_duration(claim.timeout_seconds),
         needs_attention=view.needs_attention,
     )
     if claim.coalesced is not None:
@@ -180,7 +227,7 @@ def execution_message(view: ExecutionView) -> pb.Execution:
         if claim.coalesced.count is not None:
             message.occurrence_count = claim.coalesced.count
     if verdict is not None:
-        message.verdict, message.verdict_by = verdict.kind.value, verdict.by
+        message.verdict, message.verdict_by = _VERDICTS[verdict.kind], verdict.by
         message.verdict_reason = verdict.reason
         message.verdict_at.FromDatetime(verdict.at)
     if outcome is not None:
@@ -191,7 +238,7 @@ def execution_message(view: ExecutionView) -> pb.Execution:
                 exit_code=outcome.exit_code,
                 signal=outcome.signal,
                 message=outcome.message,
-                cpu_seconds=outcome.cpu_seconds,
+                cpu_time=duration(outcome.cpu_seconds),
                 peak_memory_bytes=outcome.peak_memory_bytes,
                 log_bytes=outcome.log.size_bytes + outcome.log.cut_bytes if outcome.log else 0,
                 log_cut_bytes=outcome.log.cut_bytes if outcome.log else 0,
@@ -206,11 +253,11 @@ def skipped_message(view: SkippedView) -> pb.Execution:
     return pb.Execution(
         id=skip.id,
         job=view.job,
-        state=pb.SKIPPED,
+        state=pb.EXECUTION_STATE_SKIPPED,
         scheduled_at=timestamp(skip.scheduled_at),
         occurrences_until=timestamp(skip.until),
         occurrence_count=skip.count,
-        skip_reason=skip.reason.value,
+        skip_reason=_SKIP_REASONS[skip.reason],
     )
 
 
@@ -233,7 +280,7 @@ def node_message(view: NodeView) -> pb.Node:
         warnings=record.warnings,
         stopped=record.stopped,
         spooled_since=_maybe(record.spooled_since),
-        lease_seconds=record.lease_seconds,
+        lease=_maybe_duration(record.lease_seconds),
     )
 
 
@@ -288,16 +335,15 @@ def attempt_message(attempt: OfferedAttempt) -> pb.Attempt:
         manual=attempt.manual,
         coalesced_count=coalesced.count if coalesced else None,
         coalesced_until=timestamp(coalesced.until) if coalesced else None,
-        start_in_seconds=attempt.start_in_seconds,
+        start_in=_maybe_duration(attempt.start_in_seconds),
     )
 
 
 def attempt_from(message: pb.Attempt) -> OfferedAttempt:
     """One offered attempt."""
-    if not 0 <= message.start_in_seconds <= AHEAD_SECONDS:
-        raise InvalidInput(
-            "start_in_seconds", f"{message.start_in_seconds:g} is not valid; give 0 to {AHEAD_SECONDS:g}"
-        )
+    start_in_seconds = _seconds(message.start_in)
+    if not 0 <= start_in_seconds <= AHEAD_SECONDS:
+        raise InvalidInput("start_in", f"{start_in_seconds:g} s is not valid; give 0 to {AHEAD_SECONDS:g}")
     if ExecutionId.parse_or_none(message.execution_id) is None:
         raise InvalidInput("execution_id", f"{shown(message.execution_id)} is not an execution id")
     coalesced = None
@@ -312,7 +358,7 @@ def attempt_from(message: pb.Attempt) -> OfferedAttempt:
         scheduled_at=_instant("scheduled_at", message.scheduled_at),
         manual=message.manual,
         coalesced=coalesced,
-        start_in_seconds=message.start_in_seconds,
+        start_in_seconds=start_in_seconds,
     )
 
 
@@ -351,6 +397,15 @@ def audit_message(record: AuditRecord) -> pb.AuditRecord:
         result=record.result,
         answered_at=_maybe(record.answered_at),
     )
+
+
+def _maybe_duration(seconds: float) -> Duration | None:
+    """Absent for 0, where that means none."""
+    return duration(seconds) if seconds else None
+
+
+def _seconds(message: Duration) -> float:
+    return message.ToNanoseconds() / _NANOSECONDS
 
 
 def _maybe(instant: datetime | None) -> Timestamp | None:

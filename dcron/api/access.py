@@ -48,7 +48,7 @@ LEAST_ROLE: Mapping[str, Role] = {
     f"{_PUBLIC}ListAudit": Role.OPERATOR,
     f"{_INTERNAL}Offer": Role.NODE,
     f"{_INTERNAL}Cancel": Role.NODE,
-    f"{_INTERNAL}ListRunning": Role.NODE,
+    f"{_INTERNAL}CompareClaims": Role.NODE,
     f"{_INTERNAL}AnnounceResignation": Role.NODE,
     f"{_INTERNAL}FollowLog": Role.NODE,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Role.VIEWER,

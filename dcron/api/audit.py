@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 
 from dcron.api.access import caller_of
 from dcron.api.errors import status_of
@@ -93,12 +94,16 @@ def _new_job(method: str, wanted: pb.CreateJobRequest) -> Change:
 
 
 def _update_job(request: pb.UpdateJobRequest) -> list[Change]:
-    content = _essentials(request.specification, request.fields)
-    return [Change("UpdateJob", request.name, {"fields": ",".join(request.fields), **content})]
+    fields = list(request.update_mask.paths) or [
+        field.name for field, _ in request.specification.ListFields()
+    ]
+    content = _essentials(request.specification, _SPECIFICATION_FIELDS if fields == ["*"] else fields)
+    return [Change("UpdateJob", request.name, {"fields": ",".join(fields), **content})]
 
 
 def _resolve_execution(request: pb.ResolveExecutionRequest) -> list[Change]:
-    verdict = pb.Verdict.Name(request.verdict) if request.verdict in pb.Verdict.values() else "?"
+    known = request.verdict in pb.Verdict.values()
+    verdict = pb.Verdict.Name(request.verdict).removeprefix("VERDICT_").lower() if known else "?"
     content = {"verdict": verdict, "by": request.by, "reason": request.reason}
     return [Change("ResolveExecution", request.id, content)]
 
@@ -111,12 +116,19 @@ def _essentials(specification: pb.Specification, fields: Iterable[str]) -> dict[
         "environment": ",".join(sorted(specification.environment)),
         "labels": ",".join(f"{name}={value}" for name, value in sorted(specification.labels.items())),
         "script": f"{specification.script.sha256} {specification.script.file_name}",
+        "timeout": _seconds(specification.timeout),
+        "grace": _seconds(specification.grace),
     }
+    given = {field.name for field, _ in specification.ListFields()}
     return {
         name: told[name] if name in told else str(getattr(specification, name))
         for name in fields
-        if name in _SPECIFICATION_FIELDS and getattr(specification, name)
+        if name in given
     }
+
+
+def _seconds(duration: Duration) -> str:
+    return f"{duration.ToNanoseconds() / 1e9:g}s"
 
 
 _SPECIFICATION_FIELDS = tuple(pb.Specification.DESCRIPTOR.fields_by_name)

@@ -69,7 +69,9 @@ class Internal(dcron_pb2_grpc.InternalServicer):
         """See proto/dcron.proto."""
         return pb.InternalCancelResponse(found=await self._worker.cancel(request.execution_id))
 
-    async def ListRunning(self, request: pb.ListRunningRequest, context: _Context) -> pb.ListRunningResponse:
+    async def CompareClaims(
+        self, request: pb.CompareClaimsRequest, context: _Context
+    ) -> pb.CompareClaimsResponse:
         """See proto/dcron.proto."""
         if len(request.claims) > MAX_CLAIM_REFERENCES:
             raise InvalidInput(
@@ -77,7 +79,7 @@ class Internal(dcron_pb2_grpc.InternalServicer):
             )
         claims = [ClaimReference(claim.execution_id, claim.token) for claim in request.claims]
         answer = await self._worker.known_claims(request.node_id, claims)
-        return pb.ListRunningResponse(
+        return pb.CompareClaimsResponse(
             known_tokens=sorted(answer.known), delivered_tokens=sorted(answer.delivered)
         )
 
@@ -88,7 +90,9 @@ class Internal(dcron_pb2_grpc.InternalServicer):
         await self._elector.resignation(request.term)
         return pb.AnnounceResignationResponse()
 
-    async def FollowLog(self, request: pb.FollowLogRequest, context: _Context) -> AsyncIterator[pb.LogChunk]:
+    async def FollowLog(
+        self, request: pb.FollowLogRequest, context: _Context
+    ) -> AsyncIterator[pb.FollowLogResponse]:
         """See proto/dcron.proto."""
         if request.offset < 0:
             raise InvalidInput("offset", f"{request.offset} is not valid; give 0 or more")
@@ -96,4 +100,4 @@ class Internal(dcron_pb2_grpc.InternalServicer):
         await context.send_initial_metadata(())
         chunks = self._worker.follow_log(request.execution_id, request.offset, follow=request.follow)
         async for chunk in chunks:
-            yield pb.LogChunk(data=chunk)
+            yield pb.FollowLogResponse(data=chunk)

@@ -29,6 +29,7 @@ from dcron.wire import (
     cluster_message,
     execution_message,
     job_message,
+    mask_from,
     node_message,
     skipped_message,
     specification_from,
@@ -105,7 +106,7 @@ class Public(dcron_pb2_grpc.PublicServicer):
         job = await self._catalogue.update(
             request.name,
             specification_from(request.specification),
-            list(request.fields),
+            mask_from(request.update_mask, request.specification),
             if_revision=request.if_revision,
         )
         return await self._job(job)
@@ -165,7 +166,9 @@ class Public(dcron_pb2_grpc.PublicServicer):
         self, request: pb.ListExecutionsRequest, context: _Context
     ) -> pb.ListExecutionsResponse:
         """See proto/dcron.proto."""
-        wanted: StateFilter | None = SKIPPED if request.state == pb.SKIPPED else state_from(request.state)
+        wanted: StateFilter | None = (
+            SKIPPED if request.state == pb.EXECUTION_STATE_SKIPPED else state_from(request.state)
+        )
         found = await self._history.list(request.job, wanted, request.limit)
         return pb.ListExecutionsResponse(
             executions=[
@@ -178,10 +181,12 @@ class Public(dcron_pb2_grpc.PublicServicer):
         """See proto/dcron.proto."""
         return execution_message(await self._history.get(request.id))
 
-    async def ReadLog(self, request: pb.ReadLogRequest, context: _Context) -> AsyncIterator[pb.LogChunk]:
+    async def ReadLog(
+        self, request: pb.ReadLogRequest, context: _Context
+    ) -> AsyncIterator[pb.ReadLogResponse]:
         """See proto/dcron.proto."""
         async for chunk in self._history.read_log(request.id, follow=request.follow):
-            yield pb.LogChunk(data=chunk)
+            yield pb.ReadLogResponse(data=chunk)
 
     async def CancelExecution(
         self, request: pb.CancelExecutionRequest, context: _Context

@@ -234,7 +234,7 @@ def _reason_of_absence(server: str, tls: ClientTls | None, error: grpc.RpcError)
     return tls_trouble(server, tls) or reason
 
 
-def _beyond(offset: int, chunks: Iterable[pb.LogChunk]) -> Iterator[bytes]:
+def _beyond(offset: int, chunks: Iterable[pb.ReadLogResponse]) -> Iterator[bytes]:
     """The bytes of a stream from an offset on."""
     skip = offset
     for chunk in chunks:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 
 import click
+from google.protobuf.duration_pb2 import Duration
 
-__all__ = ["DURATION", "DurationType", "format_duration", "parse_duration"]
+__all__ = ["DURATION", "DurationType", "format_duration", "format_span", "parse_duration", "span"]
 
 _NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
 _PLAIN = re.compile(_NUMBER)
 _PARTS = re.compile("".join(f"(?:({_NUMBER}){unit})?" for unit in "dhms"))
+_NANOSECONDS = 1_000_000_000
 _UNIT_SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 
@@ -39,6 +41,18 @@ def format_duration(seconds: float) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return "".join(parts)
+
+
+def span(seconds: float) -> Duration:
+    """Seconds as a message has them."""
+    message = Duration()
+    message.FromNanoseconds(round(seconds * _NANOSECONDS))
+    return message
+
+
+def format_span(message: Duration) -> str:
+    """A span of time out of a message, for people."""
+    return format_duration(message.ToNanoseconds() / _NANOSECONDS)
 
 
 class DurationType(click.ParamType[float]):

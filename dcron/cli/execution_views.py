@@ -5,45 +5,62 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 
-from dcron.cli.durations import format_duration
+from google.protobuf.descriptor import EnumDescriptor
+
+from dcron.cli.durations import format_duration, format_span
 from dcron.cli.failures import ExitCode
 from dcron.cli.output import format_time, print_details, print_table
 from dcron.rpc import dcron_pb2 as pb
 
-__all__ = ["exit_code_of", "format_result", "is_settled", "print_execution", "print_executions", "state_name"]
+__all__ = [
+    "exit_code_of",
+    "format_result",
+    "is_settled",
+    "print_execution",
+    "print_executions",
+    "state_name",
+    "verdict_name",
+]
 
 TIMED_OUT_EXIT_CODE = 124
 """Exit code of a run that timed out, as timeout(1) has it."""
 SIGNAL_EXIT_CODE_BASE = 128
-"""Exit code of a run that was cancelled, as shells have it for SIGINT."""
-VERDICT_SUCCEEDED = "succeeded"
-VERDICT_RETRY = "retry"
+"""Added to the number of the signal that ended a run, as shells have it."""
 _MIB = 1024 * 1024
 
 
 def state_name(state: int) -> str:
-    """`timed_out` for TIMED_OUT; a number that this version does not know, as it is."""
-    known = pb.ExecutionState.DESCRIPTOR.values_by_number.get(state)
-    return known.name.lower() if known else str(state)
+    """`timed_out` for EXECUTION_STATE_TIMED_OUT; a number that this version does not know, as it is."""
+    return _name(pb.ExecutionState.DESCRIPTOR, "EXECUTION_STATE_", state)
+
+
+def verdict_name(verdict: int) -> str:
+    """`retry` for VERDICT_RETRY."""
+    return _name(pb.Verdict.DESCRIPTOR, "VERDICT_", verdict)
+
+
+def _name(enum: EnumDescriptor, prefix: str, number: int) -> str:
+    known = enum.values_by_number.get(number)
+    return known.name.removeprefix(prefix).lower() if known else str(number)
 
 
 def is_settled(execution: pb.Execution) -> bool:
     """Whether it has an outcome, or a person has said how it ended."""
-    return execution.state != pb.RUNNING or bool(execution.verdict)
+    return execution.state != pb.EXECUTION_STATE_RUNNING or bool(execution.verdict)
 
 
 def exit_code_of(execution: pb.Execution) -> int:
     """The exit code that stands for how a settled execution ended: the script's own where there is one."""
     if execution.HasField("exit_code"):
         return execution.exit_code
-    if execution.state == pb.TIMED_OUT:
+    if execution.state == pb.EXECUTION_STATE_TIMED_OUT:
         return TIMED_OUT_EXIT_CODE
-    if execution.state == pb.CANCELLED:
+    if execution.state == pb.EXECUTION_STATE_CANCELLED:
         return ExitCode.INTERRUPTED
     if execution.HasField("signal"):
         return SIGNAL_EXIT_CODE_BASE + execution.signal
-    by_verdict = execution.state == pb.RUNNING and execution.verdict == VERDICT_SUCCEEDED
-    return ExitCode.OK if execution.state == pb.SUCCEEDED or by_verdict else ExitCode.FAILED
+    by_verdict = execution.state == pb.EXECUTION_STATE_RUNNING and execution.verdict == pb.VERDICT_SUCCEEDED
+    return ExitCode.OK if execution.state == pb.EXECUTION_STATE_SUCCEEDED or by_verdict else ExitCode.FAILED
 
 
 def format_result(execution: pb.Execution) -> str:
@@ -53,12 +70,12 @@ def format_result(execution: pb.Execution) -> str:
         parts.append(f"exit {execution.exit_code}")
     if execution.HasField("signal"):
         parts.append(_signal_name(execution.signal))
-    if execution.state == pb.SKIPPED:
-        parts.append(f"{_count(execution)} {execution.skip_reason}")
+    if execution.state == pb.EXECUTION_STATE_SKIPPED:
+        parts.append(f"{_count(execution)} {_skip_reason(execution.skip_reason)}")
     if execution.message:
         parts.append(execution.message)
     if execution.verdict:
-        parts.append(f"resolved as {execution.verdict}")
+        parts.append(f"resolved as {verdict_name(execution.verdict)}")
     if execution.needs_attention:
         parts.append("its node or its outcome is gone; needs a person: see 'dcron execution resolve --help'")
     return "; ".join(parts)
@@ -83,7 +100,7 @@ def print_executions(executions: Sequence[pb.Execution]) -> None:
 
 def print_execution(execution: pb.Execution) -> None:
     """All there is to say of one."""
-    skipped = execution.state == pb.SKIPPED
+    skipped = execution.state == pb.EXECUTION_STATE_SKIPPED
     print_details(
         [
             ("id", execution.id),
@@ -104,8 +121,8 @@ def print_execution(execution: pb.Execution) -> None:
             ("started", format_time(execution.started_at)),
             ("finished", format_time(execution.finished_at)),
             ("took", _took(execution)),
-            ("timeout", format_duration(execution.timeout_seconds) if execution.timeout_seconds else ""),
-            ("cpu", format_duration(execution.cpu_seconds) if execution.HasField("finished_at") else ""),
+            ("timeout", format_span(execution.timeout) if execution.HasField("timeout") else ""),
+            ("cpu", format_span(execution.cpu_time) if execution.HasField("cpu_time") else ""),
             ("peak memory", _memory(execution)),
             ("log", _log(execution)),
             ("resolved", _verdict(execution)),
@@ -115,6 +132,10 @@ def print_execution(execution: pb.Execution) -> None:
             ("term", str(execution.term) if not skipped else ""),
         ]
     )
+
+
+def _skip_reason(reason: int) -> str:
+    return _name(pb.SkipReason.DESCRIPTOR, "SKIP_REASON_", reason)
 
 
 def _took(execution: pb.Execution) -> str:
@@ -137,7 +158,7 @@ def _verdict(execution: pb.Execution) -> str:
         return ""
     at = f" at {format_time(execution.verdict_at)}" if execution.HasField("verdict_at") else ""
     reason = f": {execution.verdict_reason}" if execution.verdict_reason else ""
-    return f"as {execution.verdict} by {execution.verdict_by}{at}{reason}"
+    return f"as {verdict_name(execution.verdict)} by {execution.verdict_by}{at}{reason}"
 
 
 def _memory(execution: pb.Execution) -> str:

@@ -10,7 +10,13 @@ import sys
 import click
 
 from dcron.cli.client import connect
-from dcron.cli.execution_views import exit_code_of, print_execution, print_executions, state_name
+from dcron.cli.execution_views import (
+    exit_code_of,
+    print_execution,
+    print_executions,
+    state_name,
+    verdict_name,
+)
 from dcron.cli.following import await_outcome, await_start
 from dcron.cli.options import output_option, server_option
 from dcron.cli.output import print_json, print_note
@@ -20,7 +26,7 @@ from dcron.rpc import dcron_pb2 as pb
 __all__ = ["execution"]
 
 _STATES = {state_name(state): state for state in pb.ExecutionState.values() if state}
-_VERDICTS = {"succeeded": pb.AS_SUCCEEDED, "failed": pb.AS_FAILED, "retry": pb.AS_RETRY}
+_VERDICTS = {verdict_name(verdict): verdict for verdict in pb.Verdict.values() if verdict}
 
 
 @click.group()
@@ -88,7 +94,7 @@ def log(context: click.Context, execution_id: str, follow: bool) -> None:
         else:
             request = pb.GetExecutionRequest(id=execution_id)
             found = client.read(lambda public: public.GetExecution, request, execution_named(execution_id))
-    still_runs = found.state == pb.RUNNING and not found.verdict
+    still_runs = found.state == pb.EXECUTION_STATE_RUNNING and not found.verdict
     context.exit(0 if still_runs else exit_code_of(found))
 
 

@@ -86,7 +86,7 @@ def _look(client: Client, name: str, first_attempt: ExecutionId) -> tuple[pb.Exe
         lambda: client.read(lambda public: public.GetJob, pb.GetJobRequest(name=name), job_named(name))
     )
     if job is not None:
-        waits = job.uid == first_attempt.uid and first_attempt.key in job.waiting_request_ids
+        waits = first_attempt.text in job.waiting_execution_ids
         if waits or _is_of(job.active.execution_id, first_attempt):
             return None, True
         if _is_of(job.last.execution_id, first_attempt):

@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from dcron.cli.durations import format_duration
+from dcron.cli.durations import format_span
+from dcron.cli.execution_views import state_name
 from dcron.cli.output import format_labels, format_time, print_details, print_table
 from dcron.rpc import dcron_pb2 as pb
 
@@ -43,7 +44,7 @@ def print_job(job: pb.Job) -> None:
             ("next", format_time_in(job.next_at, wanted.timezone) if job.HasField("next_at") else ""),
             ("waits because", job.waiting_reason),
             ("active", job.active.execution_id),
-            ("manual runs waiting", ", ".join(job.waiting_request_ids)),
+            ("manual runs waiting", ", ".join(job.waiting_execution_ids)),
             ("last", _last(job)),
             ("last execution", job.last.execution_id),
             ("interpreter", wanted.interpreter or "the script's own #! line"),
@@ -96,11 +97,11 @@ def _state(job: pb.Job) -> str:
 def _last(job: pb.Job) -> str:
     if not job.HasField("last"):
         return ""
-    return f"{pb.ExecutionState.Name(job.last.state).lower()} {format_time(job.last.settled_at)}"
+    return f"{state_name(job.last.state)} {format_time(job.last.settled_at)}"
 
 
 def _timeout(wanted: pb.Specification) -> str:
-    if not wanted.timeout_seconds:
+    if not wanted.timeout.ToNanoseconds():
         return "none: no limit, and no retry when the node is lost"
-    grace = format_duration(wanted.grace_seconds)
-    return f"{format_duration(wanted.timeout_seconds)}, then TERM, and KILL {grace} later"
+    grace = format_span(wanted.grace)
+    return f"{format_span(wanted.timeout)}, then TERM, and KILL {grace} later"

@@ -7,9 +7,10 @@ from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import click
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from dcron.cli.client import connect
-from dcron.cli.durations import DURATION
+from dcron.cli.durations import DURATION, span
 from dcron.cli.job_views import next_line
 from dcron.cli.options import server_option
 from dcron.cli.subjects import job_named
@@ -18,18 +19,16 @@ from dcron.rpc import dcron_pb2 as pb
 
 __all__ = ["create", "update"]
 
-DEFAULT_GRACE_SECONDS = 10.0
-DEFAULT_MAX_ATTEMPTS = 3
 _FIELD_OF_OPTION = {
     "schedule": "schedule",
     "timezone": "timezone",
     "interpreter": "interpreter",
-    "timeout": "timeout_seconds",
-    "grace": "grace_seconds",
     "max_attempts": "max_attempts",
     "retries": "failure_retries",
 }
 """Options with one value, by the field of Specification that each sets."""
+_SPANS = ("timeout", "grace")
+"""Fields of Specification that are durations, and options of the same name."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -95,9 +94,7 @@ def create(name: str, script: str, paused: bool, **given: Any) -> None:
           --arg --all --env REGION=eu --label disk=ssd report.py
       echo 'uptime' | dcron job create load --schedule '*/10 * * * * *' --interpreter sh -
     """
-    wanted = pb.Specification(
-        timezone="UTC", grace_seconds=DEFAULT_GRACE_SECONDS, max_attempts=DEFAULT_MAX_ATTEMPTS
-    )
+    wanted = pb.Specification()
     _take(wanted, given)
     with open_script(script) as file, connect() as client:
         if not wanted.interpreter and not file.has_interpreter_line:
@@ -150,7 +147,10 @@ def update(name: str, script: str | None, if_revision: int | None, **given: Any)
             wanted.script.CopyFrom(file.description)
             fields.append("script")
         request = pb.UpdateJobRequest(
-            name=name, specification=wanted, fields=fields, if_revision=if_revision or 0
+            name=name,
+            specification=wanted,
+            update_mask=FieldMask(paths=fields),
+            if_revision=if_revision or 0,
         )
         job = client.write(lambda public: public.UpdateJob, request, job_named(name))
     print(f"updated job {job.name} to revision {job.revision}: {next_line(job)}")
@@ -162,6 +162,10 @@ def _take(wanted: pb.Specification, given: Mapping[str, Any]) -> list[str]:
     for option, field in _FIELD_OF_OPTION.items():
         if given.get(option) is not None:
             setattr(wanted, field, given[option])
+            fields.append(field)
+    for field in _SPANS:
+        if given.get(field) is not None:
+            getattr(wanted, field).CopyFrom(span(given[field]))
             fields.append(field)
     if _is_set("--arg", given["argument"], "--clear-args", given.get("clear_args")):
         wanted.arguments.extend(given["argument"])

@@ -12,6 +12,8 @@ from dcron.domain.ids import ulid_time
 from dcron.domain.instants import floor_second, format_key
 
 __all__ = [
+    "DEFAULT_GRACE_SECONDS",
+    "DEFAULT_MAX_ATTEMPTS",
     "Active",
     "Claim",
     "ClusterSettings",
@@ -31,6 +33,9 @@ __all__ = [
     "Verdict",
     "VerdictKind",
 ]
+
+DEFAULT_GRACE_SECONDS = 10.0
+DEFAULT_MAX_ATTEMPTS = 3
 
 
 class State(Enum):
@@ -88,8 +93,8 @@ class Specification:
     environment: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     timeout_seconds: float = 0.0
-    grace_seconds: float = 10.0
-    max_attempts: int = 3
+    grace_seconds: float = DEFAULT_GRACE_SECONDS
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
     failure_retries: int = 0
 
 

@@ -11,6 +11,8 @@ SPDX-License-Identifier: AGPL-3.0-or-later
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -34,21 +36,21 @@ class _ExecutionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Execut
     DESCRIPTOR: _descriptor.EnumDescriptor
     EXECUTION_STATE_UNSPECIFIED: _ExecutionState.ValueType  # 0
     """Not given; in a filter: any."""
-    RUNNING: _ExecutionState.ValueType  # 1
+    EXECUTION_STATE_RUNNING: _ExecutionState.ValueType  # 1
     """Claimed by a worker, without an outcome yet."""
-    SUCCEEDED: _ExecutionState.ValueType  # 2
+    EXECUTION_STATE_SUCCEEDED: _ExecutionState.ValueType  # 2
     """Exit code 0."""
-    FAILED: _ExecutionState.ValueType  # 3
+    EXECUTION_STATE_FAILED: _ExecutionState.ValueType  # 3
     """Another exit code, a signal, or the interpreter could not be run."""
-    TIMED_OUT: _ExecutionState.ValueType  # 4
+    EXECUTION_STATE_TIMED_OUT: _ExecutionState.ValueType  # 4
     """Stopped at its timeout."""
-    CANCELLED: _ExecutionState.ValueType  # 5
+    EXECUTION_STATE_CANCELLED: _ExecutionState.ValueType  # 5
     """Stopped because somebody asked, perhaps before it started."""
-    LOST: _ExecutionState.ValueType  # 6
+    EXECUTION_STATE_LOST: _ExecutionState.ValueType  # 6
     """It was started, but nobody saw how it ended."""
-    NOT_STARTED: _ExecutionState.ValueType  # 7
+    EXECUTION_STATE_NOT_STARTED: _ExecutionState.ValueType  # 7
     """It was claimed and never started."""
-    SKIPPED: _ExecutionState.ValueType  # 8
+    EXECUTION_STATE_SKIPPED: _ExecutionState.ValueType  # 8
     """An occurrence that did not run; see skip_reason."""
 
 class ExecutionState(_ExecutionState, metaclass=_ExecutionStateEnumTypeWrapper):
@@ -56,23 +58,55 @@ class ExecutionState(_ExecutionState, metaclass=_ExecutionStateEnumTypeWrapper):
 
 EXECUTION_STATE_UNSPECIFIED: ExecutionState.ValueType  # 0
 """Not given; in a filter: any."""
-RUNNING: ExecutionState.ValueType  # 1
+EXECUTION_STATE_RUNNING: ExecutionState.ValueType  # 1
 """Claimed by a worker, without an outcome yet."""
-SUCCEEDED: ExecutionState.ValueType  # 2
+EXECUTION_STATE_SUCCEEDED: ExecutionState.ValueType  # 2
 """Exit code 0."""
-FAILED: ExecutionState.ValueType  # 3
+EXECUTION_STATE_FAILED: ExecutionState.ValueType  # 3
 """Another exit code, a signal, or the interpreter could not be run."""
-TIMED_OUT: ExecutionState.ValueType  # 4
+EXECUTION_STATE_TIMED_OUT: ExecutionState.ValueType  # 4
 """Stopped at its timeout."""
-CANCELLED: ExecutionState.ValueType  # 5
+EXECUTION_STATE_CANCELLED: ExecutionState.ValueType  # 5
 """Stopped because somebody asked, perhaps before it started."""
-LOST: ExecutionState.ValueType  # 6
+EXECUTION_STATE_LOST: ExecutionState.ValueType  # 6
 """It was started, but nobody saw how it ended."""
-NOT_STARTED: ExecutionState.ValueType  # 7
+EXECUTION_STATE_NOT_STARTED: ExecutionState.ValueType  # 7
 """It was claimed and never started."""
-SKIPPED: ExecutionState.ValueType  # 8
+EXECUTION_STATE_SKIPPED: ExecutionState.ValueType  # 8
 """An occurrence that did not run; see skip_reason."""
 Global___ExecutionState: _TypeAlias = ExecutionState  # noqa: Y015
+
+class _SkipReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SkipReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SkipReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SKIP_REASON_UNSPECIFIED: _SkipReason.ValueType  # 0
+    """Not a skipped record."""
+    SKIP_REASON_COALESCED: _SkipReason.ValueType  # 1
+    """They fell due while an earlier one was worked on, and one execution stands for them."""
+    SKIP_REASON_MISSED: _SkipReason.ValueType  # 2
+    """They fell due while no leader could launch them."""
+    SKIP_REASON_PAUSED: _SkipReason.ValueType  # 3
+    """The job was paused."""
+    SKIP_REASON_FROZEN: _SkipReason.ValueType  # 4
+    """The cluster was frozen."""
+
+class SkipReason(_SkipReason, metaclass=_SkipReasonEnumTypeWrapper):
+    """Why occurrences did not run."""
+
+SKIP_REASON_UNSPECIFIED: SkipReason.ValueType  # 0
+"""Not a skipped record."""
+SKIP_REASON_COALESCED: SkipReason.ValueType  # 1
+"""They fell due while an earlier one was worked on, and one execution stands for them."""
+SKIP_REASON_MISSED: SkipReason.ValueType  # 2
+"""They fell due while no leader could launch them."""
+SKIP_REASON_PAUSED: SkipReason.ValueType  # 3
+"""The job was paused."""
+SKIP_REASON_FROZEN: SkipReason.ValueType  # 4
+"""The cluster was frozen."""
+Global___SkipReason: _TypeAlias = SkipReason  # noqa: Y015
 
 class _Verdict:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -82,11 +116,11 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     DESCRIPTOR: _descriptor.EnumDescriptor
     VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
     """Not given."""
-    AS_SUCCEEDED: _Verdict.ValueType  # 1
+    VERDICT_SUCCEEDED: _Verdict.ValueType  # 1
     """It did its work."""
-    AS_FAILED: _Verdict.ValueType  # 2
+    VERDICT_FAILED: _Verdict.ValueType  # 2
     """It did not."""
-    AS_RETRY: _Verdict.ValueType  # 3
+    VERDICT_RETRY: _Verdict.ValueType  # 3
     """It is to be tried again."""
 
 class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
@@ -94,11 +128,11 @@ class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
 
 VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
 """Not given."""
-AS_SUCCEEDED: Verdict.ValueType  # 1
+VERDICT_SUCCEEDED: Verdict.ValueType  # 1
 """It did its work."""
-AS_FAILED: Verdict.ValueType  # 2
+VERDICT_FAILED: Verdict.ValueType  # 2
 """It did not."""
-AS_RETRY: Verdict.ValueType  # 3
+VERDICT_RETRY: Verdict.ValueType  # 3
 """It is to be tried again."""
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
@@ -110,17 +144,17 @@ class _OfferResultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OfferResu
     DESCRIPTOR: _descriptor.EnumDescriptor
     OFFER_RESULT_UNSPECIFIED: _OfferResult.ValueType  # 0
     """Never sent."""
-    ACCEPTED: _OfferResult.ValueType  # 1
+    OFFER_RESULT_ACCEPTED: _OfferResult.ValueType  # 1
     """Claimed by this worker, now or at an earlier asking."""
-    BUSY: _OfferResult.ValueType  # 2
+    OFFER_RESULT_BUSY: _OfferResult.ValueType  # 2
     """All slots are taken: ask the next one."""
-    DRAINING: _OfferResult.ValueType  # 3
+    OFFER_RESULT_DRAINING: _OfferResult.ValueType  # 3
     """Takes nothing new: ask the next one."""
-    OLDER_TERM: _OfferResult.ValueType  # 4
+    OFFER_RESULT_OLDER_TERM: _OfferResult.ValueType  # 4
     """Has seen a newer term."""
-    NOT_CLAIMED: _OfferResult.ValueType  # 5
+    OFFER_RESULT_NOT_CLAIMED: _OfferResult.ValueType  # 5
     """Its claim was not a plain success; see the claim documents."""
-    UNABLE: _OfferResult.ValueType  # 6
+    OFFER_RESULT_UNABLE: _OfferResult.ValueType  # 6
     """Cannot take it: wrong node, the spool is full, the store is out of reach."""
 
 class OfferResult(_OfferResult, metaclass=_OfferResultEnumTypeWrapper):
@@ -128,17 +162,17 @@ class OfferResult(_OfferResult, metaclass=_OfferResultEnumTypeWrapper):
 
 OFFER_RESULT_UNSPECIFIED: OfferResult.ValueType  # 0
 """Never sent."""
-ACCEPTED: OfferResult.ValueType  # 1
+OFFER_RESULT_ACCEPTED: OfferResult.ValueType  # 1
 """Claimed by this worker, now or at an earlier asking."""
-BUSY: OfferResult.ValueType  # 2
+OFFER_RESULT_BUSY: OfferResult.ValueType  # 2
 """All slots are taken: ask the next one."""
-DRAINING: OfferResult.ValueType  # 3
+OFFER_RESULT_DRAINING: OfferResult.ValueType  # 3
 """Takes nothing new: ask the next one."""
-OLDER_TERM: OfferResult.ValueType  # 4
+OFFER_RESULT_OLDER_TERM: OfferResult.ValueType  # 4
 """Has seen a newer term."""
-NOT_CLAIMED: OfferResult.ValueType  # 5
+OFFER_RESULT_NOT_CLAIMED: OfferResult.ValueType  # 5
 """Its claim was not a plain success; see the claim documents."""
-UNABLE: OfferResult.ValueType  # 6
+OFFER_RESULT_UNABLE: OfferResult.ValueType  # 6
 """Cannot take it: wrong node, the spool is full, the store is out of reach."""
 Global___OfferResult: _TypeAlias = OfferResult  # noqa: Y015
 
@@ -195,8 +229,8 @@ class Specification(_message.Message):
     ARGUMENTS_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
-    TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
-    GRACE_SECONDS_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    GRACE_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     FAILURE_RETRIES_FIELD_NUMBER: _builtins.int
     schedule: _builtins.str
@@ -207,12 +241,8 @@ class Specification(_message.Message):
     """The program that runs the script: a name found on the worker's PATH, an absolute path, or empty for
     the script's own #! line.
     """
-    timeout_seconds: _builtins.float
-    """Seconds after which an attempt is stopped and tried on another node; 0: no limit and no retry."""
-    grace_seconds: _builtins.float
-    """Seconds between TERM and KILL when an attempt is stopped."""
     max_attempts: _builtins.int
-    """How many attempts an occurrence may take when they time out or are lost."""
+    """How many attempts an occurrence may take when they time out or are lost; 0: 3."""
     failure_retries: _builtins.int
     """How many times a script that failed by itself is tried again."""
     @_builtins.property
@@ -231,6 +261,14 @@ class Specification(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels that a node must have to be offered this job."""
 
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """After which an attempt is stopped and tried on another node; absent or 0: no limit and no retry."""
+
+    @_builtins.property
+    def grace(self) -> _duration_pb2.Duration:
+        """From TERM to KILL when an attempt is stopped; absent: 10 seconds."""
+
     def __init__(
         self,
         *,
@@ -241,14 +279,14 @@ class Specification(_message.Message):
         arguments: _abc.Iterable[_builtins.str] | None = ...,
         environment: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        timeout_seconds: _builtins.float = ...,
-        grace_seconds: _builtins.float = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        grace: _duration_pb2.Duration | None = ...,
         max_attempts: _builtins.int = ...,
         failure_retries: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["script", b"script"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace", "script", b"script", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "environment", b"environment", "failure_retries", b"failure_retries", "grace_seconds", b"grace_seconds", "interpreter", b"interpreter", "labels", b"labels", "max_attempts", b"max_attempts", "schedule", b"schedule", "script", b"script", "timeout_seconds", b"timeout_seconds", "timezone", b"timezone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "environment", b"environment", "failure_retries", b"failure_retries", "grace", b"grace", "interpreter", b"interpreter", "labels", b"labels", "max_attempts", b"max_attempts", "schedule", b"schedule", "script", b"script", "timeout", b"timeout", "timezone", b"timezone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -299,7 +337,7 @@ class Job(_message.Message):
     CHANGED_AT_FIELD_NUMBER: _builtins.int
     NEXT_AT_FIELD_NUMBER: _builtins.int
     ACTIVE_FIELD_NUMBER: _builtins.int
-    WAITING_REQUEST_IDS_FIELD_NUMBER: _builtins.int
+    WAITING_EXECUTION_IDS_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
     WAITING_REASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
@@ -333,8 +371,8 @@ class Job(_message.Message):
         """The occurrence that is being worked on; absent when idle."""
 
     @_builtins.property
-    def waiting_request_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Manual runs that wait for the active occurrence."""
+    def waiting_execution_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the manual runs that wait for the active occurrence."""
 
     @_builtins.property
     def last(self) -> Global___LastOutcome:
@@ -352,13 +390,13 @@ class Job(_message.Message):
         changed_at: _timestamp_pb2.Timestamp | None = ...,
         next_at: _timestamp_pb2.Timestamp | None = ...,
         active: Global___ActiveOccurrence | None = ...,
-        waiting_request_ids: _abc.Iterable[_builtins.str] | None = ...,
+        waiting_execution_ids: _abc.Iterable[_builtins.str] | None = ...,
         last: Global___LastOutcome | None = ...,
         waiting_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "changed_at", b"changed_at", "created_at", b"created_at", "last", b"last", "next_at", b"next_at", "specification", b"specification"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "changed_at", b"changed_at", "created_at", b"created_at", "last", b"last", "name", b"name", "next_at", b"next_at", "paused", b"paused", "revision", b"revision", "specification", b"specification", "uid", b"uid", "waiting_reason", b"waiting_reason", "waiting_request_ids", b"waiting_request_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "changed_at", b"changed_at", "created_at", b"created_at", "last", b"last", "name", b"name", "next_at", b"next_at", "paused", b"paused", "revision", b"revision", "specification", b"specification", "uid", b"uid", "waiting_execution_ids", b"waiting_execution_ids", "waiting_reason", b"waiting_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -460,11 +498,11 @@ class Execution(_message.Message):
     EXIT_CODE_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
-    CPU_SECONDS_FIELD_NUMBER: _builtins.int
+    CPU_TIME_FIELD_NUMBER: _builtins.int
     PEAK_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     LOG_BYTES_FIELD_NUMBER: _builtins.int
     LOG_CUT_BYTES_FIELD_NUMBER: _builtins.int
-    TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
     OCCURRENCE_COUNT_FIELD_NUMBER: _builtins.int
     OCCURRENCES_UNTIL_FIELD_NUMBER: _builtins.int
     SKIP_REASON_FIELD_NUMBER: _builtins.int
@@ -495,24 +533,20 @@ class Execution(_message.Message):
     """Signal, when a signal ended it."""
     message: _builtins.str
     """In words, what else is to be said (interpreter not found, why it was not started …)."""
-    cpu_seconds: _builtins.float
-    """User and system time of the script and its waited-for children."""
     peak_memory_bytes: _builtins.int
     """Largest resident memory of one of its processes."""
     log_bytes: _builtins.int
     """Bytes printed."""
     log_cut_bytes: _builtins.int
     """Bytes printed beyond the limit, and not kept."""
-    timeout_seconds: _builtins.float
-    """Timeout that held for this attempt; 0: none."""
     occurrence_count: _builtins.int
     """Occurrences that were coalesced into this one, or that a skipped record stands for; absent when
     there were too many to count.
     """
-    skip_reason: _builtins.str
-    """Why a skipped record's occurrences did not run: coalesced, missed, paused, frozen."""
-    verdict: _builtins.str
-    """How a person settled it: succeeded, failed or retry; empty when nobody did."""
+    skip_reason: Global___SkipReason.ValueType
+    """Why a skipped record's occurrences did not run."""
+    verdict: Global___Verdict.ValueType
+    """How a person settled it; unspecified when nobody did."""
     verdict_by: _builtins.str
     """Who settled it."""
     needs_attention: _builtins.bool
@@ -542,6 +576,14 @@ class Execution(_message.Message):
         """When it ended."""
 
     @_builtins.property
+    def cpu_time(self) -> _duration_pb2.Duration:
+        """User and system time of the script and its waited-for children; absent while it runs."""
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """Timeout that held for this attempt; absent: none."""
+
+    @_builtins.property
     def occurrences_until(self) -> _timestamp_pb2.Timestamp:
         """Until which instant the coalesced or skipped occurrences reach."""
 
@@ -568,23 +610,23 @@ class Execution(_message.Message):
         exit_code: _builtins.int | None = ...,
         signal: _builtins.int | None = ...,
         message: _builtins.str = ...,
-        cpu_seconds: _builtins.float = ...,
+        cpu_time: _duration_pb2.Duration | None = ...,
         peak_memory_bytes: _builtins.int = ...,
         log_bytes: _builtins.int = ...,
         log_cut_bytes: _builtins.int = ...,
-        timeout_seconds: _builtins.float = ...,
+        timeout: _duration_pb2.Duration | None = ...,
         occurrence_count: _builtins.int | None = ...,
         occurrences_until: _timestamp_pb2.Timestamp | None = ...,
-        skip_reason: _builtins.str = ...,
-        verdict: _builtins.str = ...,
+        skip_reason: Global___SkipReason.ValueType = ...,
+        verdict: Global___Verdict.ValueType = ...,
         verdict_by: _builtins.str = ...,
         needs_attention: _builtins.bool = ...,
         verdict_reason: _builtins.str = ...,
         verdict_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_occurrence_count", b"_occurrence_count", "_signal", b"_signal", "claimed_at", b"claimed_at", "exit_code", b"exit_code", "finished_at", b"finished_at", "occurrence_count", b"occurrence_count", "occurrences_until", b"occurrences_until", "scheduled_at", b"scheduled_at", "script", b"script", "signal", b"signal", "started_at", b"started_at", "verdict_at", b"verdict_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_occurrence_count", b"_occurrence_count", "_signal", b"_signal", "claimed_at", b"claimed_at", "cpu_time", b"cpu_time", "exit_code", b"exit_code", "finished_at", b"finished_at", "occurrence_count", b"occurrence_count", "occurrences_until", b"occurrences_until", "scheduled_at", b"scheduled_at", "script", b"script", "signal", b"signal", "started_at", b"started_at", "timeout", b"timeout", "verdict_at", b"verdict_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_occurrence_count", b"_occurrence_count", "_signal", b"_signal", "attempt", b"attempt", "claimed_at", b"claimed_at", "cpu_seconds", b"cpu_seconds", "exit_code", b"exit_code", "finished_at", b"finished_at", "id", b"id", "job", b"job", "log_bytes", b"log_bytes", "log_cut_bytes", b"log_cut_bytes", "manual", b"manual", "message", b"message", "needs_attention", b"needs_attention", "node_id", b"node_id", "occurrence_count", b"occurrence_count", "occurrences_until", b"occurrences_until", "peak_memory_bytes", b"peak_memory_bytes", "revision", b"revision", "scheduled_at", b"scheduled_at", "script", b"script", "signal", b"signal", "skip_reason", b"skip_reason", "started_at", b"started_at", "state", b"state", "term", b"term", "timeout_seconds", b"timeout_seconds", "verdict", b"verdict", "verdict_at", b"verdict_at", "verdict_by", b"verdict_by", "verdict_reason", b"verdict_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_occurrence_count", b"_occurrence_count", "_signal", b"_signal", "attempt", b"attempt", "claimed_at", b"claimed_at", "cpu_time", b"cpu_time", "exit_code", b"exit_code", "finished_at", b"finished_at", "id", b"id", "job", b"job", "log_bytes", b"log_bytes", "log_cut_bytes", b"log_cut_bytes", "manual", b"manual", "message", b"message", "needs_attention", b"needs_attention", "node_id", b"node_id", "occurrence_count", b"occurrence_count", "occurrences_until", b"occurrences_until", "peak_memory_bytes", b"peak_memory_bytes", "revision", b"revision", "scheduled_at", b"scheduled_at", "script", b"script", "signal", b"signal", "skip_reason", b"skip_reason", "started_at", b"started_at", "state", b"state", "term", b"term", "timeout", b"timeout", "verdict", b"verdict", "verdict_at", b"verdict_at", "verdict_by", b"verdict_by", "verdict_reason", b"verdict_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
@@ -642,7 +684,7 @@ class Node(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     STOPPED_FIELD_NUMBER: _builtins.int
     SPOOLED_SINCE_FIELD_NUMBER: _builtins.int
-    LEASE_SECONDS_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique id."""
     address: _builtins.str
@@ -663,8 +705,6 @@ class Node(_message.Message):
     """What its spool still holds that the stores have not got."""
     stopped: _builtins.bool
     """Whether it was stopped by a person, and said so; it is not alive then."""
-    lease_seconds: _builtins.float
-    """How long it believes a silent leader; 0 when it does not say."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """What jobs can ask for."""
@@ -685,6 +725,10 @@ class Node(_message.Message):
     def spooled_since(self) -> _timestamp_pb2.Timestamp:
         """Since when the oldest of `spooled` waits; absent when there is none."""
 
+    @_builtins.property
+    def lease(self) -> _duration_pb2.Duration:
+        """How long it believes a silent leader; absent when it does not say."""
+
     def __init__(
         self,
         *,
@@ -703,11 +747,11 @@ class Node(_message.Message):
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         stopped: _builtins.bool = ...,
         spooled_since: _timestamp_pb2.Timestamp | None = ...,
-        lease_seconds: _builtins.float = ...,
+        lease: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["renewed_at", b"renewed_at", "spooled_since", b"spooled_since", "started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "renewed_at", b"renewed_at", "spooled_since", b"spooled_since", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "alive", b"alive", "draining", b"draining", "id", b"id", "labels", b"labels", "leading", b"leading", "lease_seconds", b"lease_seconds", "renewed_at", b"renewed_at", "running", b"running", "slots", b"slots", "spooled", b"spooled", "spooled_since", b"spooled_since", "started_at", b"started_at", "stopped", b"stopped", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "alive", b"alive", "draining", b"draining", "id", b"id", "labels", b"labels", "leading", b"leading", "lease", b"lease", "renewed_at", b"renewed_at", "running", b"running", "slots", b"slots", "spooled", b"spooled", "spooled_since", b"spooled_since", "started_at", b"started_at", "stopped", b"stopped", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1187,7 +1231,7 @@ class UpdateJobRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     SPECIFICATION_FIELD_NUMBER: _builtins.int
-    FIELDS_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
     IF_REVISION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the job."""
@@ -1198,20 +1242,22 @@ class UpdateJobRequest(_message.Message):
         """The new values."""
 
     @_builtins.property
-    def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of the fields of `specification` to take; the others stay as they are."""
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Fields of `specification` to take; the others stay as they are. A field that is named and not set gets
+        its default. Absent: those that are set. "*": all.
+        """
 
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         specification: Global___Specification | None = ...,
-        fields: _abc.Iterable[_builtins.str] | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
         if_revision: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["specification", b"specification"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["specification", b"specification", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "if_revision", b"if_revision", "name", b"name", "specification", b"specification"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_revision", b"if_revision", "name", b"name", "specification", b"specification", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1594,7 +1640,7 @@ class ReadLogRequest(_message.Message):
 Global___ReadLogRequest: _TypeAlias = ReadLogRequest  # noqa: Y015
 
 @_typing.final
-class LogChunk(_message.Message):
+class ReadLogResponse(_message.Message):
     """A part of a log."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1613,7 +1659,7 @@ class LogChunk(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___LogChunk: _TypeAlias = LogChunk  # noqa: Y015
+Global___ReadLogResponse: _TypeAlias = ReadLogResponse  # noqa: Y015
 
 @_typing.final
 class CancelExecutionRequest(_message.Message):
@@ -1999,7 +2045,7 @@ class Attempt(_message.Message):
     MANUAL_FIELD_NUMBER: _builtins.int
     COALESCED_COUNT_FIELD_NUMBER: _builtins.int
     COALESCED_UNTIL_FIELD_NUMBER: _builtins.int
-    START_IN_SECONDS_FIELD_NUMBER: _builtins.int
+    START_IN_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """<job uid>:<occurrence>:<attempt>"""
     job: _builtins.str
@@ -2010,8 +2056,6 @@ class Attempt(_message.Message):
     """Whether somebody asked for it."""
     coalesced_count: _builtins.int
     """Occurrences coalesced into it; absent when too many to count."""
-    start_in_seconds: _builtins.float
-    """How long after this is sent its instant comes, by the leader's clock: its script starts then. 0 when it has."""
     @_builtins.property
     def specification(self) -> Global___Specification:
         """What to run."""
@@ -2024,6 +2068,12 @@ class Attempt(_message.Message):
     def coalesced_until(self) -> _timestamp_pb2.Timestamp:
         """Until which instant they reach."""
 
+    @_builtins.property
+    def start_in(self) -> _duration_pb2.Duration:
+        """How long after this is sent its instant comes, by the leader's clock: its script starts then. Absent when
+        it has.
+        """
+
     def __init__(
         self,
         *,
@@ -2035,11 +2085,11 @@ class Attempt(_message.Message):
         manual: _builtins.bool = ...,
         coalesced_count: _builtins.int | None = ...,
         coalesced_until: _timestamp_pb2.Timestamp | None = ...,
-        start_in_seconds: _builtins.float = ...,
+        start_in: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_coalesced_count", b"_coalesced_count", "coalesced_count", b"coalesced_count", "coalesced_until", b"coalesced_until", "scheduled_at", b"scheduled_at", "specification", b"specification"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_coalesced_count", b"_coalesced_count", "coalesced_count", b"coalesced_count", "coalesced_until", b"coalesced_until", "scheduled_at", b"scheduled_at", "specification", b"specification", "start_in", b"start_in"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_coalesced_count", b"_coalesced_count", "coalesced_count", b"coalesced_count", "coalesced_until", b"coalesced_until", "execution_id", b"execution_id", "job", b"job", "manual", b"manual", "revision", b"revision", "scheduled_at", b"scheduled_at", "specification", b"specification", "start_in_seconds", b"start_in_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_coalesced_count", b"_coalesced_count", "coalesced_count", b"coalesced_count", "coalesced_until", b"coalesced_until", "execution_id", b"execution_id", "job", b"job", "manual", b"manual", "revision", b"revision", "scheduled_at", b"scheduled_at", "specification", b"specification", "start_in", b"start_in"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__coalesced_count: _TypeAlias = _typing.Literal["coalesced_count"]  # noqa: Y015
     _WhichOneofArgType__coalesced_count: _TypeAlias = _typing.Literal["_coalesced_count", b"_coalesced_count"]  # noqa: Y015
@@ -2208,7 +2258,7 @@ class ClaimReference(_message.Message):
 Global___ClaimReference: _TypeAlias = ClaimReference  # noqa: Y015
 
 @_typing.final
-class ListRunningRequest(_message.Message):
+class CompareClaimsRequest(_message.Message):
     """Claims to compare with a worker's spool."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -2233,10 +2283,10 @@ class ListRunningRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListRunningRequest: _TypeAlias = ListRunningRequest  # noqa: Y015
+Global___CompareClaimsRequest: _TypeAlias = CompareClaimsRequest  # noqa: Y015
 
 @_typing.final
-class ListRunningResponse(_message.Message):
+class CompareClaimsResponse(_message.Message):
     """What the worker knows of the claims."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -2267,7 +2317,7 @@ class ListRunningResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListRunningResponse: _TypeAlias = ListRunningResponse  # noqa: Y015
+Global___CompareClaimsResponse: _TypeAlias = CompareClaimsResponse  # noqa: Y015
 
 @_typing.final
 class FollowLogRequest(_message.Message):
@@ -2298,6 +2348,28 @@ class FollowLogRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FollowLogRequest: _TypeAlias = FollowLogRequest  # noqa: Y015
+
+@_typing.final
+class FollowLogResponse(_message.Message):
+    """A part of a log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """The next bytes as the script wrote them, at most 1 MiB."""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowLogResponse: _TypeAlias = FollowLogResponse  # noqa: Y015
 
 @_typing.final
 class AnnounceResignationRequest(_message.Message):

@@ -108,7 +108,7 @@ class PublicStub:
         self.ReadLog = channel.unary_stream(
                 '/dcron.v1.Public/ReadLog',
                 request_serializer=dcron_dot_rpc_dot_dcron__pb2.ReadLogRequest.SerializeToString,
-                response_deserializer=dcron_dot_rpc_dot_dcron__pb2.LogChunk.FromString,
+                response_deserializer=dcron_dot_rpc_dot_dcron__pb2.ReadLogResponse.FromString,
                 _registered_method=True)
         self.CancelExecution = channel.unary_unary(
                 '/dcron.v1.Public/CancelExecution',
@@ -405,7 +405,7 @@ def add_PublicServicer_to_server(servicer, server):
             'ReadLog': grpc.unary_stream_rpc_method_handler(
                     servicer.ReadLog,
                     request_deserializer=dcron_dot_rpc_dot_dcron__pb2.ReadLogRequest.FromString,
-                    response_serializer=dcron_dot_rpc_dot_dcron__pb2.LogChunk.SerializeToString,
+                    response_serializer=dcron_dot_rpc_dot_dcron__pb2.ReadLogResponse.SerializeToString,
             ),
             'CancelExecution': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelExecution,
@@ -858,7 +858,7 @@ class Public:
             target,
             '/dcron.v1.Public/ReadLog',
             dcron_dot_rpc_dot_dcron__pb2.ReadLogRequest.SerializeToString,
-            dcron_dot_rpc_dot_dcron__pb2.LogChunk.FromString,
+            dcron_dot_rpc_dot_dcron__pb2.ReadLogResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1133,10 +1133,10 @@ class InternalStub:
                 request_serializer=dcron_dot_rpc_dot_dcron__pb2.InternalCancelRequest.SerializeToString,
                 response_deserializer=dcron_dot_rpc_dot_dcron__pb2.InternalCancelResponse.FromString,
                 _registered_method=True)
-        self.ListRunning = channel.unary_unary(
-                '/dcron.v1.Internal/ListRunning',
-                request_serializer=dcron_dot_rpc_dot_dcron__pb2.ListRunningRequest.SerializeToString,
-                response_deserializer=dcron_dot_rpc_dot_dcron__pb2.ListRunningResponse.FromString,
+        self.CompareClaims = channel.unary_unary(
+                '/dcron.v1.Internal/CompareClaims',
+                request_serializer=dcron_dot_rpc_dot_dcron__pb2.CompareClaimsRequest.SerializeToString,
+                response_deserializer=dcron_dot_rpc_dot_dcron__pb2.CompareClaimsResponse.FromString,
                 _registered_method=True)
         self.AnnounceResignation = channel.unary_unary(
                 '/dcron.v1.Internal/AnnounceResignation',
@@ -1146,7 +1146,7 @@ class InternalStub:
         self.FollowLog = channel.unary_stream(
                 '/dcron.v1.Internal/FollowLog',
                 request_serializer=dcron_dot_rpc_dot_dcron__pb2.FollowLogRequest.SerializeToString,
-                response_deserializer=dcron_dot_rpc_dot_dcron__pb2.LogChunk.FromString,
+                response_deserializer=dcron_dot_rpc_dot_dcron__pb2.FollowLogResponse.FromString,
                 _registered_method=True)
 
 
@@ -1168,7 +1168,7 @@ class InternalServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ListRunning(self, request, context):
+    def CompareClaims(self, request, context):
         """Which of these claims the worker holds or has delivered; it writes the others off as lost.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -1202,10 +1202,10 @@ def add_InternalServicer_to_server(servicer, server):
                     request_deserializer=dcron_dot_rpc_dot_dcron__pb2.InternalCancelRequest.FromString,
                     response_serializer=dcron_dot_rpc_dot_dcron__pb2.InternalCancelResponse.SerializeToString,
             ),
-            'ListRunning': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListRunning,
-                    request_deserializer=dcron_dot_rpc_dot_dcron__pb2.ListRunningRequest.FromString,
-                    response_serializer=dcron_dot_rpc_dot_dcron__pb2.ListRunningResponse.SerializeToString,
+            'CompareClaims': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareClaims,
+                    request_deserializer=dcron_dot_rpc_dot_dcron__pb2.CompareClaimsRequest.FromString,
+                    response_serializer=dcron_dot_rpc_dot_dcron__pb2.CompareClaimsResponse.SerializeToString,
             ),
             'AnnounceResignation': grpc.unary_unary_rpc_method_handler(
                     servicer.AnnounceResignation,
@@ -1215,7 +1215,7 @@ def add_InternalServicer_to_server(servicer, server):
             'FollowLog': grpc.unary_stream_rpc_method_handler(
                     servicer.FollowLog,
                     request_deserializer=dcron_dot_rpc_dot_dcron__pb2.FollowLogRequest.FromString,
-                    response_serializer=dcron_dot_rpc_dot_dcron__pb2.LogChunk.SerializeToString,
+                    response_serializer=dcron_dot_rpc_dot_dcron__pb2.FollowLogResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1284,7 +1284,7 @@ class Internal:
             _registered_method=True)
 
     @staticmethod
-    def ListRunning(request,
+    def CompareClaims(request,
             target,
             options=(),
             channel_credentials=None,
@@ -1297,9 +1297,9 @@ class Internal:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/dcron.v1.Internal/ListRunning',
-            dcron_dot_rpc_dot_dcron__pb2.ListRunningRequest.SerializeToString,
-            dcron_dot_rpc_dot_dcron__pb2.ListRunningResponse.FromString,
+            '/dcron.v1.Internal/CompareClaims',
+            dcron_dot_rpc_dot_dcron__pb2.CompareClaimsRequest.SerializeToString,
+            dcron_dot_rpc_dot_dcron__pb2.CompareClaimsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1353,7 +1353,7 @@ class Internal:
             target,
             '/dcron.v1.Internal/FollowLog',
             dcron_dot_rpc_dot_dcron__pb2.FollowLogRequest.SerializeToString,
-            dcron_dot_rpc_dot_dcron__pb2.LogChunk.FromString,
+            dcron_dot_rpc_dot_dcron__pb2.FollowLogResponse.FromString,
             options,
             channel_credentials,
             insecure,

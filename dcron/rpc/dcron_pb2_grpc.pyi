@@ -67,7 +67,7 @@ class PublicStub:
     """Executions, newest first."""
     GetExecution: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.GetExecutionRequest, _dcron_pb2.Execution]
     """One execution with its outcome, if it has one yet."""
-    ReadLog: _grpc.UnaryStreamMultiCallable[_dcron_pb2.ReadLogRequest, _dcron_pb2.LogChunk]
+    ReadLog: _grpc.UnaryStreamMultiCallable[_dcron_pb2.ReadLogRequest, _dcron_pb2.ReadLogResponse]
     """The log of an execution, from the object store or from the node that runs it."""
     CancelExecution: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.CancelExecutionRequest, _dcron_pb2.CancelExecutionResponse]
     """Stops a running execution and all it left behind."""
@@ -121,7 +121,7 @@ class PublicAsyncStub(PublicStub):
     """Executions, newest first."""
     GetExecution: _aio.UnaryUnaryMultiCallable[_dcron_pb2.GetExecutionRequest, _dcron_pb2.Execution]  # type: ignore[assignment]
     """One execution with its outcome, if it has one yet."""
-    ReadLog: _aio.UnaryStreamMultiCallable[_dcron_pb2.ReadLogRequest, _dcron_pb2.LogChunk]  # type: ignore[assignment]
+    ReadLog: _aio.UnaryStreamMultiCallable[_dcron_pb2.ReadLogRequest, _dcron_pb2.ReadLogResponse]  # type: ignore[assignment]
     """The log of an execution, from the object store or from the node that runs it."""
     CancelExecution: _aio.UnaryUnaryMultiCallable[_dcron_pb2.CancelExecutionRequest, _dcron_pb2.CancelExecutionResponse]  # type: ignore[assignment]
     """Stops a running execution and all it left behind."""
@@ -262,7 +262,7 @@ class PublicServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _dcron_pb2.ReadLogRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_dcron_pb2.LogChunk], _abc.AsyncIterator[_dcron_pb2.LogChunk]]:
+    ) -> _typing.Union[_abc.Iterator[_dcron_pb2.ReadLogResponse], _abc.AsyncIterator[_dcron_pb2.ReadLogResponse]]:
         """The log of an execution, from the object store or from the node that runs it."""
 
     @_abc_1.abstractmethod
@@ -350,11 +350,11 @@ class InternalStub:
     """The leader asks a worker to take attempts; the answer says which were claimed."""
     Cancel: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.InternalCancelRequest, _dcron_pb2.InternalCancelResponse]
     """Asks a worker to stop an execution."""
-    ListRunning: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.ListRunningRequest, _dcron_pb2.ListRunningResponse]
+    CompareClaims: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.CompareClaimsRequest, _dcron_pb2.CompareClaimsResponse]
     """Which of these claims the worker holds or has delivered; it writes the others off as lost."""
     AnnounceResignation: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.AnnounceResignationRequest, _dcron_pb2.AnnounceResignationResponse]
     """A leader that stops says so, and the others need not wait for its lease to run out."""
-    FollowLog: _grpc.UnaryStreamMultiCallable[_dcron_pb2.FollowLogRequest, _dcron_pb2.LogChunk]
+    FollowLog: _grpc.UnaryStreamMultiCallable[_dcron_pb2.FollowLogRequest, _dcron_pb2.FollowLogResponse]
     """The log of an attempt from the worker's spool, while it is written."""
 
 @_typing.type_check_only
@@ -366,11 +366,11 @@ class InternalAsyncStub(InternalStub):
     """The leader asks a worker to take attempts; the answer says which were claimed."""
     Cancel: _aio.UnaryUnaryMultiCallable[_dcron_pb2.InternalCancelRequest, _dcron_pb2.InternalCancelResponse]  # type: ignore[assignment]
     """Asks a worker to stop an execution."""
-    ListRunning: _aio.UnaryUnaryMultiCallable[_dcron_pb2.ListRunningRequest, _dcron_pb2.ListRunningResponse]  # type: ignore[assignment]
+    CompareClaims: _aio.UnaryUnaryMultiCallable[_dcron_pb2.CompareClaimsRequest, _dcron_pb2.CompareClaimsResponse]  # type: ignore[assignment]
     """Which of these claims the worker holds or has delivered; it writes the others off as lost."""
     AnnounceResignation: _aio.UnaryUnaryMultiCallable[_dcron_pb2.AnnounceResignationRequest, _dcron_pb2.AnnounceResignationResponse]  # type: ignore[assignment]
     """A leader that stops says so, and the others need not wait for its lease to run out."""
-    FollowLog: _aio.UnaryStreamMultiCallable[_dcron_pb2.FollowLogRequest, _dcron_pb2.LogChunk]  # type: ignore[assignment]
+    FollowLog: _aio.UnaryStreamMultiCallable[_dcron_pb2.FollowLogRequest, _dcron_pb2.FollowLogResponse]  # type: ignore[assignment]
     """The log of an attempt from the worker's spool, while it is written."""
 
 class InternalServicer(metaclass=_abc_1.ABCMeta):
@@ -393,11 +393,11 @@ class InternalServicer(metaclass=_abc_1.ABCMeta):
         """Asks a worker to stop an execution."""
 
     @_abc_1.abstractmethod
-    def ListRunning(
+    def CompareClaims(
         self,
-        request: _dcron_pb2.ListRunningRequest,
+        request: _dcron_pb2.CompareClaimsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_dcron_pb2.ListRunningResponse, _abc.Awaitable[_dcron_pb2.ListRunningResponse]]:
+    ) -> _typing.Union[_dcron_pb2.CompareClaimsResponse, _abc.Awaitable[_dcron_pb2.CompareClaimsResponse]]:
         """Which of these claims the worker holds or has delivered; it writes the others off as lost."""
 
     @_abc_1.abstractmethod
@@ -413,7 +413,7 @@ class InternalServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _dcron_pb2.FollowLogRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_dcron_pb2.LogChunk], _abc.AsyncIterator[_dcron_pb2.LogChunk]]:
+    ) -> _typing.Union[_abc.Iterator[_dcron_pb2.FollowLogResponse], _abc.AsyncIterator[_dcron_pb2.FollowLogResponse]]:
         """The log of an attempt from the worker's spool, while it is written."""
 
 def add_InternalServicer_to_server(servicer: InternalServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -146,7 +146,7 @@ class Load:
         """Whether no job has anything left to do."""
         with public(self._cluster.nodes[0]) as stub:
             jobs = [stub.GetJob(pb.GetJobRequest(name=name)) for name in self._created]
-        return not any(job.HasField("active") or job.waiting_request_ids for job in jobs)
+        return not any(job.HasField("active") or job.waiting_execution_ids for job in jobs)
 
     def marks(self) -> list[Mark]:
         """What the scripts wrote until now."""

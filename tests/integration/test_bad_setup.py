@@ -228,7 +228,7 @@ def test_an_interpreter_that_no_node_has_is_a_failed_result_that_says_so(lone, t
     done = lone.cli("job", "run", "ruby", "--wait")
     assert done.returncode == 1
     [execution] = lone.executions("ruby")
-    assert execution["state"] == "FAILED"
+    assert execution["state"] == "EXECUTION_STATE_FAILED"
     assert "no-such-ruby" in execution["message"]
 
 

@@ -179,7 +179,7 @@ async def test_who_resolves_an_execution_is_who_the_certificate_says(tmp_path):
     public = api_public.Public(None, None, None, history, None, None)
     serving = ApiServer("127.0.0.1:0", public, Internal(), AUDIT, CredentialWatch(files))
     made = Server(authority, files, f"127.0.0.1:{await serving.start()}")
-    request = pb.ResolveExecutionRequest(id="e1", verdict=pb.AS_FAILED, by="somebody else")
+    request = pb.ResolveExecutionRequest(id="e1", verdict=pb.VERDICT_FAILED, by="somebody else")
     try:
         async with made.channel(authority.issue("alice", "dcron-operator")) as channel:
             stub = dcron_pb2_grpc.PublicStub(channel)

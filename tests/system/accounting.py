@@ -25,9 +25,9 @@ __all__ = [
 
 GO_ON_SECONDS = 60.0
 """Within this time of the end of a fault, everything has to be as before."""
-CAUSES = frozenset({"NOT_STARTED", "TIMED_OUT", "LOST"})
+CAUSES = frozenset({"EXECUTION_STATE_NOT_STARTED", "EXECUTION_STATE_TIMED_OUT", "EXECUTION_STATE_LOST"})
 """States of an attempt after which another one may follow."""
-MAY_HAVE_STARTED = frozenset({"TIMED_OUT", "LOST"})
+MAY_HAVE_STARTED = frozenset({"EXECUTION_STATE_TIMED_OUT", "EXECUTION_STATE_LOST"})
 
 
 def now() -> datetime:
@@ -52,7 +52,7 @@ class Ledger:
     marks: Path
     period_seconds: int
     jobs: list[str]
-    end: str = "SUCCEEDED"
+    end: str = "EXECUTION_STATE_SUCCEEDED"
     """The state in which the last attempt of each occurrence ends."""
 
     @staticmethod
@@ -63,7 +63,7 @@ class Ledger:
         *options: str,
         period_seconds: int = 2,
         then: str = "",
-        end: str = "SUCCEEDED",
+        end: str = "EXECUTION_STATE_SUCCEEDED",
     ) -> Ledger:
         """Register the jobs: each start is one line in `marks`, then the script does what `then` says."""
         schedule = f"*/{period_seconds} * * * * *"
@@ -146,7 +146,7 @@ def assert_calendar(
     off = [instant for instant in executed if instant.second % period_seconds or instant.microsecond]
     assert off == [], f"{job} ran for instants that its schedule does not have"
     for each in skipped:
-        assert each["skipReason"] == "coalesced", each
+        assert each["skipReason"] == "SKIP_REASON_COALESCED", each
         assert any(_coalesces(attempts[0], each) for attempts in executed.values()), (
             f"no execution names what was coalesced: {each}"
         )
@@ -167,7 +167,7 @@ def assert_attempts(
         for each in attempts:
             last = each is attempts[-1]
             assert each["state"] in ([end] if last else causes), f"{job}: {attempts}"
-            allowed = {0} if each["state"] == "NOT_STARTED" else {1}
+            allowed = {0} if each["state"] == "EXECUTION_STATE_NOT_STARTED" else {1}
             allowed |= {0} if each["state"] in MAY_HAVE_STARTED else set()
             assert starts[each["id"]] in allowed, f"started {starts[each['id']]} times: {each}"
 
@@ -186,7 +186,7 @@ def _split(records: Sequence[Any]) -> tuple[dict[datetime, list[Any]], list[Any]
     executed: dict[datetime, list[Any]] = defaultdict(list)
     skipped = []
     for each in records:
-        if each["state"] == "SKIPPED":
+        if each["state"] == "EXECUTION_STATE_SKIPPED":
             skipped.append(each)
         elif not each["manual"]:
             executed[at(each["scheduledAt"])].append(each)

@@ -340,7 +340,11 @@ class Cluster:
         """At least `count` executions of a job that have an outcome."""
 
         def ended() -> list[Any] | None:
-            found = [each for each in self.executions(job) if each["state"] not in {"RUNNING", "SKIPPED"}]
+            found = [
+                each
+                for each in self.executions(job)
+                if each["state"] not in {"EXECUTION_STATE_RUNNING", "EXECUTION_STATE_SKIPPED"}
+            ]
             return found if len(found) >= count else None
 
         return wait_for(f"{count} outcomes of {job}", ended, seconds)

@@ -14,7 +14,9 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 CALENDAR = [START + timedelta(seconds=2 * number) for number in range(4)]
 
 
-def execution(number: int, attempt: int = 1, state: str = "SUCCEEDED", **more: Any) -> dict[str, Any]:
+def execution(
+    number: int, attempt: int = 1, state: str = "EXECUTION_STATE_SUCCEEDED", **more: Any
+) -> dict[str, Any]:
     return {
         "id": f"U:{number}:{attempt}",
         "state": state,
@@ -25,9 +27,9 @@ def execution(number: int, attempt: int = 1, state: str = "SUCCEEDED", **more: A
     }
 
 
-def skip(first: int, until: int, reason: str = "coalesced") -> dict[str, Any]:
+def skip(first: int, until: int, reason: str = "SKIP_REASON_COALESCED") -> dict[str, Any]:
     end = (START + timedelta(seconds=until)).isoformat()
-    return execution(first, 0, "SKIPPED", occurrencesUntil=end, skipReason=reason)
+    return execution(first, 0, "EXECUTION_STATE_SKIPPED", occurrencesUntil=end, skipReason=reason)
 
 
 COALESCING = execution(0, occurrencesUntil=CALENDAR[3].isoformat())
@@ -45,7 +47,7 @@ def test_a_calendar_of_executions_and_what_they_coalesce_is_complete():
         [COALESCING, skip(2, 6), execution(4)],
         [COALESCING, skip(2, 6), skip(2, 4)],
         [execution(0), skip(2, 6)],
-        [COALESCING, skip(2, 6, "missed")],
+        [COALESCING, skip(2, 6, "SKIP_REASON_MISSED")],
         [execution(0), execution(2), execution(4), execution(6), execution(5)],
     ],
     ids=["lost", "both", "two skips", "nothing coalesces it", "another reason", "not in the schedule"],
@@ -56,8 +58,10 @@ def test_a_calendar_that_is_not_accounted_for_is_found(records):
 
 
 def test_a_next_attempt_with_cause_is_fine():
-    records = [execution(0, 1, "NOT_STARTED"), execution(0, 2)]
-    assert_attempts("job", records, Counter(["U:0:2"]), ["NOT_STARTED"], "SUCCEEDED")
+    records = [execution(0, 1, "EXECUTION_STATE_NOT_STARTED"), execution(0, 2)]
+    assert_attempts(
+        "job", records, Counter(["U:0:2"]), ["EXECUTION_STATE_NOT_STARTED"], "EXECUTION_STATE_SUCCEEDED"
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,16 +69,18 @@ def test_a_next_attempt_with_cause_is_fine():
     [
         ([execution(0)], ["U:0:1", "U:0:1"]),
         ([execution(0)], []),
-        ([execution(0, 1, "NOT_STARTED"), execution(0, 2)], ["U:0:1", "U:0:2"]),
+        ([execution(0, 1, "EXECUTION_STATE_NOT_STARTED"), execution(0, 2)], ["U:0:1", "U:0:2"]),
         ([execution(0), execution(0, 2)], ["U:0:1", "U:0:2"]),
         ([execution(0, 2)], ["U:0:2"]),
-        ([execution(0, 1, "RUNNING")], ["U:0:1"]),
+        ([execution(0, 1, "EXECUTION_STATE_RUNNING")], ["U:0:1"]),
     ],
     ids=["twice", "never", "started after all", "without cause", "first is missing", "no outcome"],
 )
 def test_an_attempt_that_ought_not_to_be_is_found(records, starts):
     with pytest.raises(AssertionError):
-        assert_attempts("job", records, Counter(starts), ["NOT_STARTED"], "SUCCEEDED")
+        assert_attempts(
+            "job", records, Counter(starts), ["EXECUTION_STATE_NOT_STARTED"], "EXECUTION_STATE_SUCCEEDED"
+        )
 
 
 def test_a_claim_for_an_older_term_is_found_on_the_node_that_knew_better():

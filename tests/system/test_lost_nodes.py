@@ -36,11 +36,14 @@ def test_after_a_timeout_passed_in_silence_the_next_attempt_runs_on_another_node
         lambda: {
             each["attempt"]: each["state"]
             for each in cluster.executions("stuck")
-            if each["state"] != "RUNNING"
+            if each["state"] != "EXECUTION_STATE_RUNNING"
         }.keys() == {1, 2} and cluster.executions("stuck"),
         30,
     )  # fmt: skip
-    assert {each["attempt"]: each["state"] for each in found} == {1: "TIMED_OUT", 2: "SUCCEEDED"}
+    assert {each["attempt"]: each["state"] for each in found} == {
+        1: "EXECUTION_STATE_TIMED_OUT",
+        2: "EXECUTION_STATE_SUCCEEDED",
+    }
 
 
 def test_a_timeout_stops_all_that_the_script_left_and_retries_elsewhere(cluster, tmp_path):
@@ -53,10 +56,10 @@ def test_a_timeout_stops_all_that_the_script_left_and_retries_elsewhere(cluster,
 
     ended = cluster.settled("slow", 2)
 
-    assert [each["state"] for each in ended] == ["TIMED_OUT", "TIMED_OUT"]
+    assert [each["state"] for each in ended] == ["EXECUTION_STATE_TIMED_OUT", "EXECUTION_STATE_TIMED_OUT"]
     nodes = marks.read_text().split()
     assert len(set(nodes)) == 2, "the second attempt goes to another node"
-    assert cluster.ask("job", "show", "slow")["last"]["state"] == "TIMED_OUT"
+    assert cluster.ask("job", "show", "slow")["last"]["state"] == "EXECUTION_STATE_TIMED_OUT"
 
 
 @pytest.mark.timeout(180)
@@ -66,7 +69,7 @@ def test_all_nodes_are_killed_at_once_and_nothing_due_is_lost_or_doubled(cluster
     short = Ledger.open(cluster, tmp_path / "short", [f"short{number:02}" for number in range(1, 21)])
     long = Ledger.open(
         cluster, tmp_path / "long", ["long1", "long2", "long3"],
-        period_seconds=5, then="sleep 4; echo whole; exit 3", end="FAILED",
+        period_seconds=5, then="sleep 4; echo whole; exit 3", end="EXECUTION_STATE_FAILED",
     )  # fmt: skip
     wait_for("the long scripts run", lambda: len(long.starts()) >= 3)
 

@@ -18,7 +18,7 @@ def test_a_job_registered_through_one_node_runs_on_another_and_its_log_is_read_t
     shared_cluster.do("job", "delete", "hello", "--yes")
 
     assert execution["nodeId"] == second.id
-    assert execution["state"] == "SUCCEEDED"
+    assert execution["state"] == "EXECUTION_STATE_SUCCEEDED"
     assert execution["exitCode"] == 0
     log = shared_cluster.cli("execution", "log", execution["id"], via=[third])
     assert log.stdout.decode() == f"said by {second.id} to you, hej\n"
@@ -34,7 +34,11 @@ def test_a_run_longer_than_its_period_delays_the_next_and_names_what_is_coalesce
     first, second = ended[:2]
     assert at(second["startedAt"]) >= at(first["finishedAt"])
     assert int(second["occurrenceCount"]) >= 1
-    skipped = [each for each in shared_cluster.executions("overlong") if each["skipReason"] == "coalesced"]
+    skipped = [
+        each
+        for each in shared_cluster.executions("overlong")
+        if each["skipReason"] == "SKIP_REASON_COALESCED"
+    ]
     assert any(at(each["scheduledAt"]) > at(second["scheduledAt"]) for each in skipped)
 
 
@@ -55,5 +59,5 @@ def test_a_live_log_is_followed_through_any_node_and_the_execution_cancelled(sha
     shared_cluster.do("execution", "cancel", execution["id"])
 
     [ended] = shared_cluster.settled("live")
-    assert ended["state"] == "CANCELLED"
+    assert ended["state"] == "EXECUTION_STATE_CANCELLED"
     assert "active" not in shared_cluster.ask("job", "show", "live")

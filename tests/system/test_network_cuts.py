@@ -124,15 +124,15 @@ def test_what_a_worker_cut_off_from_everything_ran_is_repeated_elsewhere_and_its
 
     # then the next attempt runs on another node once the timeout has passed in silence;
     second = wait_for("the next attempt", lambda: attempt_of(cluster, 2), 60)
-    assert (second["state"], second["nodeId"] != claimant.id) == ("SUCCEEDED", True)
+    assert (second["state"], second["nodeId"] != claimant.id) == ("EXECUTION_STATE_SUCCEEDED", True)
     assert attempt_of(cluster, 1) is None
 
     # and once the node is back, what its script really did is kept beside it, log and all.
     network.mend(claimant.id, Link.PEERS, Link.STORES)
     first = wait_for("the late outcome", lambda: attempt_of(cluster, 1), 60)
-    assert (first["state"], first["exitCode"], first["nodeId"]) == ("FAILED", 5, claimant.id)
+    assert (first["state"], first["exitCode"], first["nodeId"]) == ("EXECUTION_STATE_FAILED", 5, claimant.id)
     wait_for("its log", lambda: cluster.cli("execution", "log", first["id"]).stdout == b"late\n")
-    assert cluster.ask("job", "show", "job")["last"]["state"] == "SUCCEEDED"
+    assert cluster.ask("job", "show", "job")["last"]["state"] == "EXECUTION_STATE_SUCCEEDED"
 
 
 def runs_of(ledger: Ledger, node: NodeProcess) -> list[Any]:
@@ -144,6 +144,10 @@ def runs_of(ledger: Ledger, node: NodeProcess) -> list[Any]:
 def attempt_of(cluster: Cluster, number: int) -> Any:
     """An attempt that has ended; None before."""
     return next(
-        (each for each in cluster.records("job") if each["attempt"] == number and each["state"] != "RUNNING"),
+        (
+            each
+            for each in cluster.records("job")
+            if each["attempt"] == number and each["state"] != "EXECUTION_STATE_RUNNING"
+        ),
         None,
     )

@@ -89,7 +89,7 @@ def test_a_minute_without_documents_is_made_up_for_and_what_had_begun_is_recorde
     outage.ledger.close()
     assert_arrived(outage)
     assert any(
-        each["skipReason"] == "coalesced"
+        each["skipReason"] == "SKIP_REASON_COALESCED"
         and int(each["occurrenceCount"]) >= OUTAGE_SECONDS / 2 / PERIOD_SECONDS
         for job in JOBS
         for each in outage.cluster.records(job)
@@ -154,5 +154,5 @@ def start_long(cluster: Cluster) -> str:
 def assert_arrived(outage: Outage) -> None:
     """What the long script did is known, with its log."""
     [ended] = outage.cluster.settled("long")
-    assert (ended["id"], ended["state"], ended["exitCode"]) == (outage.long_id, "FAILED", 7)
+    assert (ended["id"], ended["state"], ended["exitCode"]) == (outage.long_id, "EXECUTION_STATE_FAILED", 7)
     assert outage.cluster.cli("execution", "log", ended["id"]).stdout == b"ended\n"

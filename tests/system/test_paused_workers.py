@@ -36,7 +36,7 @@ def test_a_worker_that_slept_before_it_heard_of_its_claim_does_not_start_it(gate
 
     # then it never starts, and the next attempt runs elsewhere.
     assert_repeated_elsewhere(gated, execution_id, worker)
-    ledger.close(causes=["NOT_STARTED"])
+    ledger.close(causes=["EXECUTION_STATE_NOT_STARTED"])
 
 
 def test_a_node_that_slept_when_a_script_was_about_to_start_does_not_start_it(gated, tmp_path):
@@ -63,7 +63,7 @@ def test_a_node_that_slept_when_a_script_was_about_to_start_does_not_start_it(ga
     # then it never starts, and the next attempt runs elsewhere.
     first = assert_repeated_elsewhere(gated, execution_id, worker)
     assert first["message"] == f"more than {CLAIM_TO_START_SECONDS:g} s passed after the claim"
-    ledger.close(causes=["NOT_STARTED"])
+    ledger.close(causes=["EXECUTION_STATE_NOT_STARTED"])
 
 
 def sleep_by_boottime(seconds: float) -> None:
@@ -86,9 +86,13 @@ def assert_repeated_elsewhere(gated: GatedCluster, execution_id: str, worker: No
 
     def both() -> list[Any] | None:
         found = attempts_at(gated.cluster.records("job"), execution_id)
-        return found if found[-1]["state"] == "SUCCEEDED" else None
+        return found if found[-1]["state"] == "EXECUTION_STATE_SUCCEEDED" else None
 
     first, second = wait_for("the next attempt has run", both, 60)
-    assert (first["id"], first["nodeId"], first["state"]) == (execution_id, worker.id, "NOT_STARTED")
+    assert (first["id"], first["nodeId"], first["state"]) == (
+        execution_id,
+        worker.id,
+        "EXECUTION_STATE_NOT_STARTED",
+    )
     assert second["nodeId"] != worker.id
     return first

@@ -114,7 +114,7 @@ def test_scripts_outlive_a_restart_of_the_daemon_and_their_true_ends_are_recorde
     for name, (_, exit_code, ended_by) in WAYS_TO_END.items():
         [ended] = lone.settled(name)
         assert (ended.get("exitCode"), ended.get("signal")) == (exit_code, ended_by), name
-        assert ended["state"] == ("SUCCEEDED" if exit_code == 0 else "FAILED")
+        assert ended["state"] == ("EXECUTION_STATE_SUCCEEDED" if exit_code == 0 else "EXECUTION_STATE_FAILED")
         assert lone.cli("execution", "log", ended["id"]).stdout == b"began\nended\n"
     assert scripts.were_started_once()
 
@@ -133,15 +133,19 @@ def test_scripts_outlive_daemon_and_keeper_and_what_nobody_saw_is_recorded_as_lo
 
     # then the one that ended unseen is lost, and the other one still counts as running
     [gone] = lone.settled("succeeds")
-    assert (gone["state"], gone.get("exitCode"), gone.get("signal")) == ("LOST", None, None)
+    assert (gone["state"], gone.get("exitCode"), gone.get("signal")) == ("EXECUTION_STATE_LOST", None, None)
     assert "nobody saw how it ended" in gone["message"]
-    assert [each["state"] for each in lone.executions("fails")] == ["RUNNING"]
+    assert [each["state"] for each in lone.executions("fails")] == ["EXECUTION_STATE_RUNNING"]
     assert alive(scripts.pids["fails"])
 
     # and when that ends too, its end is seen, but not how
     scripts.open_second_gate()
     [unknown] = lone.settled("fails")
-    assert (unknown["state"], unknown.get("exitCode"), unknown.get("signal")) == ("LOST", None, None)
+    assert (unknown["state"], unknown.get("exitCode"), unknown.get("signal")) == (
+        "EXECUTION_STATE_LOST",
+        None,
+        None,
+    )
     for ended in (gone, unknown):
         assert lone.cli("execution", "log", ended["id"]).stdout == b"began\nended\n"
     assert scripts.were_started_once()
@@ -161,6 +165,6 @@ def test_script_that_was_adopted_from_a_killed_keeper_is_still_stopped_at_its_ti
 
     # then the timeout that it was started with holds
     [ended] = lone.settled("succeeds", seconds=60)
-    assert ended["state"] == "TIMED_OUT"
+    assert ended["state"] == "EXECUTION_STATE_TIMED_OUT"
     assert not alive(scripts.pids["succeeds"])
     assert scripts.were_started_once()

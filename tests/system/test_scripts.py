@@ -50,7 +50,7 @@ class TestStopped:
         ended = last_execution(shared_cluster, job)
 
         # then it ends in time, nothing of it is left, and its log has what all of it printed
-        assert ended["state"] == "TIMED_OUT"
+        assert ended["state"] == "EXECUTION_STATE_TIMED_OUT"
         seconds = (at(ended["finishedAt"]) - at(ended["startedAt"])).total_seconds()
         assert 3 <= seconds <= 3 + GRACE_SECONDS + 1
         pids = left_pids(shared_cluster.cli("execution", "log", ended["id"]).stdout.decode())
@@ -76,7 +76,7 @@ class TestStopped:
 
         shared_cluster.do("execution", "cancel", running["id"])
 
-        assert last_execution(shared_cluster, "daemon-cancel")["state"] == "CANCELLED"
+        assert last_execution(shared_cluster, "daemon-cancel")["state"] == "EXECUTION_STATE_CANCELLED"
         assert not any(map(alive, pids))
 
 
@@ -148,7 +148,10 @@ class TestLargeLog:
         cluster.create(job, f"exec {sys.executable} {path}", *YEARLY, "--label", f"host={worker.id}")
         cluster.do("job", "run", job)
         [ended] = cluster.settled(job, seconds=240)
-        assert (ended["state"], int(ended["logBytes"])) == ("SUCCEEDED", lines * len(LINE % 0))
+        assert (ended["state"], int(ended["logBytes"])) == (
+            "EXECUTION_STATE_SUCCEEDED",
+            lines * len(LINE % 0),
+        )
         wait_for("the log is stored", lambda: not list((worker.spool / "attempts").iterdir()), 240)
         return digest_printed(lines), digest_read(other, ended["id"])
 

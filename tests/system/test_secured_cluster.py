@@ -52,7 +52,7 @@ def run_on(cluster: Cluster, name: str, via: NodeProcess, worker: NodeProcess, r
     cluster.create(name, 'echo "on $DCRON_NODE"', *options, via=[via])
     execution = cluster.settled(name)[0]
     cluster.do("job", "delete", name, "--yes")
-    assert (execution["nodeId"], execution["state"]) == (worker.id, "SUCCEEDED")
+    assert (execution["nodeId"], execution["state"]) == (worker.id, "EXECUTION_STATE_SUCCEEDED")
     return cluster.do("execution", "log", execution["id"], via=[reader])
 
 

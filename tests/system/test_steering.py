@@ -56,7 +56,7 @@ def test_a_busy_worker_refuses_and_the_occurrence_runs_once_a_slot_is_free(tmp_p
 
         gate.touch()
 
-        assert cluster.settled("second")[0]["state"] == "SUCCEEDED"
+        assert cluster.settled("second")[0]["state"] == "EXECUTION_STATE_SUCCEEDED"
     finally:
         cluster.stop()
 
@@ -83,7 +83,7 @@ def test_once_a_pause_is_answered_nothing_due_later_starts_and_a_resume_never_fi
     shared_cluster.do("job", "pause", "halting")
 
     records = shared_cluster.executions("halting")
-    skipped = [each for each in records if each["skipReason"] == "paused"]
+    skipped = [each for each in records if each["skipReason"] == "SKIP_REASON_PAUSED"]
     for paused_at, resumed_at in held_back:
         assert [each for each in started(marks) if paused_at < scheduled_at(each) < resumed_at] == []
         second = paused_at.replace(microsecond=0) + timedelta(seconds=1)
@@ -102,7 +102,7 @@ def test_nothing_due_while_frozen_starts_and_it_is_accounted_for(shared_cluster)
     answered_at = datetime.now(UTC)
     wait_for(
         "a frozen record",
-        lambda: [e for e in shared_cluster.executions("often") if e["skipReason"] == "frozen"],
+        lambda: [e for e in shared_cluster.executions("often") if e["skipReason"] == "SKIP_REASON_FROZEN"],
     )
     shared_cluster.do("cluster", "thaw")
     thawed_at = datetime.now(UTC)
@@ -111,7 +111,7 @@ def test_nothing_due_while_frozen_starts_and_it_is_accounted_for(shared_cluster)
         return any(
             at(each["scheduledAt"]) > thawed_at
             for each in shared_cluster.executions("often")
-            if each["state"] == "SUCCEEDED"
+            if each["state"] == "EXECUTION_STATE_SUCCEEDED"
         )
 
     wait_for("a start after the thaw", started_after_the_thaw)
@@ -119,6 +119,7 @@ def test_nothing_due_while_frozen_starts_and_it_is_accounted_for(shared_cluster)
 
     during = [
         e for e in shared_cluster.executions("often")
-        if e["state"] != "SKIPPED" and answered_at < at(e["scheduledAt"]) < thawed_at - timedelta(seconds=2)
+        if e["state"] != "EXECUTION_STATE_SKIPPED"
+        and answered_at < at(e["scheduledAt"]) < thawed_at - timedelta(seconds=2)
     ]  # fmt: skip
     assert during == []

@@ -75,7 +75,7 @@ def test_without_the_store_each_node_tells_what_it_knows_by_itself(outage_cluste
         answer = json.loads(cluster.cli("cluster", "status", "--output", "json").stdout)
         [held] = answer["held"]
         assert (held["executionId"], held["nodeId"], held["state"]) == (
-            execution["id"], execution["nodeId"], "RUNNING",
+            execution["id"], execution["nodeId"], "EXECUTION_STATE_RUNNING",
         )  # fmt: skip
     finally:
         couch.resume()

@@ -33,7 +33,9 @@ def test_offered_but_not_claimed_the_same_attempt_runs_elsewhere(gated, tmp_path
     request = kill_at(worker, gated.store[worker.id], a_claim, Step.NOT_PASSED_ON)
 
     execution_id = request.documents[0]["_id"]
-    [execution] = wait_for("it has run", lambda: attempts_of(gated, execution_id, "SUCCEEDED"))
+    [execution] = wait_for(
+        "it has run", lambda: attempts_of(gated, execution_id, "EXECUTION_STATE_SUCCEEDED")
+    )
     assert execution["nodeId"] != worker.id
     worker.start()
     ledger.close(causes=())
@@ -47,10 +49,16 @@ def test_claimed_but_not_started_it_never_starts_and_the_next_attempt_runs_elsew
     worker.start()
 
     execution_id = request.documents[0]["_id"]
-    first, second = wait_for("it has run", lambda: attempts_of(gated, execution_id, "SUCCEEDED"), 60)
-    assert (first["id"], first["nodeId"], first["state"]) == (execution_id, worker.id, "NOT_STARTED")
+    first, second = wait_for(
+        "it has run", lambda: attempts_of(gated, execution_id, "EXECUTION_STATE_SUCCEEDED"), 60
+    )
+    assert (first["id"], first["nodeId"], first["state"]) == (
+        execution_id,
+        worker.id,
+        "EXECUTION_STATE_NOT_STARTED",
+    )
     assert second["nodeId"] != worker.id
-    ledger.close(causes=["NOT_STARTED"])
+    ledger.close(causes=["EXECUTION_STATE_NOT_STARTED"])
 
 
 def test_started_the_script_goes_on_and_is_adopted(gated, tmp_path):
@@ -95,19 +103,21 @@ def test_recorded_without_knowing_it_nothing_is_recorded_twice(gated, tmp_path):
 
     request = kill_at(worker, gated.store[worker.id], an_outcome, Step.NOT_ANSWERED)
     execution_id = request.documents[0]["_id"].rpartition(":")[0]
-    [recorded] = attempts_of(gated, execution_id, "FAILED")
+    [recorded] = attempts_of(gated, execution_id, "EXECUTION_STATE_FAILED")
     worker.start()
 
     ledger.close(causes=())
     assert_arrives(gated, execution_id)
-    assert attempts_of(gated, execution_id, "FAILED") == [recorded]
+    assert attempts_of(gated, execution_id, "EXECUTION_STATE_FAILED") == [recorded]
 
 
 def open_ledger(gated: GatedCluster, folder: Path, worker: NodeProcess, before: str = "true") -> Ledger:
     """A job that only this worker can run, with a log that is known and an exit code that is not 0."""
     options = ("--label", f"host={worker.id}")
     then = f"{before}; seq {LINES}; exit {EXIT_CODE}"
-    return Ledger.open(gated.cluster, folder / "starts", ["job"], *options, then=then, end="FAILED")
+    return Ledger.open(
+        gated.cluster, folder / "starts", ["job"], *options, then=then, end="EXECUTION_STATE_FAILED"
+    )
 
 
 def kill_at(worker: NodeProcess, gate: Gate, matches: Callable[[Request], bool], step: Step) -> Request:
@@ -134,7 +144,7 @@ def attempts_of(gated: GatedCluster, execution_id: str, end: str) -> list[Any]:
 
 def assert_arrives(gated: GatedCluster, execution_id: str) -> None:
     """The true outcome of a first attempt is recorded, and its whole log is in the object store."""
-    [ended] = wait_for("its outcome", lambda: attempts_of(gated, execution_id, "FAILED"))
+    [ended] = wait_for("its outcome", lambda: attempts_of(gated, execution_id, "EXECUTION_STATE_FAILED"))
     assert (ended["id"], ended["exitCode"]) == (execution_id, EXIT_CODE)
     wait_for("empty spools", lambda: not any(node["spooled"] for node in gated.cluster.status()["nodes"]))
     log = gated.cluster.cli("execution", "log", execution_id)

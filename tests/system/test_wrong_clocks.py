@@ -70,7 +70,7 @@ def test_a_leader_whose_clock_is_set_an_hour_off_stops_leading_says_so_and_the_s
     ledger.close()
     bound.close()
     for each in cluster.records("bound"):
-        if each["state"] == "SUCCEEDED":
+        if each["state"] == "EXECUTION_STATE_SUCCEEDED":
             assert cluster.do("execution", "log", each["id"]) == "done\n"
 
 

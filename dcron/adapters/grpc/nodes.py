@@ -99,13 +99,13 @@ class GrpcNodeClient:
 
     async def known_claims(self, address: str, node_id: str, claims: Sequence[ClaimReference]) -> KnownClaims:
         """See `NodeClient.known_claims`."""
-        request = pb.ListRunningRequest(
+        request = pb.CompareClaimsRequest(
             node_id=node_id,
             claims=[
                 pb.ClaimReference(execution_id=claim.execution_id, token=claim.token) for claim in claims
             ],
         )
-        response = await _answer(address, self._stub(address).ListRunning(request, timeout=CALL_SECONDS))
+        response = await _answer(address, self._stub(address).CompareClaims(request, timeout=CALL_SECONDS))
         return KnownClaims(frozenset(response.known_tokens), frozenset(response.delivered_tokens))
 
     async def announce_resignation(self, address: str, term: int) -> None:
@@ -165,12 +165,14 @@ async def _answer(address: str, call: Awaitable[_Answer]) -> _Answer:
         raise _error(address, error) from error
 
 
-async def _brisk(call: aio.UnaryStreamCall[pb.FollowLogRequest, pb.LogChunk]) -> AsyncIterator[pb.LogChunk]:
+async def _brisk(
+    call: aio.UnaryStreamCall[pb.FollowLogRequest, pb.FollowLogResponse],
+) -> AsyncIterator[pb.FollowLogResponse]:
     """Pass messages on; TimeoutError when the next one does not come in time."""
     while True:
         async with asyncio.timeout(CALL_SECONDS):
             message = await call.read()
-        if not isinstance(message, pb.LogChunk):  # gRPC's mark for the end
+        if not isinstance(message, pb.FollowLogResponse):  # gRPC's mark for the end
             return
         yield message
 

@@ -97,15 +97,16 @@ def test_a_log_goes_on_at_the_byte_where_a_node_failed(
 ) -> None:
     first, second = make_node(), make_node()
 
-    def broken(request: Any, context: grpc.ServicerContext) -> Iterator[pb.LogChunk]:
-        yield pb.LogChunk(data=b"one\ntw")
+    def broken(request: Any, context: grpc.ServicerContext) -> Iterator[pb.ReadLogResponse]:
+        yield pb.ReadLogResponse(data=b"one\ntw")
         context.abort(grpc.StatusCode.UNAVAILABLE, "shutting down")
 
     first.on("ReadLog", broken)
     second.on(
-        "ReadLog", lambda r, c: iter([pb.LogChunk(data=part) for part in (b"one\n", b"two\nth", b"ree\n")])
+        "ReadLog",
+        lambda r, c: iter([pb.ReadLogResponse(data=part) for part in (b"one\n", b"two\nth", b"ree\n")]),
     )
-    second.on("GetExecution", pb.Execution(state=pb.SUCCEEDED, exit_code=0))
+    second.on("GetExecution", pb.Execution(state=pb.EXECUTION_STATE_SUCCEEDED, exit_code=0))
     done = dcron("execution", "log", "U:R:001", "--server", f"{first.address},{second.address}")
     assert (done.exit_code, done.out) == (0, "one\ntwo\nthree\n")
 
@@ -113,8 +114,8 @@ def test_a_log_goes_on_at_the_byte_where_a_node_failed(
 def test_a_log_of_which_no_node_has_the_rest_ends_with_a_failure(
     node: FakeNode, dcron: Callable[..., Done]
 ) -> None:
-    def broken(request: Any, context: grpc.ServicerContext) -> Iterator[pb.LogChunk]:
-        yield pb.LogChunk(data=b"one\n")
+    def broken(request: Any, context: grpc.ServicerContext) -> Iterator[pb.ReadLogResponse]:
+        yield pb.ReadLogResponse(data=b"one\n")
         context.abort(grpc.StatusCode.UNAVAILABLE, "shutting down")
 
     node.on("ReadLog", broken)

@@ -17,7 +17,7 @@ LONG_ID = "01M84D6QBS78X2GEQR0TKKPTAC:01M84D77W4PZCJ2JPN00BZXVBH:001"
 EXECUTION = pb.Execution(
     id=LONG_ID,
     job="a",
-    state=pb.FAILED,
+    state=pb.EXECUTION_STATE_FAILED,
     exit_code=7,
     node_id="n1",
     started_at=instant("2026-11-23T13:00:00.25Z"),
@@ -121,7 +121,9 @@ def test_executions_are_listed_with_whole_ids_in_plain_lines(
         LONG_ID, "a", "failed", "n1", "2026-11-23", "13:00:00Z", "1m30s",
         "exit", "7;", "odd", "[2J", "message",
     ]  # fmt: skip
-    assert node.asked("ListExecutions") == [pb.ListExecutionsRequest(job="a", state=pb.FAILED, limit=3)]
+    assert node.asked("ListExecutions") == [
+        pb.ListExecutionsRequest(job="a", state=pb.EXECUTION_STATE_FAILED, limit=3)
+    ]
 
 
 class Terminal:
@@ -158,8 +160,15 @@ def test_an_execution_is_shown_with_its_result(node: FakeNode, dcron: Callable[.
 
 
 def test_a_skipped_record_says_how_many_and_why(node: FakeNode, dcron: Callable[..., Done]) -> None:
-    skipped = pb.Execution(id="U:X:skipped", state=pb.SKIPPED, skip_reason="paused", occurrence_count=12)
-    uncounted = pb.Execution(id="U:Y:skipped", state=pb.SKIPPED, skip_reason="missed")
+    skipped = pb.Execution(
+        id="U:X:skipped",
+        state=pb.EXECUTION_STATE_SKIPPED,
+        skip_reason=pb.SKIP_REASON_PAUSED,
+        occurrence_count=12,
+    )
+    uncounted = pb.Execution(
+        id="U:Y:skipped", state=pb.EXECUTION_STATE_SKIPPED, skip_reason=pb.SKIP_REASON_MISSED
+    )
     node.on("ListExecutions", pb.ListExecutionsResponse(executions=[skipped, uncounted]))
     done = dcron("execution", "list", "--server", node.address)
     assert "12 occurrences paused" in done.out
@@ -167,7 +176,8 @@ def test_a_skipped_record_says_how_many_and_why(node: FakeNode, dcron: Callable[
 
 
 @pytest.mark.parametrize(
-    ("verdict", "code"), [("succeeded", pb.AS_SUCCEEDED), ("failed", pb.AS_FAILED), ("retry", pb.AS_RETRY)]
+    ("verdict", "code"),
+    [("succeeded", pb.VERDICT_SUCCEEDED), ("failed", pb.VERDICT_FAILED), ("retry", pb.VERDICT_RETRY)],
 )
 def test_a_verdict_is_sent_with_who_gave_it(
     verdict: str, code: int, node: FakeNode, dcron: Callable[..., Done]
@@ -219,7 +229,9 @@ def without_store(node_id: str) -> pb.ClusterStatus:
         store_trouble="no connection",
         nodes=[pb.Node(id=node_id, alive=True)],
         concerns=[pb.Concern(what=f"{node_id} cannot reach the store", remedy="mend it")],
-        held=[pb.HeldExecution(node_id=node_id, execution_id=LONG_ID, job="a", state=pb.RUNNING)],
+        held=[
+            pb.HeldExecution(node_id=node_id, execution_id=LONG_ID, job="a", state=pb.EXECUTION_STATE_RUNNING)
+        ],
     )
 
 

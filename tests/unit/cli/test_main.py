@@ -116,8 +116,8 @@ def test_no_command_at_all_shows_the_help_and_is_wrong_usage(dcron: Callable[...
 
 def test_a_reader_that_has_seen_enough_ends_the_program_quietly(node: FakeNode) -> None:
     line = b"x" * 1023 + b"\n"
-    node.on("ReadLog", lambda request, context: (pb.LogChunk(data=line) for _ in range(5_000)))
-    node.on("GetExecution", pb.Execution(state=pb.SUCCEEDED, exit_code=0))
+    node.on("ReadLog", lambda request, context: (pb.ReadLogResponse(data=line) for _ in range(5_000)))
+    node.on("GetExecution", pb.Execution(state=pb.EXECUTION_STATE_SUCCEEDED, exit_code=0))
     command = [*DCRON, "execution", "log", "x", "--server", node.address]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None

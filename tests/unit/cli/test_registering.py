@@ -12,6 +12,8 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from dcron.rpc import dcron_pb2 as pb
 from tests.unit.cli.fake_node import Done, FakeNode, aborting, instant
@@ -107,21 +109,20 @@ def test_a_new_job_is_sent_with_all_that_was_given(
             arguments=["-x", "y"],
             environment={"A": "b=c", "E": ""},
             labels={"disk": "ssd"},
-            timeout_seconds=5400,
-            grace_seconds=5,
+            timeout=Duration(seconds=5400),
+            grace=Duration(seconds=5),
             max_attempts=2,
             failure_retries=1,
         ),
     )
 
 
-def test_a_new_job_has_the_defaults_that_help_names(
+def test_what_no_option_names_is_left_to_the_node(
     registry: FakeNode, script: str, dcron: Callable[..., Done]
 ) -> None:
     dcron("job", "create", "a", "--schedule", "@daily", script, "--server", registry.address)
     wanted = registry.asked("CreateJob")[0].specification
-    assert (wanted.timezone, wanted.grace_seconds, wanted.max_attempts) == ("UTC", 10, 3)
-    assert (wanted.timeout_seconds, wanted.failure_retries, wanted.interpreter) == (0, 0, "")
+    assert {field.name for field, _ in wanted.ListFields()} == {"schedule", "script"}
 
 
 def test_a_script_that_the_store_has_is_not_sent(
@@ -268,13 +269,13 @@ def test_a_job_created_paused_says_how_to_start_it(
 @pytest.mark.parametrize(
     ("options", "fields", "wanted"),
     [
-        (["--timeout", "0"], ["timeout_seconds"], pb.Specification()),
+        (["--timeout", "0"], ["timeout"], pb.Specification(timeout=Duration())),
         (["--schedule", "@hourly"], ["schedule"], pb.Specification(schedule="@hourly")),
         (["--interpreter", ""], ["interpreter"], pb.Specification()),
         (
             ["--retries", "0", "--grace", "1m"],
-            ["grace_seconds", "failure_retries"],
-            pb.Specification(grace_seconds=60),
+            ["failure_retries", "grace"],
+            pb.Specification(grace=Duration(seconds=60)),
         ),
         (["--arg", "x"], ["arguments"], pb.Specification(arguments=["x"])),
         (
@@ -295,7 +296,10 @@ def test_an_update_names_exactly_the_fields_that_were_given(
 ) -> None:
     done = dcron("job", "update", "a", *options, "--server", registry.address)
     assert done.out == f"updated job a to revision 2: {NEXT}\n"
-    assert registry.asked("UpdateJob") == [pb.UpdateJobRequest(name="a", specification=wanted, fields=fields)]
+    mask = FieldMask(paths=fields)
+    assert registry.asked("UpdateJob") == [
+        pb.UpdateJobRequest(name="a", specification=wanted, update_mask=mask)
+    ]
 
 
 def test_every_field_of_a_specification_can_be_updated(
@@ -309,7 +313,7 @@ def test_every_field_of_a_specification_can_be_updated(
         "--script", script, "--if-revision", "1", "--server", registry.address,
     )  # fmt: skip
     [request] = registry.asked("UpdateJob")
-    assert set(request.fields) == {field.name for field in pb.Specification.DESCRIPTOR.fields}
+    assert set(request.update_mask.paths) == {field.name for field in pb.Specification.DESCRIPTOR.fields}
     assert request.specification.script.sha256 == hashlib.sha256(SCRIPT).hexdigest()
     assert request.if_revision == 1
 

@@ -17,16 +17,16 @@ from tests.unit.cli.fake_node import Done, FakeNode, aborting
 UID = "01M84D6QBS78X2GEQR0TKKPTAC"
 EXECUTION = f"{UID}:20261123T130000Z:001"
 OUTCOMES = [
-    (pb.Execution(state=pb.SUCCEEDED, exit_code=0), 0),
-    (pb.Execution(state=pb.FAILED, exit_code=7), 7),
-    (pb.Execution(state=pb.FAILED, signal=9), 137),
-    (pb.Execution(state=pb.FAILED, message="no interpreter 'x'"), 1),
-    (pb.Execution(state=pb.TIMED_OUT, signal=15), 124),
-    (pb.Execution(state=pb.CANCELLED, signal=15), 130),
-    (pb.Execution(state=pb.LOST), 1),
-    (pb.Execution(state=pb.NOT_STARTED), 1),
-    (pb.Execution(state=pb.RUNNING, verdict="succeeded"), 0),
-    (pb.Execution(state=pb.RUNNING, verdict="failed"), 1),
+    (pb.Execution(state=pb.EXECUTION_STATE_SUCCEEDED, exit_code=0), 0),
+    (pb.Execution(state=pb.EXECUTION_STATE_FAILED, exit_code=7), 7),
+    (pb.Execution(state=pb.EXECUTION_STATE_FAILED, signal=9), 137),
+    (pb.Execution(state=pb.EXECUTION_STATE_FAILED, message="no interpreter 'x'"), 1),
+    (pb.Execution(state=pb.EXECUTION_STATE_TIMED_OUT, signal=15), 124),
+    (pb.Execution(state=pb.EXECUTION_STATE_CANCELLED, signal=15), 130),
+    (pb.Execution(state=pb.EXECUTION_STATE_LOST), 1),
+    (pb.Execution(state=pb.EXECUTION_STATE_NOT_STARTED), 1),
+    (pb.Execution(state=pb.EXECUTION_STATE_RUNNING, verdict=pb.VERDICT_SUCCEEDED), 0),
+    (pb.Execution(state=pb.EXECUTION_STATE_RUNNING, verdict=pb.VERDICT_FAILED), 1),
 ]
 
 
@@ -64,7 +64,9 @@ class Occurrence:
 
 
 def waits(key: str) -> pb.Job:
-    return pb.Job(name="a", uid=UID, waiting_request_ids=["01M84D6QBS78X2GEQR0TKKPTAD", key])
+    return pb.Job(
+        name="a", uid=UID, waiting_execution_ids=[f"{UID}:01M84D6QBS78X2GEQR0TKKPTAD:001", f"{UID}:{key}:001"]
+    )
 
 
 def runs(attempt: int) -> Callable[[str], pb.Job]:
@@ -73,7 +75,7 @@ def runs(attempt: int) -> Callable[[str], pb.Job]:
     )
 
 
-def settled(attempt: int, state: int = pb.SUCCEEDED) -> Callable[[str], pb.Job]:
+def settled(attempt: int, state: int = pb.EXECUTION_STATE_SUCCEEDED) -> Callable[[str], pb.Job]:
     return lambda key: pb.Job(
         name="a", uid=UID, last=pb.LastOutcome(execution_id=f"{UID}:{key}:{attempt:03d}", state=state)
     )
@@ -81,7 +83,9 @@ def settled(attempt: int, state: int = pb.SUCCEEDED) -> Callable[[str], pb.Job]:
 
 def overtaken(key: str) -> pb.Job:
     return pb.Job(
-        name="a", uid=UID, last=pb.LastOutcome(execution_id=f"{UID}:20261123T130000Z:001", state=pb.FAILED)
+        name="a",
+        uid=UID,
+        last=pb.LastOutcome(execution_id=f"{UID}:20261123T130000Z:001", state=pb.EXECUTION_STATE_FAILED),
     )
 
 
@@ -112,8 +116,8 @@ def test_waiting_lasts_through_further_attempts(node: FakeNode, dcron: Callable[
         runs(1),
         runs(2),
         settled(2),
-        attempt001=pb.Execution(state=pb.TIMED_OUT),
-        attempt002=pb.Execution(state=pb.FAILED, exit_code=5, attempt=2, node_id="n2"),
+        attempt001=pb.Execution(state=pb.EXECUTION_STATE_TIMED_OUT),
+        attempt002=pb.Execution(state=pb.EXECUTION_STATE_FAILED, exit_code=5, attempt=2, node_id="n2"),
     )
     done = dcron("job", "run", "a", "--wait", "--server", node.address)
     assert done.exit_code == 5
@@ -128,8 +132,8 @@ def test_a_run_that_the_job_no_longer_shows_is_found_by_its_attempts(
         node,
         runs(1),
         gone,
-        attempt001=pb.Execution(state=pb.LOST),
-        attempt002=pb.Execution(state=pb.FAILED, exit_code=6),
+        attempt001=pb.Execution(state=pb.EXECUTION_STATE_LOST),
+        attempt002=pb.Execution(state=pb.EXECUTION_STATE_FAILED, exit_code=6),
     )
     assert dcron("job", "run", "a", "--wait", "--server", node.address).exit_code == 6
 
@@ -147,14 +151,14 @@ def test_a_run_that_leaves_no_trace_is_given_up(
 def test_an_attempt_that_nobody_claimed_ends_as_its_job_says(
     node: FakeNode, dcron: Callable[..., Done]
 ) -> None:
-    Occurrence(node, settled(1, pb.CANCELLED))
+    Occurrence(node, settled(1, pb.EXECUTION_STATE_CANCELLED))
     assert dcron("job", "run", "a", "--wait", "--server", node.address).exit_code == 130
 
 
 def test_nodes_that_are_away_for_a_moment_do_not_end_the_wait(
     node: FakeNode, dcron: Callable[..., Done]
 ) -> None:
-    Occurrence(node, settled(1), attempt001=pb.Execution(state=pb.FAILED, exit_code=9))
+    Occurrence(node, settled(1), attempt001=pb.Execution(state=pb.EXECUTION_STATE_FAILED, exit_code=9))
     away = [aborting(grpc.StatusCode.UNAVAILABLE, "store is away")] * 3
     later = node._handlers["GetJob"]
 
@@ -176,7 +180,10 @@ def test_a_log_is_given_byte_for_byte_and_exits_as_the_script_did(
     capsysbinary: pytest.CaptureFixture[bytes],
 ) -> None:
     data = bytes(range(256)) * 3
-    node.on("ReadLog", lambda r, c: iter([pb.LogChunk(data=data[:100]), pb.LogChunk(data=data[100:])]))
+    node.on(
+        "ReadLog",
+        lambda r, c: iter([pb.ReadLogResponse(data=data[:100]), pb.ReadLogResponse(data=data[100:])]),
+    )
     node.on("GetExecution", outcome)
     assert main(["execution", "log", EXECUTION, *follow, "--server", node.address]) == exit_code
     assert capsysbinary.readouterr().out == data
@@ -184,8 +191,8 @@ def test_a_log_is_given_byte_for_byte_and_exits_as_the_script_did(
 
 
 def test_the_log_so_far_of_what_still_runs_is_exit_code_0(node: FakeNode, dcron: Callable[..., Done]) -> None:
-    node.on("ReadLog", lambda r, c: iter([pb.LogChunk(data=b"so far")]))
-    node.on("GetExecution", pb.Execution(state=pb.RUNNING))
+    node.on("ReadLog", lambda r, c: iter([pb.ReadLogResponse(data=b"so far")]))
+    node.on("GetExecution", pb.Execution(state=pb.EXECUTION_STATE_RUNNING))
     done = dcron("execution", "log", EXECUTION, "--server", node.address)
     assert (done.exit_code, done.out) == (0, "so far")
 
@@ -196,8 +203,14 @@ def test_a_followed_log_waits_for_the_start_and_for_the_outcome(
     not_yet = aborting(
         grpc.StatusCode.NOT_FOUND, f"execution {EXECUTION} has not started: all nodes are busy"
     )
-    running = pb.Execution(state=pb.RUNNING)
-    answers: list[Any] = [not_yet, not_yet, running, running, pb.Execution(state=pb.FAILED, exit_code=3)]
+    running = pb.Execution(state=pb.EXECUTION_STATE_RUNNING)
+    answers: list[Any] = [
+        not_yet,
+        not_yet,
+        running,
+        running,
+        pb.Execution(state=pb.EXECUTION_STATE_FAILED, exit_code=3),
+    ]
 
     def get(request: Any, context: grpc.ServicerContext) -> pb.Execution:
         answer = answers.pop(0)
@@ -223,7 +236,7 @@ def test_an_outcome_that_does_not_arrive_is_said(
 ) -> None:
     monkeypatch.setattr(following, "PATIENCE_SECONDS", 0.1)
     node.on("ReadLog", lambda r, c: iter([]))
-    node.on("GetExecution", pb.Execution(state=pb.RUNNING))
+    node.on("GetExecution", pb.Execution(state=pb.EXECUTION_STATE_RUNNING))
     done = dcron("execution", "log", "--follow", EXECUTION, "--server", node.address)
     assert done.exit_code == 1
     assert "the outcome has not arrived yet" in done.err

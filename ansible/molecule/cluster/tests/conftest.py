@@ -96,7 +96,7 @@ def missing(records):
     """Instants between the first and the last one that neither a run nor a skip record accounts for."""
     covered = set()
     for each in records:
-        if each["state"] == "NOT_STARTED":
+        if each["state"] == "EXECUTION_STATE_NOT_STARTED":
             continue
         first = instant(each["scheduledAt"])
         until = instant(each.get("occurrencesUntil") or each["scheduledAt"])

@@ -71,8 +71,12 @@ def test_an_upgrade_loses_and_doubles_nothing_and_kills_no_script(client, wheel_
         )
         records = client.ask(f"execution list --job {JOB} --limit 1000")["executions"]
         # What a node that stops has claimed and not started is told of, and tried elsewhere.
-        assert {each["state"] for each in records} <= {"SUCCEEDED", "SKIPPED", "NOT_STARTED"}
-        ran = [each["scheduledAt"] for each in records if each["state"] == "SUCCEEDED"]
+        assert {each["state"] for each in records} <= {
+            "EXECUTION_STATE_SUCCEEDED",
+            "EXECUTION_STATE_SKIPPED",
+            "EXECUTION_STATE_NOT_STARTED",
+        }
+        ran = [each["scheduledAt"] for each in records if each["state"] == "EXECUTION_STATE_SUCCEEDED"]
         assert len(ran) == len(set(ran)), "an occurrence ran twice"
         assert not missing(records), "an occurrence has neither an execution nor a record that says why"
         for name in NODES:

@@ -26,7 +26,11 @@ def test_objects_move_to_another_store_and_no_occurrence_is_lost(client):
         )
         records = client.ask(f"execution list --job {JOB} --limit 1000")["executions"]
         records = [each for each in records if each["id"] != later]
-        assert {each["state"] for each in records} <= {"SUCCEEDED", "SKIPPED", "NOT_STARTED"}
+        assert {each["state"] for each in records} <= {
+            "EXECUTION_STATE_SUCCEEDED",
+            "EXECUTION_STATE_SKIPPED",
+            "EXECUTION_STATE_NOT_STARTED",
+        }
         assert not missing(records), "an occurrence has neither an execution nor a record that says why"
     finally:
         client.run(f"job delete {JOB} --yes")

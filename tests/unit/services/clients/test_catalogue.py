@@ -73,14 +73,6 @@ class TestChanging:
         assert await stored(store) == changed
         assert await kept_revisions(store, job) == [1, 2]
 
-    @pytest.mark.parametrize("names", [[], ["nonsense"], ["timeout_seconds", "uid"]])
-    async def test_unknown_or_no_fields_are_refused(
-        self, catalogue: Catalogue, job: Job, names: list[str]
-    ) -> None:
-        with pytest.raises(InvalidInput) as caught:
-            await catalogue.update(NAME, SPECIFICATION, names)
-        assert caught.value.field == "fields"
-
     async def test_an_invalid_value_changes_nothing(
         self, catalogue: Catalogue, store: SplitStore, job: Job
     ) -> None:
