@@ -6,7 +6,8 @@ SETUP := .venv/.setup-done
 
 .DEFAULT_GOAL := help
 .PHONY: help setup proto proto-check lint format types test test-others test-system test-servers
-.PHONY: sim sim-crashes sim-storms sim-mutants bench failover demo check check-all clean molecule ansible-lint vagrant-check
+.PHONY: sim sim-crashes sim-storms sim-mutants bench failover failover-storm demo check check-all clean molecule
+.PHONY: ansible-lint vagrant-check
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +76,10 @@ bench: test-servers ## Measure dcron beside its yardsticks; BENCH=quick, default
 
 failover: test-servers ## How long a change of leaders takes, and what it loses or doubles: ROUNDS=100 of each kind
 	$(BIN)/python -m tests.bench.failover $(ROUNDS)
+	$(BIN)/python -m tests.bench.failover_storm $(STORM)
+
+failover-storm: test-servers ## How long attempts stand still while leaders keep changing: STORM=120 seconds
+	$(BIN)/python -m tests.bench.failover_storm $(STORM)
 
 demo: $(SETUP) ## Run the main job on a three-node cluster on this machine, and show it
 	$(BIN)/dcron demo

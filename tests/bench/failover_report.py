@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from dcron import __version__
 from dcron.adapters.couchdb.http import parse_couchdb_url
@@ -126,15 +127,16 @@ def print_report(measured: Measured, targets: dict[str, float]) -> None:
         changes = [each for each in measured.changes if each.kind == kind]
         offers = [each.offer_seconds for each in changes]
         starts = [each.started_at - each.stopped_at for each in changes if each.started_at is not None]
-        print(f"{kind + ': the first offer':46}{_figures(offers)}{target_seconds:>8g}")
-        print(f"{kind + ': the first script of the new term':46}{_figures(starts)}")
+        print(f"{kind + ': the first offer':46}{figures(offers)}{target_seconds:>8g}")
+        print(f"{kind + ': the first script of the new term':46}{figures(starts)}")
     coalesced = ", ".join(f"{count} {reason}" for reason, count in sorted(account.skipped.items()))
     print(f"\noccurrences: {account.due} due, {account.started} started, {coalesced or '0 coalesced'}")
     print(f"lost: {len(account.lost)}, doubled: {len(account.doubled)}")
     print(f"terms that began by themselves: {measured.unforced}")
 
 
-def _figures(values: Sequence[float]) -> str:
+def figures(values: Sequence[float]) -> str:
+    """Number, minimum, median, 95th percentile and maximum, as columns."""
     if not values:
         return f"{0:>5}"
     figures = (min(values), percentile(values, 50), percentile(values, 95), max(values))
@@ -143,7 +145,12 @@ def _figures(values: Sequence[float]) -> str:
 
 def write_results(measured: Measured, folder: Path) -> Path:
     """The whole run as JSON; its file."""
+    return write_json(measured, folder, "failover")
+
+
+def write_json(measured: Any, folder: Path, name: str) -> Path:
+    """A dataclass with all that was measured, as JSON; its file."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"failover-{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}.json"
+    path = folder / f"{name}-{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}.json"
     path.write_text(json.dumps(asdict(measured), indent=1) + "\n", encoding="utf-8")
     return path

@@ -30,6 +30,7 @@ __all__ = [
     "a_log_upload",
     "an_intent",
     "an_outcome",
+    "stand_before_store",
 ]
 
 READ_BYTES = 65_536
@@ -107,6 +108,10 @@ class Hold:
         assert self.request is not None
         return self.request
 
+    def is_reached(self, seconds: float) -> bool:
+        """Whether the request is held, after waiting for it so long at most."""
+        return self._reached.wait(seconds)
+
     def let_go(self) -> None:
         """Let what is held go on."""
         self._decided.set()
@@ -172,6 +177,15 @@ class Gate:
         self.close()
 
 
+def stand_before_store(node: NodeProcess, host: str = "127.0.0.1") -> Gate:
+    """A gate before the document store of a node that is not started yet: before its first host."""
+    store_url = node.environment["DCRON_STORE"]
+    gate = Gate(urlsplit(parse_couchdb_url(store_url).hosts[0]).netloc, host)
+    # Host names come after the credentials, if there are any.
+    node.environment["DCRON_STORE"] = re.sub(r"(?<=//)([^/@]*@)?[^/@]+", rf"\g<1>{gate.address}", store_url)
+    return gate
+
+
 class GatedCluster:
     """A cluster each of whose nodes has a gate of its own before each store."""
 
@@ -183,16 +197,12 @@ class GatedCluster:
             self._stand_before(node, host)
 
     def _stand_before(self, node: NodeProcess, host: str) -> None:
-        store_url, objects_url = node.environment["DCRON_STORE"], node.environment["DCRON_OBJECTS"]
+        objects_url = node.environment["DCRON_OBJECTS"]
         endpoint = parse_s3_url(objects_url).endpoint or ""
         if not endpoint.startswith("http://"):
             pytest.skip("no gate can stand before an object store that is not reached by http")
-        store = self.store[node.id] = Gate(urlsplit(parse_couchdb_url(store_url).hosts[0]).netloc, host)
+        self.store[node.id] = stand_before_store(node, host)
         objects = self.objects[node.id] = Gate(urlsplit(endpoint).netloc, host)
-        # Host names come after the credentials, if there are any.
-        node.environment["DCRON_STORE"] = re.sub(
-            r"(?<=//)([^/@]*@)?[^/@]+", rf"\g<1>{store.address}", store_url
-        )
         node.environment["DCRON_OBJECTS"] = objects_url.replace(endpoint, f"http://{objects.address}")
 
     def worker(self) -> NodeProcess:
