@@ -8,6 +8,7 @@ holder as gone when *it* has seen no new revision of that document for the lengt
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -17,6 +18,7 @@ __all__ = [
     "Lease",
     "Reading",
     "TermView",
+    "claims_since",
     "decide",
     "lead_until",
     "observe",
@@ -140,6 +142,19 @@ def silent_holder(view: TermView | None, incarnation: str) -> dict[str, str]:
         if spoke and reading.holder_incarnation != incarnation
         else {}
     )
+
+
+def claims_since(
+    before: Mapping[str, float], told_seconds: Mapping[str, float], monotonic: float
+) -> dict[str, float]:
+    """Since when, by this node's own clock, leaders have known claims, at the latest: by token.
+
+    A leader has measured `told_seconds` before it wrote them, so no clocks are compared. What it tells no
+    more is settled. `before` is what was known from earlier readings."""
+    return {
+        token: min(monotonic - seconds, before.get(token, monotonic))
+        for token, seconds in told_seconds.items()
+    }
 
 
 def lead_until(lease: Lease, renewal_started_at: float) -> float:

@@ -34,6 +34,8 @@ class LeaderReport:
     waiting_count: int = 0
     attention: tuple[str, ...] = ()
     active_count: int = 0
+    claims_known_seconds: Mapping[str, float] | None = None
+    """By token, for how long leaders have known a claim without outcome, at least; None from older nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ def _report_body(report: LeaderReport) -> dict[str, Any]:
         "waiting_count": report.waiting_count,
         "attention": list(report.attention),
         "active_count": report.active_count,
+        "claims_known_seconds": report.claims_known_seconds and dict(report.claims_known_seconds),
     }
 
 
@@ -136,4 +139,5 @@ def _report_of(body: Mapping[str, Any]) -> LeaderReport:
         waiting_count=body["waiting_count"],
         attention=tuple(body["attention"]),
         active_count=body["active_count"],
+        claims_known_seconds=body.get("claims_known_seconds"),
     )

@@ -41,6 +41,8 @@ CALM_SECONDS = (1.0, 6.0)
 """Between two workers that die."""
 CALLBACKS_MEAN = (2, 8, 30)
 """How many callbacks of a node pass on average between its claim and its death."""
+TIMEOUT_SECONDS = 5.0
+"""Of jobs in storms in which the first worker that dies stays away: its silence has to be waited for."""
 LOOK_SECONDS = 0.1
 
 
@@ -52,7 +54,7 @@ def storm_of(seed: int) -> Scenario:
         script=SCRIPT,
         interpreter="sh",
         environment={LONGEST_SECONDS: "0.5"},
-        timeout_seconds=random.choice((0.0, 60.0)),
+        timeout_seconds=random.choice((0.0, TIMEOUT_SECONDS, 60.0)),
         grace_seconds=0.5,
         max_attempts=3,
     )
@@ -78,6 +80,10 @@ class Storm:
         self._doomed: set[str] = set()
         """Leaders whose time has come, until they are back."""
         self._next_death = 0.0
+        specification = world.scenario.specification
+        stays_away = specification is not None and specification.timeout_seconds == TIMEOUT_SECONDS
+        self._away_seconds = (STORM_SECONDS, STORM_SECONDS) if stays_away else RESTART_SECONDS
+        """Of the next worker that dies."""
         self._down: set[asyncio.Task[None]] = set()
         world.history.watchers.append(self._look)
 
@@ -167,12 +173,13 @@ class Storm:
         callbacks = int(self._random.expovariate(1 / self._random.choice(CALLBACKS_MEAN)))
         caught: asyncio.Future[Machine] = self._world.loop.create_future()
         machine.crash_after(callbacks, caught)
-        self._begin(self._bring_back(caught))
+        self._begin(self._bring_back(caught, self._away_seconds))
+        self._away_seconds = RESTART_SECONDS
 
-    async def _bring_back(self, caught: asyncio.Future[Machine]) -> None:
+    async def _bring_back(self, caught: asyncio.Future[Machine], seconds: tuple[float, float]) -> None:
         machine = await caught
         try:
-            await self._last(RESTART_SECONDS, "crash", machine)
+            await self._last(seconds, "crash", machine)
         finally:
             machine.boot()
 

@@ -236,6 +236,7 @@ class Elector:
             self._look.set,
             self._clock_check.is_steady,
             self._terms.silent,
+            self._terms.claims_since,
         )
         try:
             self._scheduler = self._make_scheduler(leadership)

@@ -12,7 +12,7 @@ import structlog
 from dcron.domain.documents import SETTINGS_ID, drain_id, node_key, term_key
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.instants import format_precise
-from dcron.domain.leadership import Reading, TermView, observe, silent_holder
+from dcron.domain.leadership import Reading, TermView, claims_since, observe, silent_holder
 from dcron.domain.nodes import NodeRecord, node_of
 from dcron.ports import CLUSTER, Clock, Document, DocumentStore, WriteKind
 from dcron.services.shared.cluster_settings import check_format, settings_in
@@ -50,6 +50,8 @@ class Terms:
         """None before the first reading, and while no term has been claimed."""
         self.silent: Mapping[str, str] = {}
         """Of the term that was won last: see `Leadership.silent`."""
+        self.claims_since: Mapping[str, float] = {}
+        """What the leaders so far have told: see `Leadership.claims_since`."""
 
     def held(self) -> int:
         """The term this node won with a plain success, if it is the newest; 0 otherwise."""
@@ -104,6 +106,8 @@ class Terms:
         """A term beside the leaves of its holder's document, which may be of another incarnation by now."""
         record = node_of(holder_id, holder[0].body) if holder else None
         same = record is not None and record.incarnation == incarnation
+        if record is not None and same and record.leading == term:
+            self._learn_claims(record)
         unsure = incarnation == self._incarnation and term != self._won
         return Reading(
             term=term,
@@ -114,6 +118,11 @@ class Terms:
             holder_leading=record.leading if record and same else 0,
             holder_resigned=record.resigned if record and same else 0,
         )
+
+    def _learn_claims(self, leader: NodeRecord) -> None:
+        told = leader.report.claims_known_seconds if leader.report is not None else None
+        if told is not None:
+            self.claims_since = claims_since(self.claims_since, told, self._clock.monotonic())
 
     def _set_draining(self, *, draining: bool) -> None:
         if draining is not self._local.draining:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from dcron.domain.standing import Standing, standing
 from dcron.ports import Clock, DocumentStore
 from dcron.services.leader.due_queue import DueQueue
@@ -22,11 +24,12 @@ class Knowledge:
         clock: Clock,
         settings: KnownSettings,
         unsure_sequences: dict[str, int],
+        claims_since: Mapping[str, float],
     ) -> None:
-        """`unsure_sequences` outlives the term: see `JobBook`."""
+        """`unsure_sequences` outlives the term: see `JobBook`. `claims_since` is older: see `Leadership`."""
         self.due = DueQueue()
         self.book = JobBook(store, self.due, unsure_sequences)
-        self.tracker = Tracker(store, clock)
+        self.tracker = Tracker(store, clock, claims_since)
         self.settings = settings
 
     def standing_of(self, tracked: Tracked) -> Standing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["Deposed", "Leadership"]
 
@@ -26,3 +26,5 @@ class Leadership:
     silent: Mapping[str, str]
     """Nodes that had not renewed for a lease when the term was claimed, with the revision they stayed at:
     the earlier leader, unless it resigned."""
+    claims_since: Mapping[str, float] = field(default_factory=dict)
+    """Since when, by the monotonic clock, earlier leaders have known claims without outcome, by token."""

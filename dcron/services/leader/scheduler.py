@@ -72,7 +72,8 @@ class Scheduler:
         self._watch = watch
         self._leadership = leadership
         self._renewal_seconds = renewal_seconds
-        self._knowledge = Knowledge(store, clock, watch.settings, unsure_sequences)
+        self._knowledge = Knowledge(store, clock, watch.settings, unsure_sequences, leadership.claims_since)
+        self._has_taken_over = False
         self._book, self._tracker = self._knowledge.book, self._knowledge.tracker
         self._skips = SkipCopier(store)
         self._feeds = Feeds(store, self._learn, {JOBS: self._knows}, burst)
@@ -119,7 +120,15 @@ class Scheduler:
             waiting_count=self._dispatcher.waiting_count(),
             attention=tuple(self._reconciler.attention()[:MAX_REPORTED]),
             active_count=len(self._tracker.all()),
+            claims_known_seconds=self._claims_known_seconds(),
         )
+
+    def _claims_known_seconds(self) -> dict[str, float]:
+        """What earlier leaders told, until this one has read all claims itself."""
+        if self._has_taken_over:
+            return self._tracker.claims_known_seconds()
+        now = self._clock.monotonic()
+        return {token: now - since for token, since in self._leadership.claims_since.items()}
 
     async def _take_over(self, group: asyncio.TaskGroup) -> None:
         """Begin following the feeds before the state is read, then read all that is active. What does not
@@ -128,6 +137,7 @@ class Scheduler:
         self._hold_while_frozen()
         group.create_task(self._poll_loop())
         await self._insist(self._read_active)
+        self._has_taken_over = True
 
     async def _insist(self, act: Callable[[], Awaitable[object]]) -> None:
         """Try until the store answers, or raise Deposed."""

@@ -6,6 +6,7 @@ nobody started an attempt, or that nothing has come of it.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -28,6 +29,9 @@ from dcron.services.shared.attempts import AttemptRecord, database_of, read_atte
 from dcron.services.shared.months import by_month
 
 __all__ = ["Tracked", "Tracker"]
+
+MAX_TOLD = 100
+"""Attempts of which a leader tells the others for how long their claims have been known."""
 
 log = structlog.get_logger()
 
@@ -77,9 +81,13 @@ class Tracked:
 class Tracker:
     """Active attempts by execution id; tells which jobs have news."""
 
-    def __init__(self, store: DocumentStore, clock: Clock) -> None:
+    def __init__(
+        self, store: DocumentStore, clock: Clock, claims_since: Mapping[str, float] = MappingProxyType({})
+    ) -> None:
+        """`claims_since` tells since when earlier leaders have known claims: see `Leadership`."""
         self._store = store
         self._clock = clock
+        self._claims_since = claims_since
         self._tracked: dict[str, Tracked] = {}
         self._of_job: dict[str, str] = {}
         self._doubtful: set[str] = set()
@@ -159,7 +167,7 @@ class Tracker:
         if all(known.token != claim.token for known in tracked.view.claims):
             tracked.view = replace(tracked.view, claims=(*tracked.view.claims, claim), verified=False)
         if tracked.heard_at is None:
-            tracked.heard_at = self._clock.monotonic()
+            tracked.heard_at = self._known_since([claim])
 
     def _learn_result(self, tracked: Tracked, document: Document, rest: str) -> bool:
         if rest == "verdict":
@@ -231,7 +239,28 @@ class Tracker:
             before=before,
         )
         if record.claims and tracked.heard_at is None:
-            tracked.heard_at = self._clock.monotonic()
+            tracked.heard_at = self._known_since(record.claims)
+
+    def _known_since(self, claims: Iterable[Claim]) -> float:
+        """Since when a leader has known one of the claims, by this one's monotonic clock."""
+        now = self._clock.monotonic()
+        return min((self._claims_since.get(claim.token, now) for claim in claims), default=now)
+
+    def claims_known_seconds(self) -> dict[str, float]:
+        """For how long claims without outcome have been known, by token: for MAX_TOLD of those whose timeouts
+        are to pass next, so that the next leader need not begin to wait anew."""
+        now = self._clock.monotonic()
+        waiting = [
+            (each.heard_at + each.silence_limit_seconds, each.active.execution_id, now - each.heard_at)
+            for each in self._tracked.values()
+            if each.heard_at is not None and each.silence_limit_seconds is not None
+        ]
+        return {
+            claim.token: seconds
+            for _, execution_id, seconds in heapq.nsmallest(MAX_TOLD, waiting)
+            for claim in self._tracked[execution_id].view.claims
+            if claim.token not in self._tracked[execution_id].view.outcomes
+        }
 
     def silent(self) -> list[Tracked]:
         """Claimed attempts whose outcome is overdue."""

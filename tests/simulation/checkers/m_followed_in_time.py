@@ -10,7 +10,11 @@ from tests.simulation.timeline import Attempt, Timeline, parts_of
 __all__ = ["check"]
 
 BOUND_SECONDS = 20.0
-"""From the death of the worker to the claim of the next attempt."""
+"""From the death of the worker to the claim of the next attempt, if the worker is soon back."""
+SOON_SECONDS = 3.0
+SILENT_SECONDS = 32.0
+"""The same beyond the timeout, if it stays away: grace, margin, a leader that died before it told what it
+knew, and a change of leaders in the end."""
 AHEAD_SECONDS = 3.0
 """How long after its claim a worker may die before the script starts: it is claimed ahead of its instant."""
 
@@ -28,12 +32,23 @@ def check(timeline: Timeline) -> Iterator[str]:
         if death is None:
             continue
         followed_at = _followed_at(timeline, execution_id)
-        if followed_at is None or followed_at > death.at + BOUND_SECONDS:
+        bound_seconds = _bound_seconds(death, attempt)
+        if bound_seconds is None:
+            continue
+        if followed_at is None or followed_at > death.at + bound_seconds:
             when = "never" if followed_at is None else f"only {followed_at - death.at:.3f} s later"
             yield (
                 f"{execution_id} was claimed on {death.where[0]}, which died at {death.at:.3f} before it "
                 f"started it; the next attempt was claimed {when}"
             )
+
+
+def _bound_seconds(death: Fault, attempt: Attempt) -> float | None:
+    """None where only a person, or the end of the storm, can help."""
+    if death.until - death.at <= SOON_SECONDS:
+        return BOUND_SECONDS
+    timeouts = [claim.timeout_seconds for _, claim in attempt.claims]
+    return max(timeouts) + SILENT_SECONDS if min(timeouts) > 0 else None
 
 
 def _lies_in(death: Fault, storm: Fault) -> bool:

@@ -14,6 +14,7 @@ from dcron.domain.model import Job
 from dcron.ports import Clock, DocumentStore
 from dcron.services.election import clock_check
 from dcron.services.election.clock_check import ClockCheck
+from dcron.services.election.terms import Terms
 from dcron.services.leader import job_book, tracker
 from dcron.services.leader.decider import Decider
 from dcron.services.leader.dispatcher import Dispatcher
@@ -121,6 +122,11 @@ def each_term_waits_anew() -> AbstractContextManager[Any]:
     return patch.object(Tracked, "closed_by_claimants", frozenset())
 
 
+def silence_begins_anew_with_each_term() -> AbstractContextManager[Any]:
+    """What earlier leaders have measured of the silence of claims is forgotten."""
+    return patch.object(Terms, "_learn_claims", lambda *_: None)
+
+
 MUTANTS = {
     unsure_intent_is_extended: "bcd",
     offer_without_intent: "bcdhi",
@@ -133,5 +139,6 @@ MUTANTS = {
     winning_branch_is_all: "bcdhi",
     any_clock_may_lead: "bi",
     each_term_waits_anew: "m",
+    silence_begins_anew_with_each_term: "m",
 }
 """Each with the checkers that are to find it."""

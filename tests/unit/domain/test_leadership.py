@@ -13,6 +13,7 @@ from dcron.domain.leadership import (
     Lease,
     Reading,
     TermView,
+    claims_since,
     decide,
     lead_until,
     observe,
@@ -179,3 +180,18 @@ def test_a_view_never_goes_back_in_term_or_time(steps) -> None:
         if before is not None:
             assert view.reading.term == max(term, before.reading.term)
             assert view.seen_at >= before.seen_at
+
+
+@pytest.mark.parametrize(
+    ("before", "told_seconds", "since"),
+    [
+        ({}, {"a": 5.0}, {"a": 95.0}),
+        ({"a": 90.0}, {"a": 5.0}, {"a": 90.0}),
+        ({"a": 99.0}, {"a": 5.0}, {"a": 95.0}),
+        ({"a": 90.0, "settled": 10.0}, {"a": 5.0, "new": 0.0}, {"a": 90.0, "new": 100.0}),
+        ({"a": 90.0}, {}, {}),
+    ],
+    ids=["heard of", "known for longer", "known for less", "one is settled, one is new", "all are settled"],
+)
+def test_what_leaders_have_measured_only_grows(before, told_seconds, since) -> None:
+    assert claims_since(before, told_seconds, 100.0) == since

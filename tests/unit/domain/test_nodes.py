@@ -21,6 +21,7 @@ REPORTS = st.builds(
     waiting_count=COUNTS,
     attention=TEXTS,
     active_count=COUNTS,
+    claims_known_seconds=st.none() | st.dictionaries(TEXT, st.floats(0, 1e6), max_size=3),
 )
 RECORDS = st.builds(
     NodeRecord,
@@ -63,3 +64,11 @@ def test_what_an_older_version_does_not_tell_is_not_known() -> None:
     del body["spooled_since"], body["lease_seconds"]
     read = node_of("n1", body)
     assert (read.spooled_since, read.lease_seconds) == (None, 0.0)
+
+
+def test_a_leader_of_an_older_version_does_not_tell_for_how_long_it_knows_claims() -> None:
+    now = datetime(2026, 3, 2, tzinfo=UTC)
+    report = LeaderReport(claims_known_seconds={"token": 3.5})
+    body = node_body(NodeRecord("n1", "t", "s", "n1:1", "0", 4, now, now, report=report))
+    del body["report"]["claims_known_seconds"]
+    assert node_of("n1", body).report == LeaderReport(claims_known_seconds=None)

@@ -26,6 +26,7 @@ class FakeScheduler:
         self.leadership = leadership
         self._failure = failure
         self.ended = False
+        self.claims_known_seconds: dict[str, float] | None = None
 
     async def run(self) -> None:
         try:
@@ -36,7 +37,7 @@ class FakeScheduler:
             self.ended = True
 
     def report(self) -> LeaderReport:
-        return LeaderReport(active_count=7)
+        return LeaderReport(active_count=7, claims_known_seconds=self.claims_known_seconds)
 
 
 class Store(FaultyStore):

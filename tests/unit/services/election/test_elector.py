@@ -59,6 +59,33 @@ async def test_a_new_leader_knows_which_revision_the_silent_one_stayed_at(scene)
     assert follower.schedulers[0].leadership.silent == {"a": leaf.revision}
 
 
+async def test_a_new_leader_goes_on_from_the_silence_that_the_last_one_measured(scene):
+    leader = await scene.leader("a")
+    leader.schedulers[0].claims_known_seconds = {"token": 30.0, "settled soon": 5.0}
+    await leader.rounds(LEASE.renewal_seconds)
+    follower = scene.node("b")
+    await follower.round()
+    began = scene.clock.monotonic()
+    leader.schedulers[0].claims_known_seconds = {"token": 32.0}
+    await leader.rounds(LEASE.renewal_seconds)
+    await follower.rounds(LEASE.length_seconds + LEASE.renewal_seconds)
+    assert follower.leads()
+    assert follower.schedulers[0].leadership.claims_since == {"token": began - 30.0}
+
+
+async def test_a_leader_that_tells_nothing_yet_takes_nothing_away_from_what_is_known(scene):
+    leader = await scene.leader("a")
+    leader.schedulers[0].claims_known_seconds = {"token": 30.0}
+    await leader.rounds(LEASE.renewal_seconds)
+    follower = scene.node("b")
+    await follower.round()
+    began = scene.clock.monotonic()
+    leader.schedulers[0].claims_known_seconds = None
+    await leader.rounds(LEASE.renewal_seconds)
+    await follower.rounds(LEASE.length_seconds + LEASE.renewal_seconds)
+    assert follower.schedulers[0].leadership.claims_since == {"token": began - 30.0}
+
+
 async def test_a_claimant_that_was_paused_past_a_lease_does_not_lead_when_it_wakes(scene):
     node, other = scene.node("a"), scene.node("b")
     await node.elector.join()

@@ -41,7 +41,7 @@ class Scene:
         self.clock = ManualClock()
         self.nodes = FakeNodes()
         self.watch = NodeWatch(self.store, self.clock, lease_seconds=LEASE_SECONDS)
-        knowledge = Knowledge(self.store, self.clock, self.watch.settings, {})
+        knowledge = Knowledge(self.store, self.clock, self.watch.settings, {}, {})
         self.book, self.tracker = knowledge.book, knowledge.tracker
         self.dispatcher = Dispatcher(
             self.nodes,

@@ -11,8 +11,18 @@ from dcron.domain.documents import claim_body, outcome_body, verdict_body, verdi
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.model import Active, Claim, Job, Occurrence, Outcome, State, Verdict, VerdictKind
 from dcron.ports import Document
+from dcron.services.leader import tracker
 from dcron.services.leader.tracker import Tracker
-from tests.doubles import START, UID, DoubtfulStore, ManualClock, sample_claim, sample_job, sample_outcome
+from tests.doubles import (
+    LATER_UID,
+    START,
+    UID,
+    DoubtfulStore,
+    ManualClock,
+    sample_claim,
+    sample_job,
+    sample_outcome,
+)
 
 DATABASE = "executions-2026-11"
 EXECUTION = f"{UID}:20261123T120000Z:001"
@@ -314,3 +324,44 @@ async def test_a_true_outcome_is_taken_in_after_a_lost_one(scene: Scene) -> None
     scene.heard(claim(), outcome(State.LOST))
     assert scene.heard(outcome(State.SUCCEEDED)) == ["job"]
     assert scene.view.outcomes["t"].state is State.SUCCEEDED
+
+
+# Silence that earlier leaders have measured.
+
+
+@pytest.mark.parametrize("is_read", [True, False], ids=["read from a quorum", "heard of by the feed"])
+async def test_silence_goes_on_from_where_the_earlier_leader_was(scene: Scene, is_read: bool) -> None:
+    scene.tracker = Tracker(scene.store, scene.clock, {"t": scene.clock.monotonic() - LIMIT_SECONDS})
+    scene.tracker.follow(active_job())
+    if is_read:
+        await scene.stored(claim())
+        await scene.tracker.verify([EXECUTION])
+    else:
+        scene.heard(claim())
+    assert scene.tracker.silent() == []
+    scene.clock.pass_seconds(0.1)
+    assert [tracked.job for tracked in scene.tracker.silent()] == ["job"]
+
+
+def test_the_next_leader_is_told_of_open_claims_and_of_no_others(scene: Scene) -> None:
+    scene.heard(claim("ended"), claim("open"))
+    scene.clock.pass_seconds(3.0)
+    scene.heard(outcome(State.NOT_STARTED, "ended"))
+    assert scene.tracker.claims_known_seconds() == {"open": 3.0}
+
+
+def test_what_never_falls_silent_is_not_told(scene: Scene) -> None:
+    scene.heard(claim(timeout_seconds=0.0))
+    assert scene.tracker.claims_known_seconds() == {}
+
+
+def test_of_many_claims_those_are_told_whose_time_is_over_next(scene: Scene, monkeypatch) -> None:
+    monkeypatch.setattr(tracker, "MAX_TOLD", 1)
+    scene.heard(claim("long", timeout_seconds=600.0))
+    later = replace(active_job(1, "later"), uid=LATER_UID)
+    active = replace(later.place.active, occurrence=Occurrence.of_schedule(LATER_UID, START))
+    later = replace(later, place=replace(later.place, active=active))
+    scene.tracker.follow(later)
+    scene.clock.pass_seconds(1.0)
+    scene.heard(sample_claim(active.execution_id, "short", timeout_seconds=5.0))
+    assert scene.tracker.claims_known_seconds() == {"short": 0.0}

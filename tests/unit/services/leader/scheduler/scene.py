@@ -83,7 +83,7 @@ class Scene:
         body = settings_body(replace(INITIAL_SETTINGS, **fields))
         await self.store.write(CLUSTER, [Document(SETTINGS_ID, body, leaves[0].revision if leaves else None)])
 
-    def lead(self, nodes=None, *, term: int = TERM, renewal_seconds: float = 0.01) -> None:
+    def lead(self, nodes=None, *, term: int = TERM, renewal_seconds: float = 0.01, claims_since=None) -> None:
         self.worker.start()
         self.worker.worker.ready = True
         self.scheduler = Scheduler(
@@ -91,7 +91,7 @@ class Scene:
             nodes or self.nodes,
             self.clock,
             NodeWatch(self.store, self.clock, lease_seconds=1e9),
-            Leadership(term, "leader", self.is_leading, self.look, self.is_steady, {}),
+            Leadership(term, "leader", self.is_leading, self.look, self.is_steady, {}, claims_since or {}),
             self.worker.burst,
             unsure_sequences={},
             offer_numbers=itertools.count(1),

@@ -165,6 +165,18 @@ async def test_a_next_attempt_goes_on_under_a_new_leader_once_the_one_before_it_
     assert await scene.starts() == [attempt(2).execution_id]
 
 
+async def test_silence_that_earlier_leaders_measured_counts_and_is_told_on(scene):
+    await scene.add_job(active=attempt())
+    await scene.put(a_claim("silent", node_id="gone"))
+    since = {"silent": scene.clock.monotonic() - FAR, "settled": scene.clock.monotonic() - 2 * FAR}
+    scene.lead(claims_since=since)
+    assert scene.scheduler.report().claims_known_seconds == {"silent": FAR, "settled": 2 * FAR}
+    await until(lambda: scene.scheduler.report().claims_known_seconds == {"silent": FAR})
+    await scene.run_script()
+    await scene.settled()
+    assert await scene.starts() == [attempt(2).execution_id]
+
+
 async def test_an_attempt_that_was_intended_without_cause_is_taken_back(scene):
     """On a copy of the store that was cut off: it did not know who had claimed the one before meanwhile."""
     await scene.add_job(active=attempt(2, after=("refused",)), next_at=START + timedelta(days=365))
