@@ -8,6 +8,7 @@ holder as gone when *it* has seen no new revision of that document for the lengt
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -60,10 +61,12 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class TermView:
-    """What a node believes of the newest term; `seen_at` is its monotonic clock at the last sign of life."""
+    """What a node believes of the newest term; `seen_at` is its monotonic clock at the last sign of life, and
+    `led` says whether the holder was ever seen to lead it."""
 
     reading: Reading
     seen_at: float
+    led: bool = False
 
 
 class Action(Enum):
@@ -86,14 +89,14 @@ class Decision:
 def observe(view: TermView | None, reading: Reading, monotonic: float) -> TermView:
     """The view after a reading: a sign of life is a new term, or a new revision of the holder's
     document that still says it leads."""
+    alive = reading.holder_leading == reading.term
     if view is None or reading.term > view.reading.term:
-        return TermView(reading, monotonic)
+        return TermView(reading, monotonic, led=alive)
     if reading.term < view.reading.term:
         return view
-    alive = reading.holder_leading == reading.term
     if alive and reading.holder_revision != view.reading.holder_revision:
-        return TermView(reading, monotonic)
-    return replace(view, reading=reading)
+        return TermView(reading, monotonic, led=True)
+    return replace(view, reading=reading, led=view.led or alive)
 
 
 def decide(
@@ -111,6 +114,8 @@ def decide(
         return _claim_unless(hindrance, f"{reading.holder_id} resigned term {reading.term}", lease)
     silent_seconds = monotonic - view.seen_at
     left_seconds = lease.length_seconds - silent_seconds
+    if not view.led:
+        left_seconds += _turn(incarnation, reading.term) * lease.renewal_seconds
     if left_seconds > 0:
         why = f"follows {reading.holder_id} in term {reading.term}"
         return Decision(Action.FOLLOW, why, min(lease.renewal_seconds, left_seconds))
@@ -119,6 +124,15 @@ def decide(
         f"{lease.length_seconds:g} s"
     )
     return _claim_unless(hindrance, why, lease)
+
+
+def _turn(incarnation: str, term: int) -> float:
+    """When this node is to claim what follows a term that nobody led, from 0 to 1, each time another.
+
+    Many may have claimed such a term at once, so that none got a plain success. They have all seen it at the
+    same moment, and would all claim the next one at the same moment."""
+    digest = hashlib.sha256(f"{incarnation}:{term}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32
 
 
 def _claim_unless(hindrance: str, why: str, lease: Lease) -> Decision:

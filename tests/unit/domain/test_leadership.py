@@ -47,6 +47,31 @@ def test_a_follower_believes_the_holder_for_a_lease_since_its_last_sign_of_life(
     assert decide(view, "incarnation-b", LEASE, 106.0).action is Action.CLAIM
 
 
+def claims_after(view: TermView, incarnation: str) -> float:
+    """How long after the lease this node claims the next term, by a clock that began with the term."""
+    waits = (number / 100 for number in range(1_000))
+    claims = (each for each in waits if decide(view, incarnation, LEASE, 6.0 + each).action is Action.CLAIM)
+    return next(claims)
+
+
+def test_after_a_term_that_nobody_led_nodes_take_turns_each_time_in_another_order() -> None:
+    unsure = replace(LEADING, holder_leading=0)
+    first, second = after(None, unsure, 0.0), after(None, replace(unsure, term=4), 0.0)
+    nodes = [f"incarnation-{each}" for each in "bcde"]
+    turns = [[claims_after(view, node) for node in nodes] for view in (first, second)]
+    assert all(0.0 <= each <= LEASE.renewal_seconds for each in (*turns[0], *turns[1]))
+    assert len(set(turns[0])) == len(set(turns[1])) == len(nodes)
+    assert sorted(nodes, key=dict(zip(nodes, turns[0], strict=True)).get) != sorted(
+        nodes, key=dict(zip(nodes, turns[1], strict=True)).get
+    )
+
+
+def test_once_a_term_was_led_nobody_waits_longer_than_the_lease() -> None:
+    view = after(after(None, replace(LEADING, holder_leading=0), 0.0), LEADING, 0.0)
+    restarted = after(view, replace(LEADING, holder_leading=0, holder_revision="6-y"), 1.0)
+    assert [claims_after(restarted, f"incarnation-{each}") for each in "bcde"] == [0.0] * 4
+
+
 def test_a_new_revision_that_says_it_leads_is_a_sign_of_life() -> None:
     view = after(after(None, LEADING, 100.0), replace(LEADING, holder_revision="6-y"), 105.0)
     assert decide(view, "incarnation-b", LEASE, 110.9).action is Action.FOLLOW

@@ -182,7 +182,7 @@ async def test_a_term_without_a_plain_success_is_never_led_and_the_next_one_come
     assert node.schedulers == []
     assert await scene.terms() == [1]
     assert (await scene.record("a")).leading == 0
-    await node.rounds(LEASE.renewal_seconds * 2)
+    await node.rounds(LEASE.renewal_seconds * 3)
     assert node.leads()
     assert node.schedulers[0].leadership.term == 2
 
