@@ -5,14 +5,13 @@ Absent timestamps are absent fields. What cannot be understood is InvalidInput w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from dcron.domain.audit import AuditQuery, AuditRecord
+from dcron.domain.audit import AuditRecord
 from dcron.domain.concerns import Concern
 from dcron.domain.errors import InvalidInput
 from dcron.domain.execution_id import ExecutionId
@@ -32,30 +31,31 @@ from dcron.domain.model import (
 from dcron.domain.nodes import LeaderReport
 from dcron.domain.offers import OfferAnswer, OfferedAttempt, OfferResult
 from dcron.domain.planning import AHEAD_SECONDS
+from dcron.domain.queries import Listed
 from dcron.domain.validation import shown
 from dcron.domain.views import ClusterView, ExecutionView, HeldExecution, NodeView, SkippedView
 from dcron.rpc import dcron_pb2 as pb
 
 __all__ = [
     "CHANNEL_MESSAGE_BYTES",
+    "STATES_BACK",
+    "VERDICTS",
     "answer_from",
     "answer_message",
     "attempt_from",
     "attempt_message",
     "audit_message",
-    "audit_query_from",
     "cluster_message",
     "duration",
     "execution_message",
+    "instant_from",
     "job_message",
-    "mask_from",
+    "listed_message",
     "node_message",
     "skipped_message",
     "specification_from",
     "specification_message",
-    "state_from",
     "timestamp",
-    "verdict_from",
 ]
 
 CHANNEL_MESSAGE_BYTES = 48 * 1024 * 1024
@@ -64,8 +64,6 @@ CHANNEL_MESSAGE_BYTES = 48 * 1024 * 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_SECONDS = 86_400
 _NANOSECONDS = 1_000_000_000
-_MODEL_NAMES = {"timeout": "timeout_seconds", "grace": "grace_seconds"}
-"""Fields of Specification that the model has by another name."""
 _STATES = {
     State.RUNNING: pb.EXECUTION_STATE_RUNNING,
     State.SUCCEEDED: pb.EXECUTION_STATE_SUCCEEDED,
@@ -75,13 +73,12 @@ _STATES = {
     State.LOST: pb.EXECUTION_STATE_LOST,
     State.NOT_STARTED: pb.EXECUTION_STATE_NOT_STARTED,
 }
-_STATES_BACK = {number: state for state, number in _STATES.items()}
-_VERDICTS = {
+STATES_BACK: Mapping[int, State] = {number: state for state, number in _STATES.items()}
+VERDICTS = {
     VerdictKind.SUCCEEDED: pb.VERDICT_SUCCEEDED,
     VerdictKind.FAILED: pb.VERDICT_FAILED,
     VerdictKind.RETRY: pb.VERDICT_RETRY,
 }
-_VERDICTS_BACK = {number: verdict for verdict, number in _VERDICTS.items()}
 _SKIP_REASONS = {
     SkipReason.COALESCED: pb.SKIP_REASON_COALESCED,
     SkipReason.MISSED: pb.SKIP_REASON_MISSED,
@@ -113,24 +110,6 @@ def duration(seconds: float) -> Duration:
     message = Duration()
     message.FromNanoseconds(round(seconds * _NANOSECONDS))
     return message
-
-
-def state_from(number: pb.ExecutionState.ValueType) -> State | None:
-    """The state of a filter; None for any. SKIPPED is no State and has to be looked for first."""
-    if number == pb.EXECUTION_STATE_UNSPECIFIED:
-        return None
-    try:
-        return _STATES_BACK[number]
-    except KeyError:
-        raise InvalidInput("state", f"{number} is no state that this node knows") from None
-
-
-def verdict_from(number: pb.Verdict.ValueType) -> VerdictKind:
-    """A person's verdict."""
-    try:
-        return _VERDICTS_BACK[number]
-    except KeyError:
-        raise InvalidInput("verdict", "give succeeded, failed or retry") from None
 
 
 def specification_message(specification: Specification) -> pb.Specification:
@@ -166,20 +145,6 @@ def specification_from(message: pb.Specification) -> Specification:
         max_attempts=message.max_attempts or DEFAULT_MAX_ATTEMPTS,
         failure_retries=message.failure_retries,
     )
-
-
-def mask_from(mask: FieldMask, message: pb.Specification) -> list[str]:
-    """The fields of the model's Specification that an update is to take: those that the mask names, all for
-    "*", and those that are set where it names none."""
-    known = pb.Specification.DESCRIPTOR.fields_by_name
-    paths = list(mask.paths) or [field.name for field, _ in message.ListFields()]
-    if paths == ["*"]:
-        paths = list(known)
-    unknown = sorted(set(paths) - set(known))
-    if unknown or not paths:
-        wrong = f"unknown: {', '.join(map(shown, unknown))}" if unknown else "no field is named or set"
-        raise InvalidInput("update_mask", f'{wrong}; name some of {", ".join(sorted(known))}, or "*" for all')
-    return [_MODEL_NAMES.get(path, path) for path in dict.fromkeys(paths)]
 
 
 def job_message(job: Job, report: LeaderReport) -> pb.Job:
@@ -227,7 +192,7 @@ def execution_message(view: ExecutionView) -> pb.Execution:
         if claim.coalesced.count is not None:
             message.occurrence_count = claim.coalesced.count
     if verdict is not None:
-        message.verdict, message.verdict_by = _VERDICTS[verdict.kind], verdict.by
+        message.verdict, message.verdict_by = VERDICTS[verdict.kind], verdict.by
         message.verdict_reason = verdict.reason
         message.verdict_at.FromDatetime(verdict.at)
     if outcome is not None:
@@ -245,6 +210,11 @@ def execution_message(view: ExecutionView) -> pb.Execution:
             )
         )
     return message
+
+
+def listed_message(listed: Listed) -> pb.Execution:
+    """An execution or a skip record."""
+    return skipped_message(listed) if isinstance(listed, SkippedView) else execution_message(listed)
 
 
 def skipped_message(view: SkippedView) -> pb.Execution:
@@ -349,13 +319,13 @@ def attempt_from(message: pb.Attempt) -> OfferedAttempt:
     coalesced = None
     if message.HasField("coalesced_until"):
         count = message.coalesced_count if message.HasField("coalesced_count") else None
-        coalesced = Coalesced(_instant("coalesced_until", message.coalesced_until), count)
+        coalesced = Coalesced(instant_from("coalesced_until", message.coalesced_until), count)
     return OfferedAttempt(
         execution_id=message.execution_id,
         job=message.job,
         revision=message.revision,
         specification=specification_from(message.specification),
-        scheduled_at=_instant("scheduled_at", message.scheduled_at),
+        scheduled_at=instant_from("scheduled_at", message.scheduled_at),
         manual=message.manual,
         coalesced=coalesced,
         start_in_seconds=start_in_seconds,
@@ -370,17 +340,6 @@ def answer_message(answer: OfferAnswer) -> pb.OfferAnswer:
 def answer_from(message: pb.OfferAnswer) -> OfferAnswer:
     """A worker's answer; one that only a newer node knows counts as unable."""
     return OfferAnswer(_RESULTS_BACK.get(message.result, OfferResult.UNABLE), message.reason)
-
-
-def audit_query_from(message: pb.ListAuditRequest) -> AuditQuery:
-    """Which records of changes are asked for."""
-    return AuditQuery(
-        since=_instant("since", message.since) if message.HasField("since") else None,
-        until=_instant("until", message.until) if message.HasField("until") else None,
-        job=message.job,
-        who=message.who,
-        limit=message.limit,
-    )
 
 
 def audit_message(record: AuditRecord) -> pb.AuditRecord:
@@ -412,7 +371,8 @@ def _maybe(instant: datetime | None) -> Timestamp | None:
     return None if instant is None else timestamp(instant)
 
 
-def _instant(field: str, message: Timestamp) -> datetime:
+def instant_from(field: str, message: Timestamp) -> datetime:
+    """An instant out of a message; InvalidInput naming `field` where it is none."""
     try:
         return message.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError) as error:

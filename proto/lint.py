@@ -1,7 +1,7 @@
 """Hold proto/dcron.proto to the field's conventions.
 
 They are the rules of `buf lint` as proto/buf.yaml has them, and of https://google.aip.dev those on spans of
-time and instants."""
+time, instants and pages."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from google.protobuf.descriptor_pb2 import (
     FieldDescriptorProto,
     FileDescriptorProto,
     FileDescriptorSet,
+    MethodDescriptorProto,
     ServiceDescriptorProto,
 )
 from grpc_tools import protoc
@@ -56,10 +57,11 @@ def file_of(source: Path) -> FileDescriptorProto:
 
 def findings(file: FileDescriptorProto) -> list[str]:
     """One line for each breach, with the name at fault."""
+    messages = {message.name: message for message in file.message_type}
     return [
         *(line for message in file.message_type for line in _in_message(message)),
         *(line for enum in file.enum_type for line in _in_enum(enum)),
-        *(line for service in file.service for line in _in_service(service)),
+        *(line for service in file.service for line in _in_service(service, messages)),
         *_shared_requests(file),
         *_without_comment(file),
     ]
@@ -92,7 +94,7 @@ def _in_enum(enum: EnumDescriptorProto) -> Iterator[str]:
             yield f"{enum.name}.{value.name}: the value 0 is {prefix}UNSPECIFIED"
 
 
-def _in_service(service: ServiceDescriptorProto) -> Iterator[str]:
+def _in_service(service: ServiceDescriptorProto, messages: dict[str, DescriptorProto]) -> Iterator[str]:
     if not _PASCAL.fullmatch(service.name):
         yield f"{service.name}: a service is named in PascalCase"
     for method in service.method:
@@ -104,6 +106,18 @@ def _in_service(service: ServiceDescriptorProto) -> Iterator[str]:
             yield f"{name}: what it takes is named {method.name}Request"
         if _type(method.output_type) not in RESOURCES | {f"{each}Response" for each in names}:
             yield f"{name}: what it returns is a resource or named {method.name}Response"
+        if method.name.startswith("List"):
+            yield from _in_list(name, method, messages)
+
+
+def _in_list(name: str, method: MethodDescriptorProto, messages: dict[str, DescriptorProto]) -> Iterator[str]:
+    asked = {field.name: field.type for field in messages[_type(method.input_type)].field}
+    answered = {field.name: field.type for field in messages[_type(method.output_type)].field}
+    text, number = FieldDescriptorProto.TYPE_STRING, FieldDescriptorProto.TYPE_INT32
+    if asked.get("page_size") != number or asked.get("page_token") != text:
+        yield f"{name}: a list takes an int32 page_size and a string page_token (AIP-158)"
+    if answered.get("next_page_token") != text:
+        yield f"{name}: a list returns a string next_page_token (AIP-158)"
 
 
 def _shared_requests(file: FileDescriptorProto) -> Iterator[str]:

@@ -13,28 +13,31 @@ from dcron.api.errors import status_of
 from dcron.domain.errors import DcronError, InvalidInput, StoreUnreachable
 from dcron.domain.model import Job
 from dcron.domain.nodes import LeaderReport
-from dcron.domain.views import ClusterView, SkippedView
+from dcron.domain.pages import page_token
+from dcron.domain.views import ClusterView
 from dcron.rpc import dcron_pb2 as pb
 from dcron.rpc import dcron_pb2_grpc
 from dcron.services.clients.audit import AuditTrail
 from dcron.services.clients.catalogue import Catalogue
 from dcron.services.clients.cluster import ClusterService
-from dcron.services.clients.execution_lists import SKIPPED, StateFilter
 from dcron.services.clients.executions import Executions
 from dcron.services.clients.registrar import Registrar, Registration
 from dcron.services.clients.scripts import Scripts
 from dcron.wire import (
     audit_message,
-    audit_query_from,
     cluster_message,
     execution_message,
     job_message,
-    mask_from,
+    listed_message,
     node_message,
-    skipped_message,
     specification_from,
-    state_from,
     timestamp,
+)
+from dcron.wire_requests import (
+    audit_query_from,
+    execution_query_from,
+    job_query_from,
+    mask_from,
     verdict_from,
 )
 
@@ -124,13 +127,14 @@ class Public(dcron_pb2_grpc.PublicServicer):
         answer = pb.ListJobsResponse()
         report = await self._cluster.report()
         size_bytes = 0
-        async with aclosing(self._catalogue.parts(request.page_size, request.page_token)) as parts:
+        query = job_query_from(request)
+        async with aclosing(self._catalogue.parts(query, request.page_size, request.page_token)) as parts:
             async for part in parts:
                 for job in part.jobs:
                     message = job_message(job, report)
                     size_bytes += message.ByteSize()
                     if answer.jobs and size_bytes > MAX_ANSWER_BYTES:
-                        answer.next_page_token = answer.jobs[-1].name
+                        answer.next_page_token = page_token(query, (answer.jobs[-1].name,))
                         return answer
                     answer.jobs.append(message)
                 answer.next_page_token = part.next_token
@@ -166,15 +170,10 @@ class Public(dcron_pb2_grpc.PublicServicer):
         self, request: pb.ListExecutionsRequest, context: _Context
     ) -> pb.ListExecutionsResponse:
         """See proto/dcron.proto."""
-        wanted: StateFilter | None = (
-            SKIPPED if request.state == pb.EXECUTION_STATE_SKIPPED else state_from(request.state)
-        )
-        found = await self._history.list(request.job, wanted, request.limit)
+        query = execution_query_from(request)
+        page = await self._history.list(query, request.page_size, request.page_token)
         return pb.ListExecutionsResponse(
-            executions=[
-                skipped_message(view) if isinstance(view, SkippedView) else execution_message(view)
-                for view in found
-            ]
+            executions=map(listed_message, page.executions), next_page_token=page.next_token
         )
 
     async def GetExecution(self, request: pb.GetExecutionRequest, context: _Context) -> pb.Execution:
@@ -204,7 +203,8 @@ class Public(dcron_pb2_grpc.PublicServicer):
 
     async def ListNodes(self, request: pb.ListNodesRequest, context: _Context) -> pb.ListNodesResponse:
         """See proto/dcron.proto."""
-        return pb.ListNodesResponse(nodes=[node_message(node) for node in await self._cluster.nodes()])
+        nodes, next_token = await self._cluster.nodes(request.page_size, request.page_token)
+        return pb.ListNodesResponse(nodes=map(node_message, nodes), next_page_token=next_token)
 
     async def DrainNode(self, request: pb.DrainNodeRequest, context: _Context) -> pb.Node:
         """See proto/dcron.proto."""
@@ -234,11 +234,8 @@ class Public(dcron_pb2_grpc.PublicServicer):
 
     async def ListAudit(self, request: pb.ListAuditRequest, context: _Context) -> pb.ListAuditResponse:
         """See proto/dcron.proto."""
-        page = await self._audit.list(audit_query_from(request))
-        searched_to = timestamp(page.searched_to) if page.searched_to else None
-        return pb.ListAuditResponse(
-            records=[audit_message(record) for record in page.records], searched_to=searched_to
-        )
+        page = await self._audit.list(audit_query_from(request), request.page_size, request.page_token)
+        return pb.ListAuditResponse(records=map(audit_message, page.records), next_page_token=page.next_token)
 
     async def _job(self, job: Job) -> pb.Job:
         return job_message(job, await self._cluster.report())

@@ -159,7 +159,7 @@ class _Demo:
 
     def _succeeded(self) -> list[pb.Execution]:
         """Runs of the schedule that succeeded, newest first."""
-        request = pb.ListExecutionsRequest(job=JOB, state=pb.EXECUTION_STATE_SUCCEEDED, limit=100)
+        request = pb.ListExecutionsRequest(job=JOB, states=[pb.EXECUTION_STATE_SUCCEEDED], page_size=100)
         found = self._client.read(lambda public: public.ListExecutions, request, job_named(JOB))
         return [run for run in found.executions if not run.manual]
 

@@ -6,6 +6,8 @@ import getpass
 import os
 import socket
 import sys
+from collections.abc import Sequence
+from datetime import datetime
 
 import click
 
@@ -18,8 +20,10 @@ from dcron.cli.execution_views import (
     verdict_name,
 )
 from dcron.cli.following import await_outcome, await_start
+from dcron.cli.instants import PastType, stamp
 from dcron.cli.options import output_option, server_option
 from dcron.cli.output import print_json, print_note
+from dcron.cli.paging import MAX_ENTRIES, collect
 from dcron.cli.subjects import execution_named, job_named
 from dcron.rpc import dcron_pb2 as pb
 
@@ -35,24 +39,73 @@ def execution() -> None:
 
 
 @execution.command("list")
-@click.option("--job", default="", metavar="NAME", help="Only those of one job.")
-@click.option("--state", type=click.Choice(list(_STATES)), help="Only those in one state.")
 @click.option(
-    "-n", "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most this many."
+    "--job", default="", metavar="NAME", help="Only those of one job, by name or uid, removed or not."
+)
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(list(_STATES)),
+    help="Only in this state; repeatable.",
+)
+@click.option("--node", default="", metavar="NODE", help="Only those that one node claimed.")
+@click.option("--since", type=PastType(), help="Only those scheduled since then: 2h, 7d or an instant (UTC).")
+@click.option("--until", type=PastType(), help="Only those scheduled before then.")
+@click.option("--manual/--scheduled", default=None, help="Only manual runs, or only those of a schedule.")
+@click.option("--oldest-first", is_flag=True, help="The oldest first.")
+@click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(1, MAX_ENTRIES),
+    default=20,
+    show_default=True,
+    help="At most this many.",
 )
 @output_option
 @server_option
-def list_executions(job: str, state: str | None, limit: int, output: str) -> None:
-    """List executions, newest first."""
-    wanted = _STATES[state] if state else pb.EXECUTION_STATE_UNSPECIFIED
-    request = pb.ListExecutionsRequest(job=job, state=wanted, limit=limit)
+def list_executions(
+    job: str,
+    states: Sequence[str],
+    node: str,
+    since: datetime | None,
+    until: datetime | None,
+    manual: bool | None,
+    oldest_first: bool,
+    limit: int,
+    output: str,
+) -> None:
+    """List executions, newest first; of one job with what was skipped.
+
+    \b
+    Examples:
+      dcron execution list --job backup --since 7d
+      dcron execution list --state failed --state timed_out --node node2
+      dcron execution list --state skipped --until 2025-12-31
+    """
+    wanted = pb.ListExecutionsRequest(
+        job=job,
+        states=[_STATES[state] for state in states],
+        node_id=node,
+        scheduled_from=stamp(since),
+        scheduled_until=stamp(until),
+        manual=manual,
+        oldest_first=oldest_first,
+    )
     with connect() as client:
-        found = client.read(lambda public: public.ListExecutions, request, job_named(job))
+
+        def page(size: int, token: str) -> tuple[Sequence[pb.Execution], str]:
+            request = pb.ListExecutionsRequest(page_size=size, page_token=token)
+            request.MergeFrom(wanted)
+            answer = client.read(lambda public: public.ListExecutions, request, job_named(job))
+            return answer.executions, answer.next_page_token
+
+        executions, next_token = collect(page, limit)
     if output == "json":
-        print_json(found)
+        print_json(pb.ListExecutionsResponse(executions=executions, next_page_token=next_token))
         return
-    print_executions(found.executions)
-    if not found.executions:
+    print_executions(executions)
+    if not executions:
         print_note("no executions found")
 
 

@@ -14,7 +14,7 @@ from dcron.cli.execution_views import state_name
 from dcron.cli.output import format_labels, format_time, print_details, print_table
 from dcron.rpc import dcron_pb2 as pb
 
-__all__ = ["format_time_in", "next_line", "print_job", "print_jobs"]
+__all__ = ["format_time_in", "job_state_name", "next_line", "print_job", "print_jobs"]
 
 
 def print_jobs(jobs: Sequence[pb.Job]) -> None:
@@ -61,6 +61,12 @@ def print_job(job: pb.Job) -> None:
             ("uid", job.uid),
         ]
     )
+
+
+def job_state_name(state: int) -> str:
+    """`paused` for JOB_STATE_PAUSED."""
+    known = pb.JobState.DESCRIPTOR.values_by_number.get(state)
+    return known.name.removeprefix("JOB_STATE_").lower() if known else str(state)
 
 
 def next_line(job: pb.Job) -> str:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import click
 
-from dcron.cli.client import Client, connect
-from dcron.cli.job_views import format_time_in, next_line, print_job, print_jobs
+from dcron.cli.client import connect
+from dcron.cli.execution_views import state_name
+from dcron.cli.job_views import format_time_in, job_state_name, next_line, print_job, print_jobs
 from dcron.cli.options import output_option, server_option
 from dcron.cli.output import print_json, print_note
-from dcron.cli.registering import create, update
+from dcron.cli.paging import MAX_ENTRIES, collect
+from dcron.cli.registering import create, pairs, update
 from dcron.cli.running import run
 from dcron.cli.subjects import JOBS, job_named
 from dcron.rpc import dcron_pb2 as pb
 
 __all__ = ["job"]
 
-MAX_JOBS = 1_000_000
-"""Jobs that a listing shows at most; a node that repeats its pages cannot keep us for ever."""
+_STATES = {job_state_name(state): state for state in pb.JobState.values() if state}
+_LAST_STATES = {
+    state_name(state): state
+    for state in pb.ExecutionState.values()
+    if state not in {pb.EXECUTION_STATE_UNSPECIFIED, pb.EXECUTION_STATE_RUNNING, pb.EXECUTION_STATE_SKIPPED}
+}
 
 
 @click.group()
@@ -27,18 +34,54 @@ def job() -> None:
 
 
 @job.command("list")
+@click.option("--prefix", default="", metavar="TEXT", help="Only those whose names begin with this.")
+@click.option(
+    "--label", multiple=True, metavar="K=V", help="Only those that ask for nodes with this label; repeatable."
+)
+@click.option(
+    "--state", "states", multiple=True, type=click.Choice(list(_STATES)), help="Only in this state."
+)
+@click.option(
+    "--last",
+    "last_states",
+    multiple=True,
+    type=click.Choice(list(_LAST_STATES)),
+    help="Only those whose last occurrence ended so; repeatable.",
+)
 @output_option
 @server_option
-def list_jobs(output: str) -> None:
-    """List all jobs, by name."""
+def list_jobs(
+    prefix: str, label: Sequence[str], states: Sequence[str], last_states: Sequence[str], output: str
+) -> None:
+    """List jobs, by name.
+
+    \b
+    Examples:
+      dcron job list --prefix backup-
+      dcron job list --state paused --last failed --last timed_out
+    """
+    wanted = pb.ListJobsRequest(
+        name_prefix=prefix,
+        labels=pairs("--label", label),
+        states=[_STATES[state] for state in states],
+        last_states=[_LAST_STATES[state] for state in last_states],
+    )
     with connect() as client:
-        listing = _all_jobs(client)
+
+        def page(size: int, token: str) -> tuple[Sequence[pb.Job], str]:
+            request = pb.ListJobsRequest(page_size=size, page_token=token)
+            request.MergeFrom(wanted)
+            answer = client.read(lambda public: public.ListJobs, request, JOBS)
+            return answer.jobs, answer.next_page_token
+
+        jobs, next_token = collect(page, MAX_ENTRIES)
     if output == "json":
-        print_json(listing)
+        print_json(pb.ListJobsResponse(jobs=jobs, next_page_token=next_token))
         return
-    print_jobs(listing.jobs)
-    if not listing.jobs:
-        print_note("no jobs yet; register one with 'dcron job create'")
+    print_jobs(jobs)
+    if not jobs:
+        is_filtered = prefix or label or states or last_states
+        print_note("no jobs found" if is_filtered else "no jobs yet; register one with 'dcron job create'")
 
 
 @job.command()
@@ -126,20 +169,6 @@ def next_occurrences(name: str, schedule: str, timezone: str, count: int, output
         print(format_time_in(instant, answer.timezone))
     if not answer.occurrences:
         print_note(f"no occurrence to come{'; the job may be paused' if name else ''}")
-
-
-def _all_jobs(client: Client) -> pb.ListJobsResponse:
-    """All pages in one message."""
-    listing = pb.ListJobsResponse()
-    token = ""
-    while len(listing.jobs) < MAX_JOBS:
-        page = client.read(lambda public: public.ListJobs, pb.ListJobsRequest(page_token=token), JOBS)
-        listing.jobs.extend(page.jobs)
-        token = page.next_page_token
-        if not token or not page.jobs:
-            return listing
-    listing.next_page_token = token
-    return listing
 
 
 for _command in (create, update, run):

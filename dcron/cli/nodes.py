@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from dcron.cli.client import connect
 from dcron.cli.node_views import print_nodes
 from dcron.cli.options import output_option, server_option
 from dcron.cli.output import print_json
+from dcron.cli.paging import MAX_ENTRIES, collect
 from dcron.cli.subjects import NODES, node_named
 from dcron.rpc import dcron_pb2 as pb
 
@@ -25,11 +28,17 @@ def node() -> None:
 def list_nodes(output: str) -> None:
     """List all nodes that have joined, as the answering node sees them."""
     with connect() as client:
-        found = client.read(lambda public: public.ListNodes, pb.ListNodesRequest(), NODES)
+
+        def page(size: int, token: str) -> tuple[Sequence[pb.Node], str]:
+            request = pb.ListNodesRequest(page_size=size, page_token=token)
+            answer = client.read(lambda public: public.ListNodes, request, NODES)
+            return answer.nodes, answer.next_page_token
+
+        nodes, next_token = collect(page, MAX_ENTRIES)
     if output == "json":
-        print_json(found)
+        print_json(pb.ListNodesResponse(nodes=nodes, next_page_token=next_token))
     else:
-        print_nodes(found.nodes)
+        print_nodes(nodes)
 
 
 @node.command()

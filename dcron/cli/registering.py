@@ -17,7 +17,7 @@ from dcron.cli.subjects import job_named
 from dcron.cli.upload import open_script, upload_script
 from dcron.rpc import dcron_pb2 as pb
 
-__all__ = ["create", "update"]
+__all__ = ["create", "pairs", "update"]
 
 _FIELD_OF_OPTION = {
     "schedule": "schedule",
@@ -171,10 +171,10 @@ def _take(wanted: pb.Specification, given: Mapping[str, Any]) -> list[str]:
         wanted.arguments.extend(given["argument"])
         fields.append("arguments")
     if _is_set("--env", given["variable"], "--clear-env", given.get("clear_env")):
-        wanted.environment.update(_pairs("--env", given["variable"]))
+        wanted.environment.update(pairs("--env", given["variable"]))
         fields.append("environment")
     if _is_set("--label", given["label"], "--clear-labels", given.get("clear_labels")):
-        wanted.labels.update(_pairs("--label", given["label"]))
+        wanted.labels.update(pairs("--label", given["label"]))
         fields.append("labels")
     return fields
 
@@ -186,13 +186,14 @@ def _is_set(option: str, values: Sequence[str], clear_option: str, clear: bool |
     return bool(values or clear)
 
 
-def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
-    pairs: dict[str, str] = {}
+def pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
+    """KEY=VALUE texts of a repeatable option; a usage error where one is not such."""
+    found: dict[str, str] = {}
     for text in texts:
         key, separator, value = text.partition("=")
         if not separator or not key:
             raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint=option)
-        if key in pairs:
+        if key in found:
             raise click.BadParameter(f"{key!r} is given twice", param_hint=option)
-        pairs[key] = value
-    return pairs
+        found[key] = value
+    return found

@@ -63,22 +63,20 @@ class AuditRecord:
 
 @dataclass(frozen=True, slots=True)
 class AuditQuery:
-    """Which records: None and "" mean any. `limit` 0 means the usual number."""
+    """Which records: None and "" mean any."""
 
     since: datetime | None = None
     until: datetime | None = None
     job: str = ""
     who: str = ""
-    limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class AuditPage:
-    """Records, newest first. `searched_to` is set where the search ended at its bound: what is older was
-    not looked at."""
+    """Records, newest first; `next_token` is empty where none follow."""
 
     records: tuple[AuditRecord, ...]
-    searched_to: datetime | None = None
+    next_token: str = ""
 
 
 def results_id(record_ids: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from dcron.domain.execution_id import ExecutionId
 from dcron.domain.instants import format_instant, format_precise, parse_instant
 from dcron.domain.model import (
     Claim,
@@ -42,13 +43,16 @@ __all__ = [
     "node_key",
     "outcome_body",
     "outcome_of",
+    "removal_id",
     "revision_id",
     "script_body",
     "script_of",
     "settings_body",
     "settings_of",
     "skip_body",
+    "skip_instant",
     "skip_of",
+    "skip_record_body",
     "state_key",
     "term_key",
     "verdict_body",
@@ -68,6 +72,11 @@ REVISIONS_START = "~"
 def revision_id(uid: str, revision: int) -> str:
     """Id of the document that keeps one revision of a job."""
     return f"{REVISIONS_START}{uid}:{revision:09d}"
+
+
+def removal_id(name: str, uid: str) -> str:
+    """Id of the document by which a removed job is found by its name."""
+    return f"{REVISIONS_START}removed:{name}:{uid}"
 
 
 def term_key(term: int) -> str:
@@ -198,7 +207,7 @@ def verdict_of(body: Mapping[str, Any]) -> Verdict:
 
 
 def skip_body(skip: Skip) -> Body:
-    """The document of a skip, and its form inside a job document."""
+    """A skip inside a job document."""
     return {
         "kind": "skipped",
         "uid": skip.uid,
@@ -208,6 +217,19 @@ def skip_body(skip: Skip) -> Body:
         "count": skip.count,
         "into": skip.into,
     }
+
+
+def skip_record_body(skip: Skip, job: str) -> Body:
+    """The document of a skip that is kept with a job's executions; `state_at` is its index value."""
+    state_at = f"skipped {format_precise(skip.scheduled_at)} {skip.uid}"
+    return {**skip_body(skip), "job": job, "state_at": state_at}
+
+
+def skip_instant(identifier: str) -> datetime | None:
+    """The first instant of a skip record by its id, which names the month's database; None for other ids."""
+    occurrence, kind, _ = identifier.partition(":skipped:")
+    parsed = ExecutionId.parse_or_none(f"{occurrence}:001") if kind else None
+    return parsed.instant if parsed else None
 
 
 def skip_of(body: Mapping[str, Any]) -> Skip:

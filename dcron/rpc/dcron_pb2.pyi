@@ -108,6 +108,34 @@ SKIP_REASON_FROZEN: SkipReason.ValueType  # 4
 """The cluster was frozen."""
 Global___SkipReason: _TypeAlias = SkipReason  # noqa: Y015
 
+class _JobState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    JOB_STATE_UNSPECIFIED: _JobState.ValueType  # 0
+    """Not given."""
+    JOB_STATE_IDLE: _JobState.ValueType  # 1
+    """Neither of the others."""
+    JOB_STATE_ACTIVE: _JobState.ValueType  # 2
+    """An occurrence is being worked on."""
+    JOB_STATE_PAUSED: _JobState.ValueType  # 3
+    """It launches nothing until it is resumed."""
+
+class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper):
+    """What a job is doing. One that is paused may still be at work on what was launched before."""
+
+JOB_STATE_UNSPECIFIED: JobState.ValueType  # 0
+"""Not given."""
+JOB_STATE_IDLE: JobState.ValueType  # 1
+"""Neither of the others."""
+JOB_STATE_ACTIVE: JobState.ValueType  # 2
+"""An occurrence is being worked on."""
+JOB_STATE_PAUSED: JobState.ValueType  # 3
+"""It launches nothing until it is resumed."""
+Global___JobState: _TypeAlias = JobState  # noqa: Y015
+
 class _Verdict:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -1335,21 +1363,63 @@ class ListJobsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    NAME_PREFIX_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    LAST_STATES_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most this many; 0: 1,000."""
+    """At most this many; 0: 1,000, which is also the most. A page may come shorter, even empty, with a token."""
     page_token: _builtins.str
-    """From an earlier answer; empty for the first page."""
+    """`next_page_token` of the answer before, to the same request but for `page_size`; empty for the first page."""
+    name_prefix: _builtins.str
+    """Only jobs whose names begin with this."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Only jobs that ask for nodes with all of these labels."""
+
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[Global___JobState.ValueType]:
+        """Only jobs in one of these states; none: in any."""
+
+    @_builtins.property
+    def last_states(self) -> _containers.RepeatedScalarFieldContainer[Global___ExecutionState.ValueType]:
+        """Only jobs whose last settled occurrence ended in one of these states; none: in any, or not yet."""
+
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        name_prefix: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        states: _abc.Iterable[Global___JobState.ValueType] | None = ...,
+        last_states: _abc.Iterable[Global___ExecutionState.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "last_states", b"last_states", "name_prefix", b"name_prefix", "page_size", b"page_size", "page_token", b"page_token", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1544,26 +1614,60 @@ class ListExecutionsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
-    LIMIT_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    SCHEDULED_FROM_FIELD_NUMBER: _builtins.int
+    SCHEDULED_UNTIL_FIELD_NUMBER: _builtins.int
+    MANUAL_FIELD_NUMBER: _builtins.int
+    OLDEST_FIRST_FIELD_NUMBER: _builtins.int
     job: _builtins.str
-    """Only of this job; empty: of all."""
-    state: Global___ExecutionState.ValueType
-    """Only in this state; unspecified: in any."""
-    limit: _builtins.int
-    """At most this many; 0: 20, at most 1,000."""
+    """Only of this job, by its name or uid; empty: of all. The name of a removed job means the last one that had
+    it.
+    """
+    page_size: _builtins.int
+    """At most this many; 0: 20; the most are 1,000. A page may come shorter, even empty, with a token."""
+    page_token: _builtins.str
+    """`next_page_token` of the answer before, to the same request but for `page_size`; empty for the first page."""
+    node_id: _builtins.str
+    """Only those that this node claimed."""
+    manual: _builtins.bool
+    """Only those that somebody asked for, or only those of a schedule; absent: both."""
+    oldest_first: _builtins.bool
+    """The oldest first."""
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[Global___ExecutionState.ValueType]:
+        """Only in one of these states; none: in any, but of all jobs no skipped records."""
+
+    @_builtins.property
+    def scheduled_from(self) -> _timestamp_pb2.Timestamp:
+        """Only those scheduled at or after this."""
+
+    @_builtins.property
+    def scheduled_until(self) -> _timestamp_pb2.Timestamp:
+        """Only those scheduled before this."""
+
     def __init__(
         self,
         *,
         job: _builtins.str = ...,
-        state: Global___ExecutionState.ValueType = ...,
-        limit: _builtins.int = ...,
+        states: _abc.Iterable[Global___ExecutionState.ValueType] | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        node_id: _builtins.str = ...,
+        scheduled_from: _timestamp_pb2.Timestamp | None = ...,
+        scheduled_until: _timestamp_pb2.Timestamp | None = ...,
+        manual: _builtins.bool | None = ...,
+        oldest_first: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_manual", b"_manual", "manual", b"manual", "scheduled_from", b"scheduled_from", "scheduled_until", b"scheduled_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "limit", b"limit", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_manual", b"_manual", "job", b"job", "manual", b"manual", "node_id", b"node_id", "oldest_first", b"oldest_first", "page_size", b"page_size", "page_token", b"page_token", "scheduled_from", b"scheduled_from", "scheduled_until", b"scheduled_until", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__manual: _TypeAlias = _typing.Literal["manual"]  # noqa: Y015
+    _WhichOneofArgType__manual: _TypeAlias = _typing.Literal["_manual", b"_manual"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__manual) -> _WhichOneofReturnType__manual | None: ...
 
 Global___ListExecutionsRequest: _TypeAlias = ListExecutionsRequest  # noqa: Y015
 
@@ -1574,18 +1678,24 @@ class ListExecutionsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EXECUTIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
     @_builtins.property
     def executions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Execution]:
-        """Newest first."""
+        """In order of time: of one job by the instants they are for, of all by when they were claimed or, where only
+        states are asked for in which nothing runs, ended.
+        """
 
     def __init__(
         self,
         *,
         executions: _abc.Iterable[Global___Execution] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["executions", b"executions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["executions", b"executions", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1741,16 +1851,25 @@ Global___ResolveExecutionRequest: _TypeAlias = ResolveExecutionRequest  # noqa: 
 
 @_typing.final
 class ListNodesRequest(_message.Message):
-    """All nodes."""
+    """Which page of nodes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most this many; 0: 100; the most are 1,000."""
+    page_token: _builtins.str
+    """`next_page_token` of the answer before; empty for the first page."""
     def __init__(
         self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1763,6 +1882,9 @@ class ListNodesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NODES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Node]:
         """The nodes, by id."""
@@ -1771,10 +1893,11 @@ class ListNodesResponse(_message.Message):
         self,
         *,
         nodes: _abc.Iterable[Global___Node] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["nodes", b"nodes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "nodes", b"nodes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1969,13 +2092,16 @@ class ListAuditRequest(_message.Message):
     UNTIL_FIELD_NUMBER: _builtins.int
     JOB_FIELD_NUMBER: _builtins.int
     WHO_FIELD_NUMBER: _builtins.int
-    LIMIT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """Only of this job and its executions; empty: of everything."""
     who: _builtins.str
     """Only of this client; empty: of all."""
-    limit: _builtins.int
-    """At most this many; 0: 50, at most 1,000."""
+    page_size: _builtins.int
+    """At most this many; 0: 50; the most are 1,000. A page may come shorter, even empty, with a token."""
+    page_token: _builtins.str
+    """`next_page_token` of the answer before, to the same request but for `page_size`; empty for the first page."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Only those asked for at or after this."""
@@ -1991,11 +2117,12 @@ class ListAuditRequest(_message.Message):
         until: _timestamp_pb2.Timestamp | None = ...,
         job: _builtins.str = ...,
         who: _builtins.str = ...,
-        limit: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "limit", b"limit", "since", b"since", "until", b"until", "who", b"who"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "page_size", b"page_size", "page_token", b"page_token", "since", b"since", "until", b"until", "who", b"who"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2008,24 +2135,22 @@ class ListAuditResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RECORDS_FIELD_NUMBER: _builtins.int
-    SEARCHED_TO_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditRecord]:
         """Newest first."""
-
-    @_builtins.property
-    def searched_to(self) -> _timestamp_pb2.Timestamp:
-        """Where the search ended at its bound: what is older was not looked at. Absent when all of it was."""
 
     def __init__(
         self,
         *,
         records: _abc.Iterable[Global___AuditRecord] | None = ...,
-        searched_to: _timestamp_pb2.Timestamp | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["searched_to", b"searched_to"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["records", b"records", "searched_to", b"searched_to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "records", b"records"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

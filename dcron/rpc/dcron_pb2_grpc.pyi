@@ -64,7 +64,7 @@ class PublicStub:
     NextOccurrences: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.NextOccurrencesRequest, _dcron_pb2.NextOccurrencesResponse]
     """The next occurrences of a job, or of a schedule that is not registered."""
     ListExecutions: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.ListExecutionsRequest, _dcron_pb2.ListExecutionsResponse]
-    """Executions, newest first."""
+    """Executions and skipped records, newest first, a page at a time."""
     GetExecution: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.GetExecutionRequest, _dcron_pb2.Execution]
     """One execution with its outcome, if it has one yet."""
     ReadLog: _grpc.UnaryStreamMultiCallable[_dcron_pb2.ReadLogRequest, _dcron_pb2.ReadLogResponse]
@@ -74,7 +74,7 @@ class PublicStub:
     ResolveExecution: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.ResolveExecutionRequest, _dcron_pb2.Execution]
     """A person says how an execution ended, or that it is to be tried again."""
     ListNodes: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.ListNodesRequest, _dcron_pb2.ListNodesResponse]
-    """All nodes that have joined."""
+    """Nodes that have joined, a page at a time."""
     DrainNode: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.DrainNodeRequest, _dcron_pb2.Node]
     """The node takes no new executions; those that run go on."""
     UndrainNode: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.UndrainNodeRequest, _dcron_pb2.Node]
@@ -86,7 +86,7 @@ class PublicStub:
     ThawCluster: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.ThawClusterRequest, _dcron_pb2.ClusterStatus]
     """Occurrences after the answer start again."""
     ListAudit: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.ListAuditRequest, _dcron_pb2.ListAuditResponse]
-    """What clients asked to change, newest first."""
+    """What clients asked to change, newest first, a page at a time."""
 
 @_typing.type_check_only
 class PublicAsyncStub(PublicStub):
@@ -118,7 +118,7 @@ class PublicAsyncStub(PublicStub):
     NextOccurrences: _aio.UnaryUnaryMultiCallable[_dcron_pb2.NextOccurrencesRequest, _dcron_pb2.NextOccurrencesResponse]  # type: ignore[assignment]
     """The next occurrences of a job, or of a schedule that is not registered."""
     ListExecutions: _aio.UnaryUnaryMultiCallable[_dcron_pb2.ListExecutionsRequest, _dcron_pb2.ListExecutionsResponse]  # type: ignore[assignment]
-    """Executions, newest first."""
+    """Executions and skipped records, newest first, a page at a time."""
     GetExecution: _aio.UnaryUnaryMultiCallable[_dcron_pb2.GetExecutionRequest, _dcron_pb2.Execution]  # type: ignore[assignment]
     """One execution with its outcome, if it has one yet."""
     ReadLog: _aio.UnaryStreamMultiCallable[_dcron_pb2.ReadLogRequest, _dcron_pb2.ReadLogResponse]  # type: ignore[assignment]
@@ -128,7 +128,7 @@ class PublicAsyncStub(PublicStub):
     ResolveExecution: _aio.UnaryUnaryMultiCallable[_dcron_pb2.ResolveExecutionRequest, _dcron_pb2.Execution]  # type: ignore[assignment]
     """A person says how an execution ended, or that it is to be tried again."""
     ListNodes: _aio.UnaryUnaryMultiCallable[_dcron_pb2.ListNodesRequest, _dcron_pb2.ListNodesResponse]  # type: ignore[assignment]
-    """All nodes that have joined."""
+    """Nodes that have joined, a page at a time."""
     DrainNode: _aio.UnaryUnaryMultiCallable[_dcron_pb2.DrainNodeRequest, _dcron_pb2.Node]  # type: ignore[assignment]
     """The node takes no new executions; those that run go on."""
     UndrainNode: _aio.UnaryUnaryMultiCallable[_dcron_pb2.UndrainNodeRequest, _dcron_pb2.Node]  # type: ignore[assignment]
@@ -140,7 +140,7 @@ class PublicAsyncStub(PublicStub):
     ThawCluster: _aio.UnaryUnaryMultiCallable[_dcron_pb2.ThawClusterRequest, _dcron_pb2.ClusterStatus]  # type: ignore[assignment]
     """Occurrences after the answer start again."""
     ListAudit: _aio.UnaryUnaryMultiCallable[_dcron_pb2.ListAuditRequest, _dcron_pb2.ListAuditResponse]  # type: ignore[assignment]
-    """What clients asked to change, newest first."""
+    """What clients asked to change, newest first, a page at a time."""
 
 class PublicServicer(metaclass=_abc_1.ABCMeta):
     """What clients use. Any node serves it."""
@@ -247,7 +247,7 @@ class PublicServicer(metaclass=_abc_1.ABCMeta):
         request: _dcron_pb2.ListExecutionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dcron_pb2.ListExecutionsResponse, _abc.Awaitable[_dcron_pb2.ListExecutionsResponse]]:
-        """Executions, newest first."""
+        """Executions and skipped records, newest first, a page at a time."""
 
     @_abc_1.abstractmethod
     def GetExecution(
@@ -287,7 +287,7 @@ class PublicServicer(metaclass=_abc_1.ABCMeta):
         request: _dcron_pb2.ListNodesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dcron_pb2.ListNodesResponse, _abc.Awaitable[_dcron_pb2.ListNodesResponse]]:
-        """All nodes that have joined."""
+        """Nodes that have joined, a page at a time."""
 
     @_abc_1.abstractmethod
     def DrainNode(
@@ -335,7 +335,7 @@ class PublicServicer(metaclass=_abc_1.ABCMeta):
         request: _dcron_pb2.ListAuditRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dcron_pb2.ListAuditResponse, _abc.Awaitable[_dcron_pb2.ListAuditResponse]]:
-        """What clients asked to change, newest first."""
+        """What clients asked to change, newest first, a page at a time."""
 
 def add_PublicServicer_to_server(servicer: PublicServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dcron.domain.errors import FailedPrecondition, NotFound
 from dcron.domain.ids import ULID_RANDOMNESS_BYTES, new_ulid
 from dcron.domain.model import State, VerdictKind
+from dcron.domain.queries import ExecutionQuery
 from dcron.services.clients.registrar import Registration
 from tests.simulation.history import Asked, instant
 from tests.simulation.machine import Machine, Served
@@ -188,7 +189,8 @@ class Clients:
 
     @staticmethod
     async def _running(served: Served, name: str) -> str:
-        listed = await served.executions.list(name, State.RUNNING, 1)
+        query = ExecutionQuery(job=name, states=(State.RUNNING,))
+        listed = (await served.executions.list(query, 1)).executions
         if not listed:
             raise FailedPrecondition("nothing runs")
         return listed[0].id

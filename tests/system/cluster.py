@@ -329,7 +329,7 @@ class Cluster:
 
     def records(self, job: str) -> list[Any]:
         """All executions and skip records of a job, in the form of the command line's JSON."""
-        request = pb.ListExecutionsRequest(job=job, limit=MAX_RECORDS)
+        request = pb.ListExecutionsRequest(job=job, page_size=MAX_RECORDS)
         records = self.told(lambda public: public.ListExecutions(request)).executions
         assert len(records) < MAX_RECORDS, f"{job} has more than one answer can tell"
         return [

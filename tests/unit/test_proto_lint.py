@@ -57,6 +57,13 @@ def test_the_interface_keeps_the_rules() -> None:
     assert lint.findings(lint.file_of(lint.SOURCE)) == []
 
 
+def test_a_list_without_pages_is_named(tmp_path: Path) -> None:
+    assert found(tmp_path, CLEAN.replace("RunJob", "ListJobs")) == [
+        "Public.ListJobs: a list takes an int32 page_size and a string page_token (AIP-158)",
+        "Public.ListJobs: a list returns a string next_page_token (AIP-158)",
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "finding"),
     [

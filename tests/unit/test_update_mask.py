@@ -8,7 +8,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from dcron.domain.errors import InvalidInput
 from dcron.rpc import dcron_pb2 as pb
-from dcron.wire import mask_from
+from dcron.wire_requests import mask_from
 
 WANTED = pb.Specification(schedule="@daily", timeout=Duration())
 

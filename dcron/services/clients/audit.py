@@ -22,19 +22,25 @@ from dcron.domain.audit import (
     results_of,
 )
 from dcron.domain.errors import InvalidInput, SetupError, StoreUnreachable
-from dcron.domain.ids import ULID_RANDOMNESS_BYTES, new_ulid
+from dcron.domain.ids import ULID_RANDOMNESS_BYTES, is_ulid, new_ulid, ulid_time
+from dcron.domain.pages import Position, page_size, page_token, position_of
 from dcron.domain.validation import is_job_name
 from dcron.ports import AUDIT, Clock, Document, DocumentStore, WriteKind
-from dcron.services.clients.revisions import job_documents
+from dcron.services.clients.revisions import Revisions, job_documents
 
-__all__ = ["DEFAULT_LIMIT", "MAX_LIMIT", "AuditTrail"]
+__all__ = ["DEFAULT_PAGE", "MAX_PAGE", "AuditTrail"]
 
-DEFAULT_LIMIT = 50
-MAX_LIMIT = 1_000
-PAGE_DOCUMENTS = 500
+DEFAULT_PAGE = 50
+MAX_PAGE = 1_000
+"""Records in one page."""
+RANGE_DOCUMENTS = 500
+DOCUMENTS_PER_RECORD = 2
+GROWTH = 4
+"""Each range of a page is so many times longer than the one before."""
 MAX_DOCUMENTS = 20_000
-"""How many documents one question looks at; a record has one, and its call one more."""
+"""Documents that one page looks at; a record has one, and its call one more."""
 _AFTER_ALL = "~"
+_MILLISECOND = timedelta(milliseconds=1)
 
 log = structlog.get_logger()
 
@@ -47,6 +53,7 @@ class AuditTrail:
         self._clock = clock
         self._node_id = node_id
         self._jobs = job_documents(store)
+        self._revisions = Revisions(store)
 
     async def request(self, caller: Caller, changes: Sequence[Change]) -> list[str]:
         """Record that changes are asked for by one call, before they are made; the records' ids, in order.
@@ -87,46 +94,55 @@ class AuditTrail:
                 error=trouble,
             )
 
-    async def list(self, query: AuditQuery) -> AuditPage:
-        """The newest records that a query asks for."""
-        if not 0 <= query.limit <= MAX_LIMIT:
-            raise InvalidInput("limit", f"{query.limit} is not valid; give 0 to {MAX_LIMIT}")
-        wanted = query.limit or DEFAULT_LIMIT
+    async def list(self, query: AuditQuery, asked: int = 0, token: str = "") -> AuditPage:
+        """A page of the newest records that a query asks for; `asked` 0 means DEFAULT_PAGE."""
+        size = page_size(asked, DEFAULT_PAGE, MAX_PAGE)
+        position = position_of(query, token, 1)
+        if position and not is_ulid(position[0]):
+            raise InvalidInput("page_token", "is not from an earlier answer; start again without it")
+        last_id = position[0] if position else _AFTER_ALL
         uid = await self._uid_of(query.job)
         found: list[AuditRecord] = []
         documents = 0
         results: dict[str, tuple[str, datetime]] = {}
-        async for document in self._newest_first(query):
+        async for document in self._newest_first(query, position, size):
             documents += 1
             if is_result(document.id):
                 results |= results_of(document.body)
                 continue
+            if document.id >= last_id:
+                continue
             record = record_of(document.id, document.body, results.pop(document.id, None))
             if _is_asked_for(record, query, uid):
                 found.append(record)
-            if len(found) == wanted:
-                break
-            if documents >= MAX_DOCUMENTS:
-                # Ids tell milliseconds: whoever goes on from here may see this one again, and misses none.
-                return AuditPage(tuple(found), record.asked_at + timedelta(milliseconds=1))
+            if len(found) == size or documents >= MAX_DOCUMENTS:
+                return AuditPage(tuple(found), page_token(query, (record.id,)))
         return AuditPage(tuple(found))
 
     async def _uid_of(self, job: str) -> str:
-        """By which executions of a job are known; empty when there is no such job (any more)."""
-        registered = await self._jobs.read(job) if is_job_name(job) else None
-        return registered.uid if registered else ""
+        """The uid of a job, or of the last one that had its name; empty when there is none."""
+        if not is_job_name(job):
+            return ""
+        registered = await self._jobs.read(job)
+        return registered.uid if registered else await self._revisions.last_removed(job)
 
-    async def _newest_first(self, query: AuditQuery) -> AsyncIterator[Document]:
+    async def _newest_first(
+        self, query: AuditQuery, position: Position, wanted: int
+    ) -> AsyncIterator[Document]:
+        """Documents from a position on, with those of its millisecond: the results of its call are there."""
         start = _first_id(query.since) if query.since else ""
         end = _first_id(query.until) if query.until else _AFTER_ALL
-        page: list[Document] = []
+        if position:
+            end = min(end, _first_id(ulid_time(position[0]) + _MILLISECOND))
+        limit = min(RANGE_DOCUMENTS, DOCUMENTS_PER_RECORD * wanted + 1)
         while True:
-            page = await self._store.range(AUDIT, start, end, limit=PAGE_DOCUMENTS, descending=True)
+            page = await self._store.range(AUDIT, start, end, limit=limit, descending=True)
             for document in page:
                 yield document
-            if len(page) < PAGE_DOCUMENTS:
+            if len(page) < limit:
                 return
             end = page[-1].id
+            limit = min(RANGE_DOCUMENTS, limit * GROWTH)
 
 
 def _first_id(instant: datetime) -> str:

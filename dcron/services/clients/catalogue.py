@@ -2,49 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
 
 from dcron.domain import changes
 from dcron.domain.cron import parse_schedule
-from dcron.domain.documents import REVISIONS_START
 from dcron.domain.errors import FailedPrecondition, InvalidInput, NotFound
 from dcron.domain.execution_id import ExecutionId
 from dcron.domain.ids import is_ulid, ulid_time
-from dcron.domain.job_documents import job_of
 from dcron.domain.model import Job, Occurrence, Specification
+from dcron.domain.queries import JobQuery
 from dcron.domain.validation import check_specification, is_job_name, shown
-from dcron.ports import JOBS, Clock, Document, DocumentStore, executions_database
+from dcron.ports import Clock, DocumentStore, executions_database
 from dcron.services.clients.answering import let_come, trusted_now
+from dcron.services.clients.job_lists import JobLists, JobPart
 from dcron.services.clients.revisions import Revisions, StaleRevision, job_documents, same_revision
 from dcron.services.clients.scripts import Scripts
 from dcron.services.shared.cluster_settings import read_settings
 
-__all__ = ["MAX_PAGE", "Catalogue", "JobPart"]
+__all__ = ["Catalogue"]
 
-MAX_PAGE = 1_000
-"""Jobs in one page of a listing."""
-MAX_PART = 350
-"""Jobs of a page that are read at a time, ahead of those that are handed over."""
 MAX_NEXT = 100
 DEFAULT_NEXT = 5
 MAX_REQUEST_AGE = timedelta(hours=24)
 """How far the time in a request id may be from this node's clock, in either direction."""
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class JobPart:
-    """Jobs by name, a part of a page; `next_token` is empty where none follow."""
-
-    jobs: tuple[Job, ...]
-    next_token: str
 
 
 class Catalogue:
@@ -68,6 +55,7 @@ class Catalogue:
         self._scripts = scripts
         self._revisions = Revisions(store)
         self._jobs = job_documents(store)
+        self._lists = JobLists(store)
 
     async def update(
         self, name: str, specification: Specification, field_names: Sequence[str], *, if_revision: int = 0
@@ -120,38 +108,9 @@ class Catalogue:
             raise _not_found(name)
         return job
 
-    async def parts(self, page_size: int, token: str) -> AsyncGenerator[JobPart, None]:
-        """A page of jobs by name, after the name in `token`, in parts; a hint. `page_size` 0 means MAX_PAGE.
-
-        While a part is worked on, the store is at the next one. To be closed by whoever leaves early."""
-        if not 0 <= page_size <= MAX_PAGE:
-            raise InvalidInput("page_size", f"{page_size} is not valid; give 0 to {MAX_PAGE}")
-        if token and not is_job_name(token):
-            raise InvalidInput("page_token", "is not from an earlier answer; start again without it")
-        left = page_size or MAX_PAGE
-        reading = self._read_part(token, left)
-        try:
-            while left:
-                size = min(left, MAX_PART)
-                documents = await reading
-                left -= size
-                token = documents[size - 1].id if len(documents) > size else ""
-                if left and token:
-                    reading = self._read_part(token, left)
-                    await asyncio.sleep(0)  # so that it is asked for before the caller takes its time
-                yield JobPart(tuple(job_of(each.id, each.body) for each in documents[:size]), token)
-                if not token:
-                    return
-        finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
-
-    def _read_part(self, token: str, left: int) -> asyncio.Task[list[Document]]:
-        """Begin to read what follows a name, and one more, by which it is seen that something follows."""
-        # "!" sorts before all that a name can go on with.
-        start = f"{token}!" if token else ""
-        limit = min(left, MAX_PART) + 1
-        return asyncio.ensure_future(self._store.range(JOBS, start, REVISIONS_START, limit=limit))
+    def parts(self, query: JobQuery, asked: int, token: str) -> AsyncGenerator[JobPart, None]:
+        """A page of jobs by name, in parts. See `JobLists.parts`."""
+        return self._lists.parts(query, asked, token)
 
     async def run(self, name: str, request_id: str) -> str:
         """Ask for one run now; the id of its first attempt. The same `request_id` runs once."""

@@ -25,13 +25,14 @@ from dcron.domain.instants import format_precise, parse_instant
 from dcron.domain.leadership import Lease
 from dcron.domain.model import ClusterSettings
 from dcron.domain.nodes import LeaderReport, NodeRecord, node_of
+from dcron.domain.pages import page_size, page_token, position_of
 from dcron.domain.planning import AHEAD_SECONDS
 from dcron.domain.validation import shown
 from dcron.domain.views import ClusterView, HeldExecution, NodeView
 from dcron.ports import CLUSTER, Clock, Document, DocumentStore
 from dcron.services.clients.answering import trusted_now
 from dcron.services.shared.cluster_settings import merge_settings, read_settings
-from dcron.services.shared.node_documents import list_nodes
+from dcron.services.shared.node_documents import MAX_NODES, list_nodes
 from dcron.services.shared.shared_documents import Form, SharedDocuments
 from dcron.services.shared.trouble import StoreTrouble
 
@@ -43,8 +44,13 @@ ALIVE_LEASES = 3
 OBEDIENCE_LOOKS = 8
 """How often a drain looks whether its node has taken notice, twice in each renewal: four renewals."""
 
+NODES_PAGE = 100
+"""Nodes in one page, where the client does not say."""
 MAX_HELD = 20
 """Executions of its spool that a node without the store names at most."""
+
+_NODES = "nodes"
+"""The one list of nodes there is."""
 
 log = structlog.get_logger()
 
@@ -122,9 +128,15 @@ class ClusterService:
         self._drains = SharedDocuments(store, CLUSTER, DRAIN_FORM)
         self._settings = SharedDocuments(store, CLUSTER, SETTINGS_FORM)
 
-    async def nodes(self) -> Sequence[NodeView]:
-        """All nodes that have joined, by id. One that joined a moment ago may be missing."""
-        return await self._views(list(await list_nodes(self._store)), await self.report())
+    async def nodes(self, asked: int = 0, token: str = "") -> tuple[Sequence[NodeView], str]:
+        """A page of the nodes that have joined, by id, and the token of the next one.
+
+        One that joined a moment ago may be missing."""
+        size = page_size(asked, NODES_PAGE, MAX_NODES)
+        position = position_of(_NODES, token, 1)
+        ids = list(await list_nodes(self._store, after=position[0] if position else "", limit=size + 1))
+        views = await self._views(ids[:size], await self.report())
+        return views, page_token(_NODES, ids[size - 1 : size] if len(ids) > size else ())
 
     async def drain(self, node_id: str) -> NodeView:
         """Let a node take no new executions; those that run go on. NotFound when it never joined."""

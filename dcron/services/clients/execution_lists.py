@@ -1,56 +1,41 @@
-"""Listing executions: which ones by indexes and ranges (hints), what they are by reads from a quorum."""
+"""Listing executions: which ones by hints, what they are by reads from a quorum."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from itertools import chain
-from typing import Final, Literal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
-from dcron.domain.changes import merge
-from dcron.domain.documents import REVISIONS_START, skip_of
+from dcron.domain.documents import skip_instant, skip_of
 from dcron.domain.errors import InvalidInput
-from dcron.domain.execution_id import ExecutionId, split_document_id
-from dcron.domain.job_documents import job_of
-from dcron.domain.model import Skip, State
+from dcron.domain.execution_id import ExecutionId
+from dcron.domain.ids import ulid_time
+from dcron.domain.model import State
+from dcron.domain.pages import page_size, page_token, position_of
+from dcron.domain.queries import SKIPPED, ExecutionQuery, Listed
 from dcron.domain.views import ExecutionView, SkippedView, execution_view
-from dcron.ports import JOBS, Document, DocumentStore
+from dcron.ports import DocumentStore, executions_database
+from dcron.services.clients.execution_walks import Hit, IdWalk, IndexWalk, RunningWalk, Walk
 from dcron.services.shared.attempts import read_attempts
 from dcron.services.shared.months import by_month
-from dcron.services.shared.pacing import together
 
-__all__ = ["DEFAULT_LIMIT", "MAX_LIMIT", "SKIPPED", "ExecutionLists", "Listed", "StateFilter"]
+__all__ = ["DEFAULT_PAGE", "MAX_PAGE", "ExecutionLists", "ExecutionPage"]
 
-DEFAULT_LIMIT = 20
-MAX_LIMIT = 1_000
-"""Executions in one listing."""
-MAX_SCANNED = 20_000
-"""Documents that one listing looks through at most; older ones are not found by it."""
-MAX_PAGE = 2_000
-"""Documents in one range."""
-DOCUMENTS_PER_EXECUTION = 3
-MAX_ACTIVE = 5_000
-"""Active jobs among which running executions are looked for, the newest first."""
-ACTIVE_BATCH = 500
-MAX_NAMED_JOBS = 5_000
-"""Jobs whose names are looked up for skipped records."""
-MAX_MONTHS = 240
-
-SKIPPED: Final = "skipped"
-StateFilter = State | Literal["skipped"]
-Listed = ExecutionView | SkippedView
-
-# A schedule's occurrences are keyed by their year, manual ones by a ULID.
-_SCHEDULED = ("2", "3")
-_MANUAL = ("0", "1")
+DEFAULT_PAGE = 20
+MAX_PAGE = 1_000
+"""Executions in one page."""
+CLOCK_MARGIN = timedelta(days=1)
+"""How much later than its first occurrence a job may seem to be made, by a wrong clock."""
+MAX_LOOKED_AT = 2_000
+"""Executions that are read for one page; where few of them are wanted, it comes short."""
 
 
-@dataclass(slots=True)
-class _Budget:
-    """How many documents a listing may still look at."""
+@dataclass(frozen=True, slots=True)
+class ExecutionPage:
+    """Executions in order of time; `next_token` is empty where none follow."""
 
-    left: int = MAX_SCANNED
+    executions: tuple[Listed, ...]
+    next_token: str
 
 
 class ExecutionLists:
@@ -74,160 +59,79 @@ class ExecutionLists:
                     views[identifier] = view
         return views
 
-    async def of_all(self, state: StateFilter | None, limit: int) -> Sequence[Listed]:
-        """Executions of all jobs, newest first; skipped records only when asked for by `state`."""
-        if state is None:
-            return await self._by_index("claimed_at", "", "\uffff", None, limit)
-        if state == SKIPPED:
-            return await self._skipped(limit)
-        if state is State.RUNNING:
-            return await self._running(limit)
-        return await self._by_index("state_at", f"{state.value} ", f"{state.value}!", state, limit)
-
-    async def of_job(self, uid: str, name: str, state: StateFilter | None, limit: int) -> Sequence[Listed]:
-        """Executions and skipped records of one job, newest first."""
-        found: list[Listed] = []
-        budget = _Budget()
-        for database in await self._months():
-            wanted = limit - len(found)
-            if wanted <= 0 or budget.left <= 0:
-                break
-            ranges = await together(
-                *(
-                    self._candidates(database, f"{uid}:{first}", f"{uid}:{last}", state, wanted, budget)
-                    for first, last in (_SCHEDULED, _MANUAL)
-                )
-            )
-            candidates = list(chain.from_iterable(ranges))
-            ids = [candidate for candidate in candidates if isinstance(candidate, str)]
-            skips = [SkippedView(candidate, name) for candidate in candidates if isinstance(candidate, Skip)]
-            views = [view for view in (await self.views(ids)).values() if _matches(view, state)]
-            of_month: list[Listed] = [*views, *skips]
-            found += sorted(of_month, key=_time_order, reverse=True)[:wanted]
+    async def skips(self, identifiers: Sequence[str]) -> dict[str, SkippedView]:
+        """Those of the skip records that are stored, by id; one read for each month they are of."""
+        instants = {identifier: skip_instant(identifier) for identifier in identifiers}
+        known = {identifier: instant for identifier, instant in instants.items() if instant}
+        found = {}
+        for database, ids in by_month(known, lambda identifier: known[identifier]).items():
+            for leaves in await self._store.read(database, ids):
+                if leaves:
+                    body = leaves[0].body
+                    found[leaves[0].id] = SkippedView(skip_of(body), body.get("job", ""))
         return found
 
-    async def _months(self) -> Sequence[str]:
-        """Executions databases, newest first."""
-        return list(reversed(await self._store.databases()))[:MAX_MONTHS]
-
-    async def _candidates(
-        self, database: str, start: str, end: str, state: StateFilter | None, limit: int, budget: _Budget
-    ) -> Sequence[str | Skip]:
-        """Ids of executions that a range of documents lets expect in `state`, and skips, newest first."""
-        found: dict[str | Skip, None] = {}
-        ended: set[str] = set()
-        async for document in self._descending(database, start, end, limit, budget):
-            candidate = _candidate(document, state, ended)
-            if candidate is not None:
-                found[candidate] = None
-                if len(found) >= limit:
-                    break
-        return list(found)
-
-    async def _descending(
-        self, database: str, start: str, end: str, limit: int, budget: _Budget
-    ) -> AsyncIterator[Document]:
-        """Documents of a range from its end, page by page, until the budget is spent."""
-        page_size = min(MAX_PAGE, limit * DOCUMENTS_PER_EXECUTION + 1)
-        while budget.left > 0:
-            size = min(page_size, budget.left)
-            page = await self._store.range(database, start, end, limit=size, descending=True)
-            budget.left -= len(page)
-            for document in page:
-                yield document
-            if len(page) < size:
-                return
-            end = page[-1].id
-            page_size = MAX_PAGE
-
-    async def _by_index(
-        self, index: str, start: str, end: str, state: State | None, limit: int
-    ) -> Sequence[Listed]:
+    async def page(self, query: ExecutionQuery, name: str, uid: str, asked: int, token: str) -> ExecutionPage:
+        """A page of `query`, of the job with this name and uid, or (with "") of all."""
+        size = page_size(asked, DEFAULT_PAGE, MAX_PAGE)
+        walk = await self._walk(query, uid, token)
         found: list[Listed] = []
-        for database in await self._months():
-            wanted = limit - len(found)
-            if wanted <= 0:
-                break
-            rows = await self._store.find(
-                database, index, start=start, end=end, limit=wanted, descending=True
+        looked_at = 0
+        position = walk.position
+        async for hits in walk.hits(size):
+            listed = await self._listed(hits)
+            for hit, each in zip(hits, listed, strict=True):
+                position = hit.position
+                if each is not None and query.matches(each):
+                    found.append(_named(each, name))
+                    if len(found) == size:
+                        return ExecutionPage(tuple(found), page_token(query, position))
+            looked_at += len(hits)
+            if looked_at >= MAX_LOOKED_AT:
+                return ExecutionPage(tuple(found), page_token(query, position))
+        return ExecutionPage(tuple(found), page_token(query, walk.position))
+
+    async def _walk(self, query: ExecutionQuery, uid: str, token: str) -> Walk:
+        if uid:
+            start = position_of(query, token, IdWalk.PARTS)
+            return IdWalk(self._store, uid, query, await self._months(query, uid), start)
+        if query.states == (State.RUNNING,):
+            return RunningWalk(self._store, query, position_of(query, token, RunningWalk.PARTS))
+        if SKIPPED in query.states and State.RUNNING in query.states:
+            raise InvalidInput(
+                "states", "skipped records and running executions of all jobs are two lists; ask for each"
             )
-            parts = [split_document_id(row.id) for row in rows]
-            ids = list(dict.fromkeys(each[0].text for each in parts if each))
-            views = await self.views(ids)
-            found += [views[each] for each in ids if each in views and _matches(views[each], state)]
-        return found
+        start = position_of(query, token, IndexWalk.PARTS)
+        return IndexWalk(self._store, query, await self._months(query), start)
 
-    async def _running(self, limit: int) -> Sequence[Listed]:
-        """What active jobs have running, newest first; what a removed job has running is not found."""
-        rows = await self._store.find(JOBS, "active_since", limit=MAX_ACTIVE, descending=True)
-        found: list[Listed] = []
-        for start in range(0, len(rows), ACTIVE_BATCH):
-            names = [row.id for row in rows[start : start + ACTIVE_BATCH]]
-            jobs = [
-                merge([job_of(name, leaf.body) for leaf in leaves])
-                for name, leaves in zip(names, await self._store.read(JOBS, names), strict=True)
-                if leaves
-            ]
-            ids = [job.place.active.execution_id for job in jobs if job.place.active]
-            views = await self.views(ids)
-            found += [views[each] for each in ids if each in views and views[each].state is State.RUNNING]
-            if len(found) >= limit:
-                break
-        return found[:limit]
+    async def _months(self, query: ExecutionQuery, uid: str = "") -> Sequence[str]:
+        """Databases that can hold what is asked for, oldest first: nothing is older than its job."""
+        since, until = query.scheduled_from, query.scheduled_until
+        if uid:
+            created_at = ulid_time(uid) - CLOCK_MARGIN
+            since = max(since, created_at) if since else created_at
+        first = executions_database(since) if since else ""
+        last = executions_database(until) if until else "~"
+        return [month for month in await self._store.databases() if first <= month <= last]
 
-    async def _skipped(self, limit: int) -> Sequence[Listed]:
-        """Skipped records of all jobs, for which there is no index."""
-        skips: list[Skip] = []
-        budget = _Budget()
-        for database in await self._months():
-            of_month = [
-                skip_of(document.body)
-                async for document in self._descending(database, "", "\uffff", MAX_LIMIT, budget)
-                if document.body["kind"] == SKIPPED
-            ]
-            skips += sorted(of_month, key=lambda skip: skip.scheduled_at, reverse=True)
-            if budget.left <= 0:
-                raise InvalidInput(
-                    "job", "there are too many executions to find the skipped ones of all jobs; name a job"
-                )
-            if len(skips) >= limit:
-                break
-        names = await self._names() if skips else {}
-        return [SkippedView(skip, names.get(skip.uid, "")) for skip in skips[:limit]]
+    async def _listed(self, hits: Sequence[Hit]) -> Sequence[Listed | None]:
+        """What the hits are; None for what is not stored, or was not found by the outcome that counts."""
+        views = await self.views([hit.execution_id for hit in hits if hit.execution_id])
+        skips = await self.skips([hit.skip_id for hit in hits if hit.skip_id])
 
-    async def _names(self) -> dict[str, str]:
-        """Names of jobs by uid; a hint, like the listing."""
-        documents = await self._store.range(JOBS, "", REVISIONS_START, limit=MAX_NAMED_JOBS)
-        return {document.body["uid"]: document.id for document in documents}
+        def one(hit: Hit) -> Listed | None:
+            if not hit.execution_id:
+                return hit.skip or skips.get(hit.skip_id)
+            view = views.get(hit.execution_id)
+            if view is None or (hit.ended_by and (view.outcome is None or view.outcome.id != hit.ended_by)):
+                return None
+            return view
+
+        return [one(hit) for hit in hits]
 
 
-def _candidate(document: Document, state: StateFilter | None, ended: set[str]) -> str | Skip | None:
-    """What one document of a descending range adds; outcomes come before their claim."""
-    kind = document.body["kind"]
-    if kind == "skipped":
-        return skip_of(document.body) if state in {None, SKIPPED} else None
-    if state == SKIPPED:
-        return None
-    parts = split_document_id(document.id)
-    if parts is None:
-        return None
-    identifier = parts[0].text
-    if kind == "claim":
-        wanted = state is None or (state is State.RUNNING and identifier not in ended)
-        return identifier if wanted else None
-    if kind != "outcome":
-        return None
-    # After a split, one claimant may not have started while another runs.
-    if document.body["state"] != State.NOT_STARTED.value:
-        ended.add(identifier)
-    return identifier if isinstance(state, State) and document.body["state"] == state.value else None
-
-
-def _matches(view: ExecutionView, state: StateFilter | None) -> bool:
-    return state is None or view.state is state
-
-
-def _time_order(listed: Listed) -> tuple[datetime, int]:
-    if isinstance(listed, SkippedView):
-        return listed.skip.scheduled_at, 0
-    return listed.claim.scheduled_at, listed.claim.id.attempt
+def _named(listed: Listed, name: str) -> Listed:
+    """A skip record with the name of its job, which older records do not tell."""
+    return (
+        replace(listed, job=name) if isinstance(listed, SkippedView) and name and not listed.job else listed
+    )

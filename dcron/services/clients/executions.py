@@ -9,9 +9,11 @@ import structlog
 
 from dcron.domain.documents import verdict_body, verdict_id
 from dcron.domain.errors import FailedPrecondition, InvalidInput, NodeUnreachable, NotFound, StoreUnreachable
+from dcron.domain.ids import is_ulid
 from dcron.domain.model import Claim, State, Verdict, VerdictKind
 from dcron.domain.nodes import LeaderReport
 from dcron.domain.planning import AHEAD_SECONDS
+from dcron.domain.queries import ExecutionQuery
 from dcron.domain.validation import check_note, is_job_name, shown
 from dcron.domain.views import ExecutionView
 from dcron.ports import (
@@ -24,15 +26,9 @@ from dcron.ports import (
     executions_database,
 )
 from dcron.services.clients.answering import let_come
-from dcron.services.clients.execution_lists import (
-    DEFAULT_LIMIT,
-    MAX_LIMIT,
-    ExecutionLists,
-    Listed,
-    StateFilter,
-)
+from dcron.services.clients.execution_lists import ExecutionLists, ExecutionPage
 from dcron.services.clients.log_reader import LogReader
-from dcron.services.clients.revisions import job_documents
+from dcron.services.clients.revisions import Revisions, job_documents
 
 __all__ = ["Executions", "NodeDirectory"]
 
@@ -68,22 +64,28 @@ class Executions:
         self._clock = clock
         self._directory = node_directory
         self._jobs = job_documents(store)
+        self._revisions = Revisions(store)
         self._listing = ExecutionLists(store, self._attention)
         self._logs = LogReader(objects, nodes, node_directory.address_of)
 
-    async def list(self, job: str, state: StateFilter | None, limit: int) -> Sequence[Listed]:
-        """Executions newest first, of one job or (with "") of all, in one state or (with None) in any.
+    async def list(self, query: ExecutionQuery, asked: int = 0, token: str = "") -> ExecutionPage:
+        """A page of executions and skip records; `asked` 0 means DEFAULT_PAGE.
 
-        `limit` 0 means DEFAULT_LIMIT. What is listed was hinted at by an index, and its state was then
-        read from a quorum."""
-        if not 0 <= limit <= MAX_LIMIT:
-            raise InvalidInput("limit", f"{limit} is not valid; give 0 to {MAX_LIMIT}")
-        if not job:
-            return await self._listing.of_all(state, limit or DEFAULT_LIMIT)
+        What is listed was hinted at by ids or an index, and its state was then read from a quorum."""
+        name, uid = await self._job_of(query.job) if query.job else ("", "")
+        return await self._listing.page(query, name, uid, asked, token)
+
+    async def _job_of(self, job: str) -> tuple[str, str]:
+        """Name and uid of the job that is named, or of the last one that had the name; ("", uid) of a uid."""
+        if is_ulid(job):
+            return "", job
         registered = await self._jobs.read(job) if is_job_name(job) else None
-        if registered is None:
+        if registered is not None:
+            return job, registered.uid
+        uid = await self._revisions.last_removed(job) if is_job_name(job) else ""
+        if not uid:
             raise NotFound(f"job {shown(job)} not found")
-        return await self._listing.of_job(registered.uid, job, state, limit or DEFAULT_LIMIT)
+        return job, uid
 
     async def get(self, identifier: str) -> ExecutionView:
         """One execution as a quorum has it. NotFound for an attempt that no worker has claimed yet."""

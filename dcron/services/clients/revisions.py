@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dcron.domain.changes import merge
-from dcron.domain.documents import Body, revision_id
+from dcron.domain.documents import Body, removal_id, revision_id
 from dcron.domain.errors import FailedPrecondition, InvalidInput, Overloaded, StoreUnreachable
 from dcron.domain.instants import format_precise
 from dcron.domain.job_documents import job_body, job_of, specification_body
@@ -61,7 +61,10 @@ class Revisions:
         return [result.done for result in await self._store.write(JOBS, documents)]
 
     async def keep_removal(self, job: Job) -> Job:
-        """Keep, as a revision after its last, that a job was removed at its `changed_at`."""
+        """Keep, as a revision after its last, that a job was removed at its `changed_at`; and its name."""
+        trace = {"kind": "removed", "changed_at": format_precise(job.changed_at)}
+        # There already is as good: it is never updated. On one copy alone it is found later.
+        await self._store.write(JOBS, [Document(removal_id(job.name, job.uid), trace)])
         body = {
             "kind": "revision",
             "job": job.name,
@@ -69,6 +72,12 @@ class Revisions:
             "changed_at": format_precise(job.changed_at),
         }
         return await self._create(job, body)
+
+    async def last_removed(self, name: str) -> str:
+        """The uid of the last job of that name that was removed; empty where there is none. A hint."""
+        start, end = removal_id(name, ""), removal_id(name, ";")
+        found = await self._store.range(JOBS, start, end, limit=1, descending=True)
+        return found[0].id.rpartition(":")[2] if found else ""
 
     async def _create(self, job: Job, body: Body) -> Job:
         unsure = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from dcron.domain.documents import skip_body
+from dcron.domain.documents import skip_record_body
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.model import Job, Skip
 from dcron.ports import Document, DocumentStore, WriteKind
@@ -60,7 +60,11 @@ class SkipCopier:
     async def _copy(self, batch: dict[str, tuple[str, Skip]]) -> set[str]:
         tidy: set[str] = set()
         for database, ids in by_month(batch, lambda identifier: batch[identifier][1].scheduled_at).items():
-            documents = [Document(identifier, skip_body(batch[identifier][1])) for identifier in ids]
+            documents = [
+                Document(identifier, skip_record_body(skip, job))
+                for identifier in ids
+                for job, skip in (batch[identifier],)
+            ]
             results = await self._store.write(database, documents)
             for identifier, result in zip(ids, results, strict=True):
                 # Lost: an earlier copy is there. Unsure: written again until one of the two.

@@ -58,7 +58,7 @@ def test_what_is_asked_for_is_passed_on(dcron, audited):
         until=instant("2026-11-23T14:00:00Z"),
         job="report",
         who="alice",
-        limit=7,
+        page_size=7,
     )
 
 
@@ -77,13 +77,12 @@ def test_a_time_that_is_none_is_a_wrong_usage(dcron, audited, text):
     assert text in done.err
 
 
-def test_a_search_that_ended_early_says_how_to_go_on(dcron, node):
-    node.on("ListAudit", pb.ListAuditResponse(searched_to=instant("2026-11-23T12:00:00.001Z")))
-    done = dcron("audit", "--server", node.address)
-    assert done.err == (
-        "what is older than 2026-11-23T12:00:00.001Z was not searched; for that, give --until"
-        " 2026-11-23T12:00:00.001Z\n"
-    )
+def test_a_search_that_comes_short_goes_on_by_itself(dcron, node):
+    pages = {"": pb.ListAuditResponse(next_page_token="on"), "on": pb.ListAuditResponse(records=RECORDS)}
+    node.on("ListAudit", lambda request, context: pages[request.page_token])
+    done = dcron("audit", "--job", "report", "--server", node.address)
+    assert len(done.out.splitlines()) == 3
+    assert [request.job for request in node.asked("ListAudit")] == ["report", "report"]
 
 
 def test_nothing_found_is_said(dcron, node):

@@ -50,6 +50,60 @@ def test_a_listing_of_jobs_goes_through_all_pages(node: FakeNode, dcron: Callabl
     assert answer["nextPageToken"] == ""
 
 
+def test_filters_of_jobs_are_passed_on(node: FakeNode, dcron: Callable[..., Done]) -> None:
+    node.on("ListJobs", pb.ListJobsResponse())
+    words = (
+        "--prefix",
+        "a-",
+        "--label",
+        "disk=ssd",
+        "--state",
+        "paused",
+        "--last",
+        "failed",
+        "--last",
+        "lost",
+    )
+    done = dcron("job", "list", *words, "--server", node.address)
+    assert (done.exit_code, done.err) == (0, "no jobs found\n")
+    assert node.asked("ListJobs") == [
+        pb.ListJobsRequest(
+            page_size=1000,
+            name_prefix="a-",
+            labels={"disk": "ssd"},
+            states=[pb.JOB_STATE_PAUSED],
+            last_states=[pb.EXECUTION_STATE_FAILED, pb.EXECUTION_STATE_LOST],
+        )
+    ]
+
+
+def test_filters_of_executions_are_passed_on_page_after_page(
+    node: FakeNode, dcron: Callable[..., Done]
+) -> None:
+    pages = {
+        "": pb.ListExecutionsResponse(executions=[EXECUTION] * 2, next_page_token="x"),
+        "x": pb.ListExecutionsResponse(next_page_token="y"),
+        "y": pb.ListExecutionsResponse(executions=[EXECUTION], next_page_token="z"),
+    }
+    node.on("ListExecutions", lambda request, context: pages[request.page_token])
+    words = ("--job", "a", "--state", "lost", "--node", "n1", "--since", "2026-01-01", "--manual", "-n", "3")
+    done = dcron("execution", "list", *words, "--oldest-first", "--server", node.address)
+    assert len(done.out.splitlines()) == 4
+    asked = node.asked("ListExecutions")
+    assert [(request.page_size, request.page_token) for request in asked] == [(3, ""), (1, "x"), (1, "y")]
+    for request in asked:
+        request.ClearField("page_size")
+        request.ClearField("page_token")
+        assert request == pb.ListExecutionsRequest(
+            job="a",
+            states=[pb.EXECUTION_STATE_LOST],
+            node_id="n1",
+            scheduled_from=instant("2026-01-01T00:00:00Z"),
+            manual=True,
+            oldest_first=True,
+        )
+
+
 @pytest.mark.parametrize(
     ("job", "state"),
     [
@@ -122,7 +176,7 @@ def test_executions_are_listed_with_whole_ids_in_plain_lines(
         "exit", "7;", "odd", "[2J", "message",
     ]  # fmt: skip
     assert node.asked("ListExecutions") == [
-        pb.ListExecutionsRequest(job="a", state=pb.EXECUTION_STATE_FAILED, limit=3)
+        pb.ListExecutionsRequest(job="a", states=[pb.EXECUTION_STATE_FAILED], page_size=3)
     ]
 
 

@@ -96,9 +96,12 @@ async def test_records_are_listed_newest_first_up_to_a_limit(scene):
     for name in "abc":
         await scene.change(name)
     assert await scene.subjects() == ["c", "b", "a"]
-    assert await scene.subjects(limit=2) == ["c", "b"]
-    with pytest.raises(InvalidInput, match="limit"):
-        await scene.subjects(limit=1001)
+    assert [record.change.subject for record in (await scene.trail.list(AuditQuery(), 2)).records] == [
+        "c",
+        "b",
+    ]
+    with pytest.raises(InvalidInput, match="page_size"):
+        await scene.trail.list(AuditQuery(), -1)
 
 
 async def test_records_are_found_by_time_name_and_job(scene):
@@ -121,7 +124,7 @@ async def test_the_changes_of_a_job_have_those_of_its_executions_in_them(scene):
 
 @pytest.mark.parametrize("page", [1, 2, 3, 4])
 async def test_a_result_is_found_across_pages(scene, monkeypatch, page):
-    monkeypatch.setattr(audit, "PAGE_DOCUMENTS", page)
+    monkeypatch.setattr(audit, "RANGE_DOCUMENTS", page)
     for name in "abcd":
         await scene.change(name)
     records = (await scene.trail.list(AuditQuery())).records
@@ -136,13 +139,38 @@ async def test_a_search_ends_at_its_bound_and_says_where(scene, monkeypatch):
         await scene.change(name)
     page = await scene.trail.list(AuditQuery(job="a"))
     assert page.records == ()
-    assert page.searched_to is not None
-    assert await scene.subjects(until=page.searched_to) == ["c", "b"], "it goes on where it ended"
+    assert page.next_token
+    found = []
+    token = page.next_token
+    for _ in "bcd":
+        rest = await scene.trail.list(AuditQuery(job="a"), 0, token)
+        found += [record.change.subject for record in rest.records]
+        token = rest.next_token or token
+    assert found == ["a"], "it goes on where it ended"
+    with pytest.raises(InvalidInput, match="page_token"):
+        await scene.trail.list(AuditQuery(job="b"), 0, page.next_token)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+async def test_pages_tell_each_record_once_with_its_result(scene, size):
+    ids = await scene.trail.request(ALICE, [Change("CreateJobs", name) for name in "abcd"])
+    await scene.trail.results(ids, ["OK", "ALREADY_EXISTS", "OK", "OK"])
+    scene.clock.seconds += 1
+    await scene.change("e")
+    found, token = [], ""
+    for _ in range(9):
+        page = await scene.trail.list(AuditQuery(), size, token)
+        found += [(record.change.subject, record.result) for record in page.records]
+        token = page.next_token
+        if not token:
+            break
+    assert found[0] == ("e", "OK")
+    assert sorted(found[1:]) == [("a", "OK"), ("b", "ALREADY_EXISTS"), ("c", "OK"), ("d", "OK")]
 
 
 @pytest.mark.parametrize("page", [1, 2, 500])
 async def test_many_changes_of_one_call_are_recorded_each_by_itself_in_two_writes(scene, monkeypatch, page):
-    monkeypatch.setattr(audit, "PAGE_DOCUMENTS", page)
+    monkeypatch.setattr(audit, "RANGE_DOCUMENTS", page)
     ids = await scene.trail.request(ALICE, [Change("CreateJobs", name) for name in "abc"])
     await scene.trail.results(ids, ["OK", "ALREADY_EXISTS", "OK"])
     assert scene.store.requests == [(AUDIT, tuple(ids)), (AUDIT, (f"{max(ids)}:result",))]

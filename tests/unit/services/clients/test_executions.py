@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from dcron.adapters.memory_objects import MemoryObjectStore
 from dcron.domain import changes
-from dcron.domain.documents import claim_body, outcome_body, skip_body, verdict_id
+from dcron.domain.documents import verdict_id
 from dcron.domain.errors import (
     FailedPrecondition,
     InvalidInput,
@@ -20,29 +20,16 @@ from dcron.domain.errors import (
     ObjectsUnreachable,
     StoreUnreachable,
 )
-from dcron.domain.execution_id import split_document_id
-from dcron.domain.ids import new_ulid
 from dcron.domain.job_documents import job_body
-from dcron.domain.model import (
-    Active,
-    Claim,
-    LogObject,
-    Occurrence,
-    Outcome,
-    Skip,
-    SkipReason,
-    State,
-    VerdictKind,
-)
+from dcron.domain.model import Claim, LogObject, State, VerdictKind
 from dcron.domain.nodes import LeaderReport, Waiting
-from dcron.domain.views import ExecutionView, SkippedView, execution_view
-from dcron.ports import JOBS, Document, WriteKind, executions_database
-from dcron.services.clients import execution_lists
+from dcron.domain.views import execution_view
+from dcron.ports import JOBS, Document, WriteKind
 from dcron.services.clients import executions as module
 from dcron.services.clients.answering import LONG_AGO
 from dcron.services.clients.executions import Executions
+from tests.unit.services.clients.execution_samples import NAME, OTHER_UID, UID, claim_at, outcome_for, put
 from tests.unit.services.doubles import (
-    SCRIPT,
     SPECIFICATION,
     START,
     FakeDirectory,
@@ -50,11 +37,6 @@ from tests.unit.services.doubles import (
     SettableClock,
     SplitStore,
 )
-
-UID = new_ulid(START, b"j" * 10)
-OTHER_UID = new_ulid(START, b"k" * 10)
-NAME = "report"
-DAY = timedelta(days=1)
 
 
 @pytest.fixture
@@ -89,54 +71,12 @@ def history(
     return Executions(store, objects, nodes, SettableClock(), directory)
 
 
-def claim_at(at: datetime, attempt: int = 1, *, uid: str = UID, mark: str = "t1", request: str = "") -> Claim:
-    occurrence = Occurrence.of_request(uid, request) if request else Occurrence.of_schedule(uid, at)
-    name = NAME if uid == UID else "other"
-    identifier = occurrence.attempt(attempt).text
-    return Claim(
-        identifier,
-        mark,
-        "n2",
-        name,
-        3,
-        1,
-        SCRIPT,
-        occurrence.scheduled_at,
-        bool(request),
-        at + timedelta(seconds=attempt),
-        30.0,
-    )
-
-
-def outcome_for(claim: Claim, state: State, **fields: object) -> Outcome:
-    outcome = Outcome(claim.execution_id, claim.token, claim.node_id, state, claim.claimed_at + DAY / 100)
-    return replace(outcome, **fields)
-
-
-async def put(store: SplitStore, *items: Claim | Outcome | Skip) -> None:
-    for item in items:
-        if isinstance(item, Claim):
-            document = Document(item.execution_id, claim_body(item))
-        elif isinstance(item, Outcome):
-            document = Document(item.id, outcome_body(item))
-        else:
-            document = Document(item.id, skip_body(item))
-        parts = split_document_id(document.id)
-        instant = parts[0].instant if parts else item.scheduled_at
-        [result] = await store.write(executions_database(instant), [document])
-        assert result.done
-
-
 async def text_of(chunks: AsyncIterator[bytes]) -> bytes:
     return b"".join([chunk async for chunk in chunks])
 
 
 async def chunk_of(text: bytes) -> AsyncIterator[bytes]:
     yield text
-
-
-def ids(found: list[ExecutionView | SkippedView]) -> list[str]:
-    return [view.skip.id if isinstance(view, SkippedView) else view.id for view in found]
 
 
 class TestAssembling:
@@ -180,107 +120,6 @@ class TestAssembling:
 
     def test_there_is_no_execution_without_a_claim(self) -> None:
         assert execution_view([], {}, None) is None
-
-
-class TestListing:
-    async def test_a_job_is_listed_newest_first_over_months_with_skips_and_manual_runs(
-        self, history: Executions, store: SplitStore
-    ) -> None:
-        february = claim_at(datetime(2026, 2, 10, tzinfo=START.tzinfo))
-        first = claim_at(START)
-        second = claim_at(START, attempt=2)
-        manual = claim_at(START + 2 * DAY, request=new_ulid(START + 2 * DAY, b"m" * 10))
-        skip = Skip(UID, START + DAY, START + DAY, SkipReason.PAUSED, 1)
-        foreign = claim_at(START, uid=OTHER_UID)
-        await put(store, february, first, outcome_for(first, State.TIMED_OUT), second, manual, skip, foreign)
-        found = await history.list(NAME, None, 0)
-        assert ids(found) == [
-            manual.execution_id,
-            skip.id,
-            second.execution_id,
-            first.execution_id,
-            february.execution_id,
-        ]
-        assert [view.state for view in found if isinstance(view, ExecutionView)] == [
-            State.RUNNING,
-            State.RUNNING,
-            State.TIMED_OUT,
-            State.RUNNING,
-        ]
-        assert ids(await history.list(NAME, None, 2)) == [manual.execution_id, skip.id]
-
-    async def test_a_jobs_executions_are_filtered_by_state(
-        self, history: Executions, store: SplitStore
-    ) -> None:
-        claims = [claim_at(START + n * DAY / 48) for n in range(6)]
-        skip = Skip(UID, START + DAY, START + DAY, SkipReason.FROZEN, 3)
-        states = [State.SUCCEEDED, State.FAILED, State.SUCCEEDED, State.NOT_STARTED]
-        await put(store, *claims, skip)
-        await put(store, *(outcome_for(claim, state) for claim, state in zip(claims, states, strict=False)))
-        assert ids(await history.list(NAME, State.SUCCEEDED, 0)) == [
-            claims[2].execution_id,
-            claims[0].execution_id,
-        ]
-        assert ids(await history.list(NAME, State.RUNNING, 0)) == [
-            claims[5].execution_id,
-            claims[4].execution_id,
-        ]
-        assert ids(await history.list(NAME, State.NOT_STARTED, 0)) == [claims[3].execution_id]
-        assert ids(await history.list(NAME, "skipped", 0)) == [skip.id]
-
-    async def test_all_jobs_are_listed_by_when_they_were_claimed(
-        self, history: Executions, store: SplitStore
-    ) -> None:
-        february = claim_at(datetime(2026, 2, 10, tzinfo=START.tzinfo))
-        march = [claim_at(START), claim_at(START + DAY, uid=OTHER_UID)]
-        await put(store, february, *march, outcome_for(march[1], State.FAILED))
-        expected = [march[1].execution_id, march[0].execution_id, february.execution_id]
-        assert ids(await history.list("", None, 0)) == expected
-        assert ids(await history.list("", None, 1)) == expected[:1]
-        assert ids(await history.list("", State.FAILED, 0)) == expected[:1]
-        assert ids(await history.list("", State.SUCCEEDED, 0)) == []
-
-    async def test_running_ones_of_all_jobs_are_found_through_active_jobs(
-        self, history: Executions, store: SplitStore
-    ) -> None:
-        claim = claim_at(START)
-        await put(store, claim, claim_at(START - DAY))
-        job = changes.create(NAME, UID, SPECIFICATION, START, paused=False)
-        active = Active(Occurrence.of_schedule(UID, START), 1, 1, START)
-        [[leaf]] = await store.read(JOBS, [NAME])
-        body = job_body(replace(job, place=replace(job.place, active=active)))
-        await store.write(JOBS, [Document(NAME, body, leaf.revision)])
-        assert ids(await history.list("", State.RUNNING, 0)) == [claim.execution_id]
-        await put(store, outcome_for(claim, State.SUCCEEDED))
-        assert ids(await history.list("", State.RUNNING, 0)) == []
-
-    async def test_skipped_ones_of_all_jobs_carry_their_jobs_names(
-        self, history: Executions, store: SplitStore
-    ) -> None:
-        mine = Skip(UID, START, START, SkipReason.MISSED, 1)
-        other = Skip(OTHER_UID, START + DAY, START + DAY, SkipReason.PAUSED, None)
-        await put(store, mine, other, claim_at(START))
-        found = await history.list("", "skipped", 0)
-        assert [(view.skip, view.job) for view in found] == [(other, "other"), (mine, NAME)]
-
-    async def test_a_search_that_would_look_at_everything_asks_for_a_job(
-        self, history: Executions, store: SplitStore, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        await put(store, *(claim_at(START + n * DAY / 48) for n in range(5)))
-        monkeypatch.setattr(execution_lists._Budget.__init__, "__defaults__", (5,))
-        with pytest.raises(InvalidInput, match="name a job"):
-            await history.list("", "skipped", 0)
-
-    async def test_a_long_history_is_paged_through(self, history: Executions, store: SplitStore) -> None:
-        claims = [claim_at(START + timedelta(minutes=n)) for n in range(40)]
-        await put(store, *claims, outcome_for(claims[0], State.LOST))
-        assert ids(await history.list(NAME, State.LOST, 1)) == [claims[0].execution_id]
-
-    async def test_an_unknown_job_and_a_wrong_limit_are_refused(self, history: Executions) -> None:
-        with pytest.raises(NotFound, match="'absent' not found"):
-            await history.list("absent", None, 0)
-        with pytest.raises(InvalidInput, match="limit"):
-            await history.list("", None, 1001)
 
 
 class TestOne:

@@ -1,0 +1,42 @@
+"""Instants as people write them: 2026-11-23T13:00, or how long ago."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import click
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from dcron.cli.durations import parse_duration
+
+__all__ = ["PastType", "stamp"]
+
+
+class PastType(click.ParamType[datetime]):
+    """An instant, or how long ago it was."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """An aware instant, or a usage error; one without an offset is in UTC."""
+        if isinstance(value, datetime):
+            return value
+        text = str(value)
+        try:
+            return datetime.now(UTC) - timedelta(seconds=parse_duration(text))
+        except (ValueError, OverflowError):
+            pass
+        try:
+            instant = datetime.fromisoformat(text)
+        except ValueError:
+            self.fail(f"{text!r} is neither a time such as 2026-11-23T13:00 nor one ago, such as 2h or 7d")
+        return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+def stamp(instant: datetime | None) -> Timestamp | None:
+    """An instant as a message has it."""
+    if instant is None:
+        return None
+    message = Timestamp()
+    message.FromDatetime(instant)
+    return message
