@@ -85,18 +85,6 @@ def living_claims_are_written_off() -> AbstractContextManager[Any]:
     return patch.object(Worker, "known_claims", forget)
 
 
-def every_refusal_closes() -> AbstractContextManager[Any]:
-    """A worker that does not know whether its claim won writes that no other claim can win."""
-    refuse = Executor.refuse
-
-    def closing(
-        self: Executor, entry: Any, why: str, state: State = State.NOT_STARTED, *, closes: bool = False
-    ) -> None:
-        refuse(self, entry, why, state, closes=closes or state is State.NOT_STARTED)
-
-    return patch.object(Executor, "refuse", closing)
-
-
 MUTANTS = {
     claim_after_start: "a",
     unsure_claim_is_a_win: "ac",
@@ -105,6 +93,5 @@ MUTANTS = {
     late_start: "acdf",
     claimed_ahead_starts_at_once: "b",
     living_claims_are_written_off: "fj",
-    every_refusal_closes: "cd",
 }
 """Each with the checkers that are to find it."""
