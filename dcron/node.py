@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dcron import __version__
-from dcron.adapters.grpc.nodes import GrpcNodeClient
+from dcron.adapters.grpc.nodes import OFFER_SECONDS, SILENT_CONNECTION_SECONDS, GrpcNodeClient
 from dcron.adapters.keeper.runner import KeeperRunner
 from dcron.adapters.system_clock import SystemClock
 from dcron.api.internal import Internal
@@ -37,6 +37,7 @@ from dcron.services.clients.registrar import Registrar
 from dcron.services.clients.scripts import Scripts
 from dcron.services.election.elector import Elector
 from dcron.services.election.node_document import Workload
+from dcron.services.leader.dispatcher import CLAIM_SETTLE_SECONDS
 from dcron.services.leader.mandate import Leadership
 from dcron.services.leader.scheduler import Scheduler
 from dcron.services.shared.loops import until_reachable
@@ -45,11 +46,16 @@ from dcron.services.shared.node_watch import NodeWatch
 from dcron.services.shared.starts_first import StartsFirst
 from dcron.services.shared.trouble import Trouble
 from dcron.services.worker.claim_confirmer import ClaimConfirmer
-from dcron.services.worker.executor import Executor
+from dcron.services.worker.executor import CLAIM_TO_START_SECONDS, Executor
 from dcron.services.worker.outbox import Outbox
 from dcron.services.worker.script_cache import ScriptCache
 from dcron.services.worker.spool import Spool
-from dcron.services.worker.worker import Worker
+from dcron.services.worker.worker import (
+    OFFER_AGE_SECONDS,
+    SCRIPT_PATIENCE_SECONDS,
+    START_PATIENCE_SECONDS,
+    Worker,
+)
 from dcron.stores import open_objects, open_store
 
 if TYPE_CHECKING:
@@ -61,6 +67,14 @@ STOP_GRACE_SECONDS = AHEAD_SECONDS + 1.0
 """How long calls that clients have begun may go on when the node stops: some are answered that much later."""
 GARBAGE_OBJECTS = 10_000
 """New objects before Python looks for cycles among them; its own 700 are a few executions."""
+
+assert SCRIPT_PATIENCE_SECONDS + START_PATIENCE_SECONDS < OFFER_SECONDS <= OFFER_AGE_SECONDS, (
+    "a worker answers while the leader waits, and calls no offer old for which the leader waits"
+)
+assert CLAIM_SETTLE_SECONDS > SILENT_CONNECTION_SECONDS - OFFER_SECONDS + OFFER_AGE_SECONDS, (
+    "what is sent on a silent connection is too old for a claim before the leader counts on that"
+)
+assert CLAIM_TO_START_SECONDS > AHEAD_SECONDS, "what is claimed ahead of its instant starts at it"
 
 log = structlog.get_logger()
 

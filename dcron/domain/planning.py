@@ -12,6 +12,7 @@ from typing import Any
 
 from dcron.domain.attempt_results import AttemptView, Result, has_lost_its_cause, result_of
 from dcron.domain.cron import MAX_STEPS, Schedule, parse_schedule
+from dcron.domain.execution_id import MAX_ATTEMPT
 from dcron.domain.instants import floor_second
 from dcron.domain.model import (
     Active,
@@ -146,6 +147,7 @@ def _go_back(job: Job, active: Active, moment: Moment) -> Step:
 
 
 def _retry(job: Job, active: Active, result: Result, view: AttemptView, moment: Moment) -> Step:
+    assert active.attempt < MAX_ATTEMPT, "an id has three digits for an attempt"
     attempt = replace(
         active,
         attempt=active.attempt + 1,
@@ -194,6 +196,7 @@ def _thawed_after(due_at: datetime, settings: ClusterSettings) -> datetime | Non
 
 
 def _launch_manual(job: Job, moment: Moment) -> Step:
+    assert job.place.active is None, "no two occurrences of a job are at work"
     first, *others = job.place.waiting
     occurrence = Occurrence.of_request(job.uid, first.request_id)
     active = Active(occurrence, 1, moment.term, moment.now)
@@ -205,6 +208,7 @@ def _launch_manual(job: Job, moment: Moment) -> Step:
 
 
 def _launch_due(job: Job, moment: Moment, due_at: datetime) -> Step:
+    assert job.place.active is None, "no two occurrences of a job are at work"
     rest, next_at = _schedule(job).between(max(due_at, job.place.counts_from), moment.now)
     occurrence = Occurrence.of_schedule(job.uid, due_at)
     earlier = [skip for skip in job.place.skips if skip.into == occurrence.key]
@@ -257,4 +261,6 @@ def _schedule(job: Job) -> Schedule:
 def _advance(job: Job, moment: Moment, **changes: Any) -> Job:
     """The job with these changes of its place, moved on by this term."""
     place = replace(job.place, sequence=job.place.sequence + 1, term=moment.term, **changes)
+    before, after = job.place.next_at, place.next_at
+    assert before is None or after is None or after >= before, "a schedule goes on, and never back"
     return replace(job, place=place)

@@ -22,9 +22,14 @@ from dcron.wire import CHANNEL_MESSAGE_BYTES, answer_from, attempt_message
 if TYPE_CHECKING:
     from dcron.certificates import CredentialWatch
 
-__all__ = ["GrpcNodeClient"]
+__all__ = ["OFFER_SECONDS", "SILENT_CONNECTION_SECONDS", "GrpcNodeClient"]
 
 OFFER_SECONDS = 4.0
+"""Deadline of an offer."""
+KEEPALIVE_SECONDS = 10.0
+KEEPALIVE_TIMEOUT_SECONDS = 5.0
+SILENT_CONNECTION_SECONDS = KEEPALIVE_SECONDS + KEEPALIVE_TIMEOUT_SECONDS
+"""A connection on which nothing came for so long is given up: what was sent on it comes no later."""
 CALL_SECONDS = 3.0
 """Deadline of every call but an offer; of a log that is followed, for the worker's first sign."""
 MAX_CHANNELS = 256
@@ -39,8 +44,8 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", CHANNEL_MESSAGE_BYTES),
     ("grpc.max_send_message_length", CHANNEL_MESSAGE_BYTES),
     # How a followed log learns that its node is gone.
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_time_ms", int(KEEPALIVE_SECONDS * 1000)),
+    ("grpc.keepalive_timeout_ms", int(KEEPALIVE_TIMEOUT_SECONDS * 1000)),
     # A node that comes back is to be tried within about its lease, not after minutes.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 1_000),

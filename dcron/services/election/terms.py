@@ -89,11 +89,12 @@ class Terms:
         self._set_draining(draining=bool(drain and drain[0].body["draining"]))
         chosen = settings_in(settings)
         check_format(chosen, self._version)
-        self._local.floor = chosen.floor
+        self._local.saw_floor(chosen.floor)
         if following:
             return term + 1
         if not current:
             return None
+        assert self.view is None or term >= self.view.reading.term, "terms go up"
         self._local.saw_term(term)
         holder_now = str(current[0].body["node"])
         if holder_now != holder_id:

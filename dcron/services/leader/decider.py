@@ -183,11 +183,13 @@ class Decider:
             if undecided:
                 self._book.put_back(undecided)
                 self.mark(undecided)
-                await asyncio.sleep(0)
             if not self._leadership.may_lead():
                 raise Deposed
+            # At once: what is read in between must not be written over by what was decided before.
             if steps:
                 await self._carry_out(steps)
+            else:
+                await asyncio.sleep(0)
         except StoreUnreachable:
             self._book.put_back(names)
             self.mark(names)
@@ -302,6 +304,7 @@ class Decider:
             active = each.job.place.active
             if each.launch and active is not None:
                 if earlier is None or earlier.place.active != active:
+                    assert active.term == self._leadership.term, "an intent names the term that wrote it"
                     self._intended.add(active.execution_id)
                 if active.attempt == 1:
                     # Any other is doubtful, until the attempt before it was read again.

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from dcron.domain.errors import NodeUnreachable
-from dcron.domain.offers import OfferAnswer, OfferedAttempt, OfferResult
+from dcron.domain.offers import MAX_OFFER, OfferAnswer, OfferedAttempt, OfferResult
 from dcron.domain.placement import Candidate, candidates, refused
 from dcron.ports import Clock, NodeClient
 from dcron.services.leader.mandate import Leadership
@@ -33,6 +33,7 @@ allows itself and the deadline of the claim's write. One that was answered canno
 MAX_SHARE = 100
 """Attempts in one request: a worker claims them together, and has to start them
 within seconds."""
+assert MAX_SHARE <= MAX_OFFER, "a worker would refuse the whole offer"
 SWEEP_SECONDS = 1.0
 """After this long, workers that refused are asked again."""
 MAX_SAID = 20
@@ -224,7 +225,10 @@ class Dispatcher:
                 share.append(pending)
                 self._turn += 1
         for worker, share in shares.values():
-            self._peer(worker.node_id).in_flight = True
+            peer = self._peer(worker.node_id)
+            assert not peer.in_flight, "a worker is asked one thing at a time"
+            assert len(share) <= MAX_SHARE
+            peer.in_flight = True
             # Here, not in the request: the next look may come before the request has begun.
             self._in_flight.update(pending.attempt.execution_id for pending in share)
             requests.create_task(self._offer(worker, share))

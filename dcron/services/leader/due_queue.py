@@ -43,6 +43,9 @@ class DueQueue:
 
     def clear(self) -> None:
         """Remove all; each job that is put leaves an entry behind, so this is done now and then."""
+        assert self._due_at_once.total() == len(self._heap), (
+            "an instant has another number of jobs than counted"
+        )
         self._due_at.clear()
         self._heap.clear()
         self._left.clear()
@@ -67,6 +70,7 @@ class DueQueue:
                 if due_at > until:
                     break
                 taken[self._pop(heap)] = None
+        assert len(taken) <= limit
         return list(taken)
 
     def leave(self, name: str, now: datetime) -> None:
@@ -91,6 +95,7 @@ class DueQueue:
     def _pop(self, heap: list[tuple[datetime, str]]) -> str:
         due_at, name = heapq.heappop(heap)
         if heap is self._heap:
+            assert self._due_at_once[due_at] > 0, "more jobs left an instant than came to it"
             self._due_at_once[due_at] -= 1
             if not self._due_at_once[due_at]:
                 del self._due_at_once[due_at]

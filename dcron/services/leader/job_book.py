@@ -234,6 +234,10 @@ class JobBook:
 
         What got no plain success is stale. After StoreUnreachable all of them are."""
         before = {job.name: self._held[job.name] for job in jobs}
+        assert len(before) == len(jobs), "a job is decided on once before it is written"
+        assert all(job.place.sequence > before[job.name][0].place.sequence for job in jobs), (
+            "a decision goes over the very state that it was made from"
+        )
         documents = [Document(job.name, job_body(job), before[job.name][1]) for job in jobs]
         self._stale.update(before)
         self._unsure_sequences.update({job.name: job.place.sequence for job in jobs})

@@ -55,6 +55,8 @@ class Reconciler:
                 self._offer(tracked)
 
     def _offer(self, tracked: Tracked) -> None:
+        assert self._book.is_confirmed(tracked.job), "an intent is on a quorum before it is offered"
+        assert tracked.view.is_unclaimed, "what is claimed is not offered"
         job = self._book.get(tracked.job)
         active = job.place.active if job is not None else None
         if job is None or active is None or self._dispatcher.is_under_way(active.execution_id):

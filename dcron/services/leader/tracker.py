@@ -107,6 +107,7 @@ class Tracker:
         self.drop(job.name)
         self._of_job[job.name] = active.execution_id
         self._tracked[active.execution_id] = Tracked(job.name, active, timeout_seconds, grace_seconds)
+        assert len(self._of_job) == len(self._tracked), "a job has one active attempt"
 
     def drop(self, job: str) -> None:
         """Follow nothing of a job any more."""
@@ -114,6 +115,7 @@ class Tracker:
         if execution_id is not None:
             del self._tracked[execution_id]
             self._doubtful.discard(execution_id)
+            assert len(self._doubtful) <= len(self._tracked), "only what is followed is doubtful"
 
     @property
     def doubtful(self) -> frozenset[str]:
@@ -237,6 +239,10 @@ class Tracker:
             verified=not newer and knows_of_all,
             claims_closed=execution_id in closed,
             before=before,
+        )
+        assert not (tracked.accepted_by and tracked.view.is_unclaimed), "who has accepted it has claimed it"
+        assert (before is None) == (tracked.active.attempt == 1), (
+            "the attempt before it is read along with it"
         )
         if record.claims and tracked.heard_at is None:
             tracked.heard_at = self._known_since(record.claims)

@@ -152,6 +152,7 @@ class Executor:
     async def _await_instant(self, launches: list[Launch], left_seconds: float) -> list[Launch]:
         """What of them is still to start then."""
         tokens = {launch.entry.claim.token for launch in launches}
+        assert not tokens & self._ahead, "what waits for its instant is started once"
         self._ahead |= tokens
         try:
             await asyncio.sleep(left_seconds)
@@ -234,6 +235,7 @@ class Executor:
         self._end(entry, outcome)
 
     def _end(self, entry: Entry, outcome: Outcome) -> None:
+        assert outcome.token == entry.claim.token, "an outcome is its claimant's own"
         self._running.pop(entry.claim.token, None)
         if self._of_execution.get(entry.claim.execution_id) is entry:
             del self._of_execution[entry.claim.execution_id]

@@ -33,7 +33,7 @@ SCRIPT_PATIENCE_SECONDS = 2.0
 """How long an offer waits for its script; after that the worker refuses, and goes on fetching."""
 START_PATIENCE_SECONDS = 1.5
 """How long an offer waits for what was claimed before to be started. Together with the above it is less
-than the leader's patience."""
+than the leader's patience: `dcron/node.py` holds that."""
 OFFER_AGE_SECONDS = 4.0
 """An offer that got this old (CLOCK_BOOTTIME) before its claim is refused: the node was paused, and the
 leader is about to believe that no claim can come of it any more."""
@@ -223,6 +223,7 @@ class Worker:
         launches: list[Launch] = []
         answers: dict[str, OfferAnswer] = {}
         for (attempt, path), entry in zip(possible, entries, strict=True):
+            assert entry.claim.execution_id == attempt.execution_id
             if entry.claim.token not in won:
                 self._executor.refuse(entry, "its claim was not a plain success")
                 answers[attempt.execution_id] = OfferAnswer(OfferResult.NOT_CLAIMED)
@@ -237,6 +238,7 @@ class Worker:
                 launches.append(Launch(entry, attempt, path, claimed_boottime, start_boottime))
         # The leader has its answer first: it may have more, and starting takes a while.
         self._executor.occupy(launch.entry for launch in launches)
+        assert not launches or len(self._executor) <= self._slots, "each launch had a slot reserved"
         for _, group in groupby(sorted(launches, key=_start_boottime), key=_start_boottime):
             self._begin(self._executor.start(list(group)))
         return answers

@@ -54,11 +54,9 @@ def due(name: str, next_at: datetime | None) -> Job:
     return sample_job(name, next_at=next_at)
 
 
-def later(job: Job) -> Job:
+def later(job: Job, at: datetime = START + 60 * MINUTE) -> Job:
     """The job as the leader writes it on."""
-    return replace(
-        job, place=replace(job.place, sequence=job.place.sequence + 1, next_at=START + 60 * MINUTE)
-    )
+    return replace(job, place=replace(job.place, sequence=job.place.sequence + 1, next_at=at))
 
 
 def active(job: Job) -> Job:
@@ -97,7 +95,7 @@ async def test_a_job_comes_back_with_its_next_occurrence_when_it_is_written(scen
     await scene.stored(due("a", START))
     await scene.book.poll(HORIZON)
     scene.due.take_due(START, 10)
-    job = due("a", START + MINUTE)
+    job = later(due("a", START), at=START + MINUTE)
     assert await scene.book.write([job]) == [True]
     assert await scene.in_store("a") == job
     assert scene.due.take_due(START, 10) == []
@@ -178,7 +176,7 @@ async def test_a_branch_that_an_unsure_write_left_is_merged_when_it_turns_up_lat
     scene.store.kinds["a"] = [WriteKind.UNSURE]
     assert await scene.book.write([later(due("a", START))]) == [False]
     await scene.book.load(["a"])
-    assert await scene.book.write([later(due("a", START))]) == [True]
+    assert await scene.book.write([later(scene.book.get("a"))]) == [True]
     [[leaf]] = await scene.store.read(JOBS, ["a"])
     scene.store.branches["a"] = [leaf, Document("a", leaf.body, "2-stray")]
     assert await scene.book.look_again() == ["a"]

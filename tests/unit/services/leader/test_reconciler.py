@@ -86,7 +86,8 @@ async def test_a_verified_attempt_that_nobody_claimed_is_offered_once_its_intent
     await scene.tracker.verify([EXECUTION])
     scene.reconciler.offer_unclaimed()
     assert scene.dispatcher.waiting() == {}, "an intent that was only read may be on one copy"
-    assert await scene.book.write([job]) == [True]
+    again = replace(job, place=replace(job.place, sequence=job.place.sequence + 1))
+    assert await scene.book.write([again]) == [True]
     scene.reconciler.offer_unclaimed()
     assert list(scene.dispatcher.waiting()) == [EXECUTION]
 

@@ -243,7 +243,7 @@ async def test_what_was_delivered_before_the_floor_was_raised_is_looked_for_in_t
     identifier = f"{reference.execution_id}:{reference.token}"
     [[leaf]] = await scene.store.read(MONTH, [identifier])
     await scene.store.write(MONTH, [Document(identifier, {}, leaf.revision, deleted=True)])
-    scene.node.local.floor = START + timedelta(days=1)
+    scene.node.local.saw_floor(START + timedelta(days=1))
     assert await scene.ask(reference) == LOST
     assert await scene.states() == [State.LOST]
 
