@@ -19,6 +19,10 @@ class Candidate:
     address: str
     labels: Mapping[str, str]
 
+    def matches(self, wanted: Mapping[str, str]) -> bool:
+        """Whether it has all wanted labels."""
+        return all(self.labels.get(name) == value for name, value in wanted.items())
+
 
 def candidates(
     workers: Sequence[Candidate],
@@ -33,11 +37,7 @@ def candidates(
     if not workers:
         return []
     start = turn % len(workers)
-    matching = [
-        worker
-        for worker in (*workers[start:], *workers[:start])
-        if all(worker.labels.get(name) == value for name, value in wanted.items())
-    ]
+    matching = [worker for worker in (*workers[start:], *workers[:start]) if worker.matches(wanted)]
     return sorted(matching, key=lambda worker: worker.node_id in avoid)
 
 

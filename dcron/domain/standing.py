@@ -29,13 +29,20 @@ class Standing(Enum):
     LET_CLOSE = "let close"
     """Nobody has started it and nobody is to: it is read again until no offer can become a claim. Then the
     planner settles it, or lets another attempt follow."""
+    AWAIT_JOB = "await job"
+    """It would be offered, but its job is being changed or written: it is read again first."""
     WAIT = "wait"
-    """Its next news comes by itself: an outcome, a verdict, a reading of its job, the planner's decision."""
+    """It is claimed, resolved or closed. Its next news, an outcome or a decision, comes by itself."""
 
     @property
     def is_doubtful(self) -> bool:
         """Whether only another reading from a quorum leads on from here."""
         return self in (Standing.READ_AGAIN, Standing.TAKE_BACK, Standing.LET_CLOSE)
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether it is not to be offered any more, if it is."""
+        return self in (Standing.TAKE_BACK, Standing.LET_CLOSE, Standing.WAIT)
 
 
 def standing(
@@ -70,5 +77,5 @@ def standing(
 
 def _of_offerable(*, held: bool, confirmed: bool) -> Standing:
     if not held:
-        return Standing.WAIT
+        return Standing.AWAIT_JOB
     return Standing.OFFER if confirmed else Standing.WRITE_AGAIN_FIRST

@@ -17,7 +17,7 @@ import structlog
 from dcron.domain.attempt_results import AttemptView
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.instants import format_key
-from dcron.domain.model import Job
+from dcron.domain.model import Active, Job
 from dcron.domain.offers import offered
 from dcron.domain.planning import Moment, Step, launch_ahead, step
 from dcron.domain.standing import Standing
@@ -99,14 +99,15 @@ class Decider:
         before = self._tracker.of_job(name)
         if job is None:
             self._tracker.drop(name)
+            self._put_off_until.pop(name, None)
         else:
             self._tracker.follow(job)
             if self._book.is_confirmed(name):
                 self._skips.add(job)
         now = self._tracker.of_job(name)
         if now is before:
-            if now is not None and not now.was_looked_back(self._book.confirmed_revision(name)):
-                self._tracker.doubt(now.active.execution_id)
+            if job is not None and now is not None:
+                self._follow_on(job, now)
             return
         if before is not None:
             kept = now.active.latest_ids if now is not None else ()
@@ -115,6 +116,21 @@ class Decider:
         if now is not None:
             # Whether it is claimed, or has been offered at all, only the database knows.
             self._tracker.doubt(now.active.execution_id)
+
+    def _follow_on(self, job: Job, tracked: Tracked) -> None:
+        """Read again what somebody else has written a job over with an attempt that goes on."""
+        execution_id = tracked.active.execution_id
+        changed = self._is_offered_otherwise(job, tracked.active)
+        if changed:
+            # What it waits for is not what its job says now: it comes back once that is certain.
+            self._dispatcher.drop(execution_id)
+        if changed or not tracked.was_looked_back(self._book.confirmed_revision(job.name)):
+            self._tracker.doubt(execution_id)
+
+    def _is_offered_otherwise(self, job: Job, active: Active) -> bool:
+        """Whether an attempt is offered under another revision of its job than that which is held."""
+        pending = self._dispatcher.pending(active.execution_id)
+        return pending is not None and pending != offered(job, active)
 
     def mark(self, names: Iterable[str]) -> None:
         """There is news of these jobs."""
@@ -250,10 +266,11 @@ class Decider:
         """Whether its attempt is to be offered, but the intent was only read: perhaps from one copy, which
         it reached alone (202). It counts once it is written again with a plain success."""
         tracked = self._tracker.of_job(job.name)
+        is_under_way = tracked is not None and self._dispatcher.is_under_way(tracked.active.execution_id)
         return (
             tracked is not None
             and self._knowledge.standing_of(tracked) is Standing.WRITE_AGAIN_FIRST
-            and not self._dispatcher.is_under_way(tracked.active.execution_id)
+            and (not is_under_way or self._is_offered_otherwise(job, tracked.active))
         )
 
     def _has_unconfirmed_skips(self, job: Job) -> bool:
@@ -289,27 +306,41 @@ class Decider:
 
     async def _carry_out(self, steps: list[Step]) -> None:
         """Intent first: write, and launch only what got a plain success."""
-        before = {each.job.name: self._book.get(each.job.name) for each in steps}
+        before = {each.job.name: job for each in steps if (job := self._book.get(each.job.name)) is not None}
+        assert len(before) == len(steps), "what is decided on is held, and nothing has come in since"
         written = await self._book.write([each.job for each in steps])
         for each, done in zip(steps, written, strict=True):
+            name, earlier = each.job.name, before[each.job.name]
             if not done:
-                self._put_off(each.job.name)
+                self._put_off(name)
                 continue
-            self._put_off_until.pop(each.job.name, None)
+            self._put_off_until.pop(name, None)
             _tell(each)
-            self._follow(each.job.name, each.job)
-            earlier = before[each.job.name]
-            if earlier is not None:
-                self._skips.forget(set(earlier.place.skips) - set(each.job.place.skips))
+            self._skips.forget(set(earlier.place.skips) - set(each.job.place.skips))
             active = each.job.place.active
+            is_new = earlier.place.active != active
+            if each.launch and active is not None and is_new:
+                assert active.term == self._leadership.term, "an intent names the term that wrote it"
+                self._intended.add(active.execution_id)
+            if not self._book.is_confirmed(name):
+                # Somebody has written over it already: what that says is what is followed.
+                self.take_in([name])
+                continue
+            self._follow(name, each.job)
             if each.launch and active is not None:
-                if earlier is None or earlier.place.active != active:
-                    assert active.term == self._leadership.term, "an intent names the term that wrote it"
-                    self._intended.add(active.execution_id)
-                if active.attempt == 1:
-                    # Any other is doubtful, until the attempt before it was read again.
-                    self._tracker.trust(active.execution_id)
-                    self._dispatcher.add(offered(each.job, active), active.avoid)
+                self._launch(each.job, active, is_new=is_new)
+
+    def _launch(self, job: Job, active: Active, *, is_new: bool) -> None:
+        """Offer an attempt whose intent was just written, unless only another reading can say that it may."""
+        tracked = self._tracker.of_job(job.name)
+        assert self._book.is_confirmed(job.name), "an intent is on a quorum before it is offered"
+        assert tracked is not None, "what is launched is followed"
+        if is_new and active.attempt == 1 and not tracked.view.claims:
+            self._tracker.trust(active.execution_id)
+        elif self._knowledge.standing_of(tracked) is not Standing.OFFER:
+            self._tracker.doubt(active.execution_id)
+            return
+        self._dispatcher.add(offered(job, active), active.avoid)
 
 
 def _tell(done: Step) -> None:

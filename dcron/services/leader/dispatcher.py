@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -62,21 +62,10 @@ class _Pending:
     asked: set[str] = field(default_factory=set)
     ask_again: str = ""
     """The worker whose answer was lost, to be asked once more before others."""
-    reason: str = ABOUT_TO_BE_OFFERED
     refusals: dict[str, str] = field(default_factory=dict)
-    """What each worker that was asked has said last, while no reason holds for all of them."""
+    """What each worker that was asked has said last, as long as it can be asked again."""
     said: frozenset[str] = frozenset((ABOUT_TO_BE_OFFERED,))
     """The reasons that the log has."""
-
-    @property
-    def reasons(self) -> frozenset[str]:
-        """Why nobody has it yet, whoever says so."""
-        return frozenset(self.refusals.values()) or frozenset((self.reason,))
-
-    @property
-    def why(self) -> str:
-        """The same for people."""
-        return refused(self.refusals) or self.reason
 
 
 @dataclass(slots=True)
@@ -87,6 +76,21 @@ class _Peer:
     in_flight: bool = False
     suspect_until: float = 0.0
     busy_until: float = 0.0
+
+
+class _Matches:
+    """Which workers have the labels that attempts want, found once for all that want the same."""
+
+    def __init__(self, workers: Sequence[Candidate]) -> None:
+        self.workers = workers
+        self._found: dict[frozenset[tuple[str, str]], frozenset[str]] = {}
+
+    def of(self, attempt: OfferedAttempt) -> frozenset[str]:
+        wanted = attempt.specification.labels
+        key = frozenset(wanted.items())
+        if key not in self._found:
+            self._found[key] = frozenset(each.node_id for each in self.workers if each.matches(wanted))
+        return self._found[key]
 
 
 class Dispatcher:
@@ -125,18 +129,24 @@ class Dispatcher:
         self._has_offered = False
 
     def add(self, attempt: OfferedAttempt, avoid: tuple[str, ...]) -> None:
-        """Offer an attempt until it is claimed or dropped."""
-        if attempt.execution_id not in self._pending:
-            pending = _Pending(attempt, avoid)
-            pending.reason = self._held or pending.reason
-            self._pending[attempt.execution_id] = pending
+        """Offer an attempt until it is claimed or dropped; if it is offered already, as it is given now."""
+        if self.pending(attempt.execution_id) != attempt:
+            self._pending[attempt.execution_id] = _Pending(attempt, avoid)
             self._wake.set()
+
+    def pending(self, execution_id: str) -> OfferedAttempt | None:
+        """An attempt as it is offered; None when nothing is to be offered, or is any more."""
+        pending = self._pending.get(execution_id)
+        return pending.attempt if pending is not None else None
+
+    def waits(self, execution_id: str) -> bool:
+        """Whether an attempt is to be offered, and no answer to an offer is due."""
+        return execution_id in self._pending and execution_id not in self._in_flight
 
     def hold(self, reason: str) -> None:
         """Offer nothing while there is a reason not to; go on with an empty one."""
         self._held = reason
         for pending in self._pending.values() if reason else ():
-            pending.reason = reason
             pending.refusals.clear()
         self._wake.set()
 
@@ -149,11 +159,26 @@ class Dispatcher:
         return execution_id in self._pending or execution_id in self._in_flight
 
     def waiting(self, limit: int | None = None) -> dict[str, tuple[str, str]]:
-        """Execution id to job and reason of what is not claimed, at most `limit` of them."""
+        """Execution id to job and reason of what is not claimed, at most `limit` of them.
+
+        Why it waits is found out anew each time: nothing of it is remembered but what workers said."""
+        matches = _Matches(self._workers())
         return {
-            execution_id: (pending.attempt.job, pending.why)
+            execution_id: (pending.attempt.job, self._reasons(pending, matches)[1])
             for execution_id, pending in itertools.islice(self._pending.items(), limit)
         }
+
+    def _reasons(self, pending: _Pending, matches: _Matches) -> tuple[frozenset[str], str]:
+        """Why nobody has an attempt yet, whoever says so, and the same in a sentence."""
+        if self._held:
+            return frozenset((self._held,)), self._held
+        matching = matches.of(pending.attempt)
+        if not matching:
+            reason = NO_LABEL.format(labels=_labels(pending.attempt)) if matches.workers else NO_WORKER
+            return frozenset((reason,)), reason
+        said = {node_id: why for node_id, why in pending.refusals.items() if node_id in matching}
+        reasons = frozenset(said.values()) or frozenset((ABOUT_TO_BE_OFFERED,))
+        return reasons, refused(said) or ABOUT_TO_BE_OFFERED
 
     def waiting_count(self) -> int:
         """How much is not claimed."""
@@ -192,19 +217,32 @@ class Dispatcher:
         now = self._clock.monotonic()
         self._sweep_at = now + SWEEP_SECONDS
         self._open_until = {each: until for each, until in self._open_until.items() if until > now}
+        present = {worker.node_id for worker in self._workers()}
         for pending in self._pending.values():
             pending.asked.clear()
+            self._forget_refusals(pending, present)
         self._wake.set()
+
+    @staticmethod
+    def _forget_refusals(pending: _Pending, present: Collection[str]) -> None:
+        """Forget what those said who cannot be asked now: when they can, they may say something else."""
+        if not pending.refusals.keys() <= set(present):
+            pending.refusals = {each: why for each, why in pending.refusals.items() if each in present}
 
     def _say_what_waits(self) -> None:
         """Log why attempts wait, each reason once as long as it holds."""
-        news = [pending for pending in self._pending.values() if pending.reasons != pending.said]
-        for pending in news[:MAX_SAID]:
-            pending.said = pending.reasons
+        matches = _Matches(self._workers())
+        left = MAX_SAID
+        for pending in self._pending.values():
+            reasons, why = self._reasons(pending, matches)
+            if reasons == pending.said:
+                continue
+            pending.said = reasons
             attempt = pending.attempt
-            log.info(
-                "waits", action="wait", job=attempt.job, execution=attempt.execution_id, reason=pending.why
-            )
+            log.info("waits", action="wait", job=attempt.job, execution=attempt.execution_id, reason=why)
+            left -= 1
+            if not left:
+                break
 
     def _assign(self, requests: asyncio.TaskGroup) -> None:
         """Give every attempt to a free worker, and send each worker its share."""
@@ -234,16 +272,9 @@ class Dispatcher:
             requests.create_task(self._offer(worker, share))
 
     def _choose(self, pending: _Pending, workers: list[Candidate]) -> Candidate | None:
-        """The next worker to ask, or None and the reason why not now."""
-        attempt = pending.attempt
-        matching = candidates(workers, attempt.specification.labels, pending.avoid, self._turn)
-        if not matching:
-            pending.reason = NO_WORKER if not workers else NO_LABEL.format(labels=_labels(attempt))
-            pending.refusals.clear()
-            return None
-        if pending.refusals:
-            present = {worker.node_id for worker in matching}
-            pending.refusals = {each: why for each, why in pending.refusals.items() if each in present}
+        """The next worker to ask; None when none can be asked now."""
+        matching = candidates(workers, pending.attempt.specification.labels, pending.avoid, self._turn)
+        self._forget_refusals(pending, [worker.node_id for worker in matching])
         left = [worker for worker in matching if worker.node_id not in pending.asked]
         left.sort(key=lambda worker: worker.node_id != pending.ask_again)
         return next((worker for worker in left if self._is_free(worker, pending)), None)
@@ -308,6 +339,7 @@ class Dispatcher:
         for pending in share:
             execution_id = pending.attempt.execution_id
             self._open_until[execution_id] = self._clock.monotonic() + CLAIM_SETTLE_SECONDS
+            self._tracker.doubt(execution_id)
             pending.refusals[worker.node_id] = NO_ANSWER
             if pending.ask_again == worker.node_id:
                 pending.ask_again = ""

@@ -46,10 +46,11 @@ class Reconciler:
     def offer_unclaimed(self) -> None:
         """Offer every attempt that may start, if its intent is certain, and no other one any more."""
         for tracked in self._tracker.all():
-            if not tracked.view.is_unclaimed:
+            is_pending = self._dispatcher.pending(tracked.active.execution_id) is not None
+            if not is_pending and not tracked.view.is_unclaimed:
                 continue
             standing = self._knowledge.standing_of(tracked)
-            if standing is Standing.TAKE_BACK:
+            if standing.is_withdrawn:
                 self._dispatcher.drop(tracked.active.execution_id)
             elif standing is Standing.OFFER:
                 self._offer(tracked)
@@ -59,9 +60,8 @@ class Reconciler:
         assert tracked.view.is_unclaimed, "what is claimed is not offered"
         job = self._book.get(tracked.job)
         active = job.place.active if job is not None else None
-        if job is None or active is None or self._dispatcher.is_under_way(active.execution_id):
-            return
-        self._dispatcher.add(offered(job, active), active.avoid)
+        if job is not None and active is not None:
+            self._dispatcher.add(offered(job, active), active.avoid)
 
     def attention(self) -> list[str]:
         """Executions that only a person can settle: without timeout, and their node is gone; or their outcome

@@ -13,6 +13,7 @@ from itertools import chain, repeat
 
 import structlog
 
+from dcron.domain.documents import INITIAL_SETTINGS
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.nodes import MAX_REPORTED, LeaderReport, Waiting
 from dcron.ports import JOBS, ChangeBatch, Clock, Document, DocumentStore, NodeClient, executions_database
@@ -88,7 +89,7 @@ class Scheduler:
         )
         self._decider = Decider(self._knowledge, clock, leadership, self._skips, self._dispatcher, burst)
         self._reconciler = Reconciler(self._knowledge, self._dispatcher, nodes, watch)
-        self._frozen = False
+        self._obeyed = INITIAL_SETTINGS
         self._observer = Observer()
 
     async def run(self) -> None:
@@ -134,7 +135,7 @@ class Scheduler:
         """Begin following the feeds before the state is read, then read all that is active. What does not
         depend on each other is asked for at once: until the end of this nothing is offered anywhere."""
         await self._insist(lambda: together(self._watch.refresh(), self._follow_feeds(group)))
-        self._hold_while_frozen()
+        self._obey_settings()
         group.create_task(self._poll_loop())
         await self._insist(self._read_active)
         self._has_taken_over = True
@@ -191,6 +192,10 @@ class Scheduler:
         if database == JOBS:
             self._learn_jobs(batch)
             return
+        for document in batch.documents:
+            if self._dispatcher.waits(document.id):
+                # A claim of what waits for a worker: its claimant's answer was lost.
+                self._tracker.doubt(document.id)
         news = self._tracker.learn(batch.documents)
         if news:
             self._decider.mark(news)
@@ -249,30 +254,30 @@ class Scheduler:
 
     async def _watch_loop(self) -> None:
         trouble = Trouble("watch", "cannot read the nodes", "reads the nodes again")
-        thawed = False
+        changed = False
 
         async def look() -> None:
-            nonlocal thawed
+            nonlocal changed
             await self._watch.refresh()
             self._observer.observe(self._watch.alive(), self._reconciler.attention())
-            thawed = self._hold_while_frozen() or thawed
-            if thawed:
-                # Take up what waited.
+            changed = self._obey_settings() or changed
+            if changed:
+                # Take up what waited for a thaw, and give up what no worker may take any more.
                 await self._read_active()
-                thawed = False
+                changed = False
 
         await asyncio.sleep(self._renewal_seconds)
         await loops.every(self._renewal_seconds, look, trouble)
 
-    def _hold_while_frozen(self) -> bool:
-        """Hold offers while the cluster is frozen; True when that changed."""
-        frozen = self._knowledge.settings.latest.frozen
-        if frozen == self._frozen:
-            return False
-        self._frozen = frozen
-        log.info("frozen: nothing new starts" if frozen else "not frozen any more", action="freeze")
-        self._dispatcher.hold("the cluster is frozen" if frozen else "")
-        return True
+    def _obey_settings(self) -> bool:
+        """Hold offers while the cluster is frozen; True when that changed, or the retention floor did."""
+        settings, obeyed = self._knowledge.settings.latest, self._obeyed
+        self._obeyed = settings
+        if settings.frozen != obeyed.frozen:
+            frozen = settings.frozen
+            log.info("frozen: nothing new starts" if frozen else "not frozen any more", action="freeze")
+            self._dispatcher.hold("the cluster is frozen" if frozen else "")
+        return (settings.frozen, settings.floor) != (obeyed.frozen, obeyed.floor)
 
     async def _doubts_loop(self) -> None:
         """Settle by quorum reads what the feed cannot; attempts whose offers are still open come again."""

@@ -51,8 +51,8 @@ def unclaimed(job: Job, **fields) -> AttemptView:
         (FIRST, unclaimed(FIRST), {}, Standing.OFFER),
         (FIRST, unclaimed(FIRST, claims_closed=False), {}, Standing.OFFER),
         (FIRST, unclaimed(FIRST), {"confirmed": False}, Standing.WRITE_AGAIN_FIRST),
-        (FIRST, unclaimed(FIRST), {"held": False}, Standing.WAIT),
-        (FIRST, unclaimed(FIRST), {"held": False, "confirmed": False}, Standing.WAIT),
+        (FIRST, unclaimed(FIRST), {"held": False}, Standing.AWAIT_JOB),
+        (FIRST, unclaimed(FIRST), {"held": False, "confirmed": False}, Standing.AWAIT_JOB),
         # Nothing is known of it, or something was heard since it was read.
         (FIRST, AttemptView(), {}, Standing.READ_AGAIN),
         (FIRST, AttemptView(), {"confirmed": False}, Standing.READ_AGAIN),
@@ -124,3 +124,10 @@ def test_an_attempt_is_offered_only_while_nothing_speaks_against_it() -> None:
 def test_only_another_reading_leads_on_from_a_doubt(each: Standing) -> None:
     doubts = {Standing.READ_AGAIN, Standing.TAKE_BACK, Standing.LET_CLOSE}
     assert each.is_doubtful is (each in doubts)
+
+
+@pytest.mark.parametrize("each", Standing)
+def test_what_may_be_offered_yet_is_not_withdrawn(each: Standing) -> None:
+    """Else an attempt would vanish from the list of what waits at each change of its job."""
+    kept = {Standing.OFFER, Standing.WRITE_AGAIN_FIRST, Standing.READ_AGAIN, Standing.AWAIT_JOB}
+    assert each.is_withdrawn is (each not in kept)

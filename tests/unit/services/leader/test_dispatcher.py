@@ -17,7 +17,13 @@ from dcron.domain.errors import NodeUnreachable
 from dcron.domain.offers import OfferAnswer, OfferedAttempt, OfferResult
 from dcron.domain.placement import Candidate
 from dcron.services.leader import dispatcher as module
-from dcron.services.leader.dispatcher import BUSY, CLAIM_SETTLE_SECONDS, NO_WORKER, Dispatcher
+from dcron.services.leader.dispatcher import (
+    ABOUT_TO_BE_OFFERED,
+    BUSY,
+    CLAIM_SETTLE_SECONDS,
+    NO_WORKER,
+    Dispatcher,
+)
 from dcron.services.leader.mandate import Leadership
 from dcron.services.leader.tracker import Tracker
 from dcron.services.shared.starts_first import BURST_STARTS, StartsFirst
@@ -293,6 +299,47 @@ async def test_labels_choose_the_worker_and_their_lack_is_the_reason(scene: Scen
         await until(lambda: not dispatcher.waiting())
     assert scene.nodes.asked("x") == ["c"]
     assert scene.nodes.asked("y") == ["d"]
+
+
+async def test_an_attempt_that_is_given_anew_is_offered_as_it_is_by_then(scene: Scene) -> None:
+    async with running(scene.dispatcher(SystemClock())) as dispatcher:
+        dispatcher.add(sample_offer("x", name="misspelt"), ())
+        await until(lambda: "misspelt" in dispatcher.waiting()["x"][1])
+        dispatcher.add(sample_offer("x", name="b"), ())
+        await until(lambda: not dispatcher.waiting())
+    assert scene.nodes.asked("x") == ["b"]
+
+
+async def test_why_something_waits_is_true_though_no_worker_can_be_asked(scene: Scene) -> None:
+    """Neither a node that came with the labels, nor the end of a freeze is noticed by offers alone."""
+    dispatcher = scene.dispatcher(ManualClock())
+    dispatcher.add(sample_offer("x", name="d"), ())
+    assert "name=d" in dispatcher.waiting()["x"][1]
+    scene.workers = [*scene.workers, Candidate("d", "d:1", {"name": "d"})]
+    assert dispatcher.waiting()["x"][1] == ABOUT_TO_BE_OFFERED
+    dispatcher.hold("the cluster is frozen")
+    assert dispatcher.waiting()["x"][1] == "the cluster is frozen"
+    dispatcher.hold("")
+    assert dispatcher.waiting()["x"][1] == ABOUT_TO_BE_OFFERED
+    scene.workers = []
+    assert dispatcher.waiting()["x"][1] == NO_WORKER
+
+
+async def test_what_a_worker_said_is_forgotten_once_it_takes_nothing(scene: Scene) -> None:
+    """When it comes back, from a drain or a restart, it has not said anything yet."""
+    scene.workers = [Candidate("a", "a:1", {})]
+    scene.nodes.always("a", OfferResult.UNABLE)
+    async with running(scene.dispatcher(SystemClock())) as dispatcher:
+        dispatcher.add(sample_offer("x"), ())
+        await until(lambda: dispatcher.waiting()["x"][1].startswith("a: "))
+        workers, scene.workers = scene.workers, []
+        await until(lambda: not dispatcher._pending["x"].refusals)
+        asked = len(scene.nodes.requests)
+        dispatcher.hold("not yet")
+        dispatcher.hold("")
+        scene.workers = workers
+        assert dispatcher.waiting()["x"][1] == ABOUT_TO_BE_OFFERED
+        assert len(scene.nodes.requests) == asked
 
 
 async def test_without_a_live_worker_it_waits_and_says_so(scene: Scene) -> None:
