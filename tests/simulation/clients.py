@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from dcron.domain.queries import ExecutionQuery
 from dcron.services.clients.registrar import Registration
 from tests.simulation.history import Asked, instant
 from tests.simulation.machine import Machine, Served
-from tests.simulation.scenario import random_specification
+from tests.simulation.scenario import ZONES, random_specification
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -26,6 +27,7 @@ PATIENCE_SECONDS = 15.0
 CALMING_TRIES = 60
 """Times that the last wishes, after all faults, are said again until they are granted."""
 RETRY_SECONDS = 1.0
+MISSPELT = {"zone": "ood"}
 Act = Callable[[Served], Awaitable[Any]]
 
 
@@ -37,6 +39,8 @@ class Clients:
         self._random: Random = world.stream("clients")
         self._names = [f"job{number}" for number in range(1, world.scenario.jobs + 1)]
         self._requests: list[tuple[str, str]] = []
+        self._misspelt: set[str] = set()
+        """Jobs that were told to run on nodes that there are not."""
 
     async def register_jobs(self) -> None:
         """Register the jobs that the run begins with."""
@@ -48,6 +52,7 @@ class Clients:
         acts = {
             self._run_job: 6,
             self._update: 4,
+            self._relabel: 4,
             self._pause: 3,
             self._resume: 5,
             self._delete: 1,
@@ -70,8 +75,13 @@ class Clients:
             await self._insist(lambda served, name=name: served.catalogue.pause(name), "pause", name)
 
     async def make_whole(self) -> None:
-        """Undo what would keep the cluster from working: a freeze, drains."""
+        """Undo what would keep the cluster from working: a freeze, drains, misspelt labels."""
         await self._insist(lambda served: served.cluster.thaw(), "thaw", "")
+        mended = replace(random_specification(self._random), labels={})
+        for name in sorted(self._misspelt):
+            await self._insist(
+                lambda served, name=name: served.catalogue.update(name, mended, ["labels"]), "update", name
+            )
         for machine in self._world.machines:
             node_id = machine.node_id
             await self._insist(
@@ -137,6 +147,16 @@ class Clients:
             "update",
             name,
             ",".join(fields),
+        )
+
+    async def _relabel(self, name: str) -> None:
+        """Change which nodes a job may run on; sometimes there is no such node."""
+        labels = self._random.choice(({}, *({"zone": zone} for zone in ZONES), MISSPELT))
+        if labels is MISSPELT:
+            self._misspelt.add(name)
+        specification = replace(random_specification(self._random), labels=labels)
+        await self._ask(
+            lambda served: served.catalogue.update(name, specification, ["labels"]), "update", name, "labels"
         )
 
     async def _pause(self, name: str) -> None:

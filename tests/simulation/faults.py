@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tests.simulation.ambush import Ambushes, Step
 from tests.simulation.history import Fault
 from tests.simulation.machine import Machine, Served
+from tests.simulation.scenario import ZONES
 
 if TYPE_CHECKING:
     from tests.simulation.copies import Copy
@@ -68,6 +69,9 @@ class Faults:
             machine.clock.set(0.0)
             while machine.is_stopping:
                 await asyncio.sleep(LOOK_SECONDS)
+            if machine.is_relabelled:
+                await machine.stop()
+                machine.relabel(machine.zone)
             machine.boot()
 
     def _kinds(self) -> dict[Callable[[], Coroutine[Any, Any, None]], int]:
@@ -191,6 +195,7 @@ class Faults:
         if machine.is_paused:
             return
         await machine.stop()
+        machine.relabel(self._random.choice(ZONES))
         try:
             await self._last(self._seconds(5), "clean stop", machine.node_id)
         finally:

@@ -15,6 +15,7 @@ from tests.simulation.checkers import (
     j_alive_is_not_lost,
     k_late_outcomes,
     m_followed_in_time,
+    n_reasons_are_true,
 )
 from tests.simulation.history import History
 from tests.simulation.timeline import Timeline
@@ -34,6 +35,7 @@ CHECKERS = {
     "j": j_alive_is_not_lost,
     "k": k_late_outcomes,
     "m": m_followed_in_time,
+    "n": n_reasons_are_true,
 }
 
 

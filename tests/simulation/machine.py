@@ -7,7 +7,7 @@ import errno
 import shutil
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import Context, ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ class Machine:
         self.to_objects = Link(loop, node_id)
         self.served: Served | None = None
         self.incarnation = 0
+        self.zone = ZONES[number % len(ZONES)]
         self.settings = Settings(
             store="simulated",
             objects="simulated",
@@ -69,7 +70,7 @@ class Machine:
             listen=node_id,
             advertise=node_id,
             slots=slots,
-            labels={"zone": ZONES[number % len(ZONES)]},
+            labels={"zone": self.zone},
             lease_seconds=6.0,
             log_format="text",
             log_level="info",
@@ -100,6 +101,15 @@ class Machine:
     def leads(self) -> bool:
         """Whether the node here does the leader's work."""
         return self.served is not None and self.served.elector.report() is not None
+
+    @property
+    def is_relabelled(self) -> bool:
+        """Whether its node is in another zone than it began in."""
+        return self.settings.labels != {"zone": self.zone}
+
+    def relabel(self, zone: str) -> None:
+        """Have the next node here be in a zone."""
+        self.settings = replace(self.settings, labels={"zone": zone})
 
     def boot(self) -> None:
         """Start the node, as its service manager would."""

@@ -11,6 +11,7 @@ from dcron.domain import attempt_results
 from dcron.domain.attempt_results import AttemptView
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.model import Job
+from dcron.domain.offers import OfferedAttempt
 from dcron.ports import Clock, DocumentStore
 from dcron.services.election import clock_check
 from dcron.services.election.clock_check import ClockCheck
@@ -63,6 +64,20 @@ def intents_are_not_taken_over() -> AbstractContextManager[Any]:
     return together(
         patch.object(Reconciler, "offer_unclaimed", lambda _: None),
         patch.object(Decider, "_waits_for_take_over", lambda *_: False),
+    )
+
+
+def what_is_pending_is_never_given_anew() -> AbstractContextManager[Any]:
+    """What waits for a worker waits on as its job was when it began to."""
+    add = Dispatcher.add
+
+    def once(self: Dispatcher, attempt: OfferedAttempt, avoid: tuple[str, ...]) -> None:
+        if self.pending(attempt.execution_id) is None:
+            add(self, attempt, avoid)
+
+    return together(
+        patch.object(Dispatcher, "add", once),
+        patch.object(Decider, "_is_offered_otherwise", lambda *_: False),
     )
 
 
@@ -132,6 +147,7 @@ MUTANTS = {
     offer_without_intent: "bcdhi",
     silence_by_the_wall_clock: "bcdj",
     intents_are_not_taken_over: "h",
+    what_is_pending_is_never_given_anew: "n",
     verified_by_a_listing: "cd",
     not_started_is_believed_at_once: "cd",
     one_claimant_is_enough: "cd",
