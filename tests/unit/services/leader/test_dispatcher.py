@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import pytest
 from structlog.testing import capture_logs
@@ -17,59 +14,10 @@ from dcron.domain.errors import NodeUnreachable
 from dcron.domain.offers import OfferAnswer, OfferedAttempt, OfferResult
 from dcron.domain.placement import Candidate
 from dcron.services.leader import dispatcher as module
-from dcron.services.leader.dispatcher import (
-    ABOUT_TO_BE_OFFERED,
-    BUSY,
-    CLAIM_SETTLE_SECONDS,
-    NO_WORKER,
-    Dispatcher,
-)
-from dcron.services.leader.mandate import Leadership
-from dcron.services.leader.tracker import Tracker
-from dcron.services.shared.starts_first import BURST_STARTS, StartsFirst
-from tests.doubles import DoubtfulStore, FakeNodes, ManualClock, sample_offer, until
-
-
-class Hearer(Tracker):
-    """Writes down what it is told; nothing is followed."""
-
-    def __init__(self, clock: SystemClock | ManualClock, scene: Scene) -> None:
-        super().__init__(DoubtfulStore(), clock)
-        self._scene = scene
-
-    def accepted(self, execution_id: str, node_id: str) -> None:
-        self._scene.accepted.append((execution_id, node_id))
-
-    def doubt(self, execution_id: str) -> None:
-        self._scene.doubtful.append(execution_id)
-
-
-@dataclass
-class Scene:
-    """A dispatcher, the workers it knows, and what it reported."""
-
-    nodes: FakeNodes
-    workers: list[Candidate]
-    accepted: list[tuple[str, str]] = field(default_factory=list)
-    doubtful: list[str] = field(default_factory=list)
-    older_terms: int = 0
-    leads: bool = True
-    burst: StartsFirst = field(default_factory=StartsFirst)
-    numbers: Iterator[int] = field(default_factory=itertools.count)
-
-    def dispatcher(self, clock: SystemClock | ManualClock) -> Dispatcher:
-        return Dispatcher(
-            self.nodes,
-            clock,
-            self.burst,
-            Leadership(3, "leader", lambda: self.leads, self.saw_older_term, lambda: True, {}),
-            Hearer(clock, self),
-            workers=lambda: self.workers,
-            numbers=self.numbers,
-        )
-
-    def saw_older_term(self) -> None:
-        self.older_terms += 1
+from dcron.services.leader.dispatcher import CLAIM_SETTLE_SECONDS
+from dcron.services.shared.starts_first import BURST_STARTS
+from tests.doubles import FakeNodes, ManualClock, sample_offer, until
+from tests.unit.services.leader.dispatching import Scene, running
 
 
 @pytest.fixture
@@ -84,17 +32,6 @@ def scene() -> Scene:
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SWEEP_SECONDS", 0.05)
     monkeypatch.setattr(module, "SUSPECT_SECONDS", 0.1)
-
-
-@asynccontextmanager
-async def running(dispatcher: Dispatcher) -> AsyncIterator[Dispatcher]:
-    task = asyncio.create_task(dispatcher.run())
-    try:
-        yield dispatcher
-        assert not task.done(), task.exception()
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_the_first_offer_of_a_term_is_logged_once(scene: Scene) -> None:
@@ -148,18 +85,6 @@ async def test_a_refusal_sends_it_to_the_next_worker(scene: Scene, result: Offer
         dispatcher.add(sample_offer("x"), ())
         await until(lambda: not dispatcher.waiting())
     assert scene.nodes.asked("x") == ["a", "b"]
-
-
-async def test_when_all_are_busy_it_waits_says_why_and_is_offered_again(scene: Scene) -> None:
-    for name in "abc":
-        scene.nodes.always(name, OfferResult.BUSY)
-    async with running(scene.dispatcher(SystemClock())) as dispatcher:
-        dispatcher.add(sample_offer("x"), ())
-        await until(lambda: len(scene.nodes.asked("x")) == 3)
-        await until(lambda: dispatcher.waiting()["x"] == ("job-x", f"a, b, c: {BUSY}"))
-        scene.nodes.always("b", OfferResult.ACCEPTED)
-        await until(lambda: not dispatcher.waiting())
-    assert Counter(scene.nodes.asked("x")[:3]) == Counter("abc")
 
 
 async def test_where_slots_are_missing_news_of_what_has_ended_is_read_at_once(scene: Scene) -> None:
@@ -286,21 +211,6 @@ async def test_what_may_be_claimed_or_not_is_doubtful_and_offered_no_more(scene:
     assert scene.nodes.asked("x") == ["a"]
 
 
-async def test_labels_choose_the_worker_and_their_lack_is_the_reason(scene: Scene) -> None:
-    async with running(scene.dispatcher(SystemClock())) as dispatcher:
-        dispatcher.add(sample_offer("x", name="c"), ())
-        dispatcher.add(sample_offer("y", name="d", disk="ssd"), ())
-        await until(lambda: len(dispatcher.waiting()) == 1)
-        assert dispatcher.waiting()["y"][1].startswith(
-            "no live node with the labels disk=ssd,name=d takes executions"
-        )
-        scene.workers = [*scene.workers, Candidate("d", "d:1", {"name": "d", "disk": "ssd"})]
-        scene.nodes.always("d", OfferResult.ACCEPTED)
-        await until(lambda: not dispatcher.waiting())
-    assert scene.nodes.asked("x") == ["c"]
-    assert scene.nodes.asked("y") == ["d"]
-
-
 async def test_an_attempt_that_is_given_anew_is_offered_as_it_is_by_then(scene: Scene) -> None:
     async with running(scene.dispatcher(SystemClock())) as dispatcher:
         dispatcher.add(sample_offer("x", name="misspelt"), ())
@@ -310,64 +220,12 @@ async def test_an_attempt_that_is_given_anew_is_offered_as_it_is_by_then(scene: 
     assert scene.nodes.asked("x") == ["b"]
 
 
-async def test_why_something_waits_is_true_though_no_worker_can_be_asked(scene: Scene) -> None:
-    """Neither a node that came with the labels, nor the end of a freeze is noticed by offers alone."""
-    dispatcher = scene.dispatcher(ManualClock())
-    dispatcher.add(sample_offer("x", name="d"), ())
-    assert "name=d" in dispatcher.waiting()["x"][1]
-    scene.workers = [*scene.workers, Candidate("d", "d:1", {"name": "d"})]
-    assert dispatcher.waiting()["x"][1] == ABOUT_TO_BE_OFFERED
-    dispatcher.hold("the cluster is frozen")
-    assert dispatcher.waiting()["x"][1] == "the cluster is frozen"
-    dispatcher.hold("")
-    assert dispatcher.waiting()["x"][1] == ABOUT_TO_BE_OFFERED
-    scene.workers = []
-    assert dispatcher.waiting()["x"][1] == NO_WORKER
-
-
-async def test_what_a_worker_said_is_forgotten_once_it_takes_nothing(scene: Scene) -> None:
-    """When it comes back, from a drain or a restart, it has not said anything yet."""
-    scene.workers = [Candidate("a", "a:1", {})]
-    scene.nodes.always("a", OfferResult.UNABLE)
-    async with running(scene.dispatcher(SystemClock())) as dispatcher:
-        dispatcher.add(sample_offer("x"), ())
-        await until(lambda: dispatcher.waiting()["x"][1].startswith("a: "))
-        workers, scene.workers = scene.workers, []
-        await until(lambda: not dispatcher._pending["x"].refusals)
-        asked = len(scene.nodes.requests)
-        dispatcher.hold("not yet")
-        dispatcher.hold("")
-        scene.workers = workers
-        assert dispatcher.waiting()["x"][1] == ABOUT_TO_BE_OFFERED
-        assert len(scene.nodes.requests) == asked
-
-
-async def test_without_a_live_worker_it_waits_and_says_so(scene: Scene) -> None:
-    workers, scene.workers = scene.workers, []
-    async with running(scene.dispatcher(SystemClock())) as dispatcher:
-        dispatcher.add(sample_offer("x"), ())
-        await until(lambda: dispatcher.waiting()["x"][1] == NO_WORKER)
-        scene.workers = workers
-        await until(lambda: not dispatcher.waiting())
-
-
 async def test_nodes_of_earlier_attempts_are_asked_last(scene: Scene) -> None:
     scene.nodes.always("c", OfferResult.BUSY)
     async with running(scene.dispatcher(SystemClock())) as dispatcher:
         dispatcher.add(sample_offer("x"), ("a", "b"))
         await until(lambda: not dispatcher.waiting())
     assert scene.nodes.asked("x") in (["c", "a"], ["c", "b"])
-
-
-async def test_held_nothing_is_offered_until_it_may_go_on(scene: Scene) -> None:
-    async with running(scene.dispatcher(SystemClock())) as dispatcher:
-        dispatcher.hold("the cluster is frozen")
-        dispatcher.add(sample_offer("x"), ())
-        await asyncio.sleep(3 * module.SWEEP_SECONDS)  # nothing to wait for: nothing is to happen
-        assert scene.nodes.requests == []
-        assert dispatcher.waiting()["x"][1] == "the cluster is frozen"
-        dispatcher.hold("")
-        await until(lambda: not dispatcher.waiting())
 
 
 async def test_who_may_lead_no_more_offers_nothing(scene: Scene) -> None:
@@ -466,15 +324,3 @@ async def test_nothing_is_kept_of_lost_answers_of_the_past(scene: Scene) -> None
         await until(lambda: not dispatcher.is_under_way("x"))
         clock.pass_seconds(CLAIM_SETTLE_SECONDS)
         await until(lambda: not dispatcher._open_until)
-
-
-async def test_why_an_attempt_waits_is_logged_once_as_long_as_the_reason_holds(scene: Scene) -> None:
-    for name in "abc":
-        scene.nodes.always(name, OfferResult.BUSY)
-    with capture_logs() as lines:
-        async with running(scene.dispatcher(SystemClock())) as dispatcher:
-            dispatcher.add(sample_offer("x"), ())
-            await until(lambda: len(scene.nodes.asked("x")) >= 12)
-    said = [line["reason"] for line in lines if line["action"] == "wait"]
-    assert len(said) == 1
-    assert BUSY in said[0]
