@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from dcron.domain.audit import AuditRecord
 from dcron.domain.concerns import Concern
 from dcron.domain.errors import InvalidInput
 from dcron.domain.execution_id import ExecutionId
@@ -44,13 +43,13 @@ __all__ = [
     "answer_message",
     "attempt_from",
     "attempt_message",
-    "audit_message",
     "cluster_message",
     "duration",
     "execution_message",
     "instant_from",
     "job_message",
     "listed_message",
+    "maybe_timestamp",
     "node_message",
     "skipped_message",
     "specification_from",
@@ -161,7 +160,7 @@ def job_message(job: Job, report: LeaderReport) -> pb.Job:
         paused=job.paused,
         created_at=timestamp(job.created_at),
         changed_at=timestamp(job.changed_at),
-        next_at=_maybe(place.next_at),
+        next_at=maybe_timestamp(place.next_at),
         active=_active_message(place.active) if place.active else None,
         waiting_execution_ids=[ExecutionId(job.uid, run.request_id, 1).text for run in place.waiting],
         last=_last_message(place.last) if place.last else None,
@@ -198,7 +197,7 @@ def execution_message(view: ExecutionView) -> pb.Execution:
     if outcome is not None:
         message.MergeFrom(
             pb.Execution(
-                started_at=_maybe(outcome.started_at),
+                started_at=maybe_timestamp(outcome.started_at),
                 finished_at=timestamp(outcome.finished_at),
                 exit_code=outcome.exit_code,
                 signal=outcome.signal,
@@ -249,7 +248,7 @@ def node_message(view: NodeView) -> pb.Node:
         spooled=record.spooled,
         warnings=record.warnings,
         stopped=record.stopped,
-        spooled_since=_maybe(record.spooled_since),
+        spooled_since=maybe_timestamp(record.spooled_since),
         lease=_maybe_duration(record.lease_seconds),
     )
 
@@ -266,7 +265,7 @@ def cluster_message(
         summary=view.summary,
         nodes=[node_message(node) for node in view.nodes],
         frozen=settings is not None and settings.frozen,
-        frozen_at=_maybe(settings.frozen_at if settings and settings.frozen else None),
+        frozen_at=maybe_timestamp(settings.frozen_at if settings and settings.frozen else None),
         waiting=[
             pb.Waiting(job=waiting.job, execution_id=waiting.execution_id, reason=waiting.reason)
             for waiting in view.report.waiting
@@ -277,7 +276,7 @@ def cluster_message(
         format_version=settings.format_version if settings else 0,
         concerns=[pb.Concern(what=concern.what, remedy=concern.remedy) for concern in concerns],
         store_trouble=view.store_trouble,
-        store_trouble_since=_maybe(view.store_trouble_since),
+        store_trouble_since=maybe_timestamp(view.store_trouble_since),
         held=[_held_message(view.answering_id, held) for held in view.held],
     )
 
@@ -342,22 +341,6 @@ def answer_from(message: pb.OfferAnswer) -> OfferAnswer:
     return OfferAnswer(_RESULTS_BACK.get(message.result, OfferResult.UNABLE), message.reason)
 
 
-def audit_message(record: AuditRecord) -> pb.AuditRecord:
-    """The record of a change."""
-    return pb.AuditRecord(
-        id=record.id,
-        asked_at=timestamp(record.asked_at),
-        who=record.who,
-        address=record.address,
-        node_id=record.node_id,
-        method=record.change.method,
-        subject=record.change.subject,
-        content=record.change.content,
-        result=record.result,
-        answered_at=_maybe(record.answered_at),
-    )
-
-
 def _maybe_duration(seconds: float) -> Duration | None:
     """Absent for 0, where that means none."""
     return duration(seconds) if seconds else None
@@ -367,7 +350,8 @@ def _seconds(message: Duration) -> float:
     return message.ToNanoseconds() / _NANOSECONDS
 
 
-def _maybe(instant: datetime | None) -> Timestamp | None:
+def maybe_timestamp(instant: datetime | None) -> Timestamp | None:
+    """An instant as protobuf has it; None for none."""
     return None if instant is None else timestamp(instant)
 
 

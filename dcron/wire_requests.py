@@ -17,8 +17,17 @@ from dcron.domain.validation import shown
 from dcron.rpc import dcron_pb2 as pb
 from dcron.wire import STATES_BACK, VERDICTS, instant_from
 
-__all__ = ["audit_query_from", "execution_query_from", "job_query_from", "mask_from", "verdict_from"]
+__all__ = [
+    "audit_query_from",
+    "execution_query_from",
+    "job_query_from",
+    "mask_from",
+    "patience_from",
+    "verdict_from",
+]
 
+USUAL_PATIENCE_SECONDS = 20.0
+MAX_PATIENCE_SECONDS = 60.0
 _Meaning = TypeVar("_Meaning")
 
 _MODEL_NAMES = {"timeout": "timeout_seconds", "grace": "grace_seconds"}
@@ -85,6 +94,16 @@ def mask_from(mask: FieldMask, message: pb.Specification) -> list[str]:
         wrong = f"unknown: {', '.join(map(shown, unknown))}" if unknown else "no field is named or set"
         raise InvalidInput("update_mask", f'{wrong}; name some of {", ".join(sorted(known))}, or "*" for all')
     return [_MODEL_NAMES.get(path, path) for path in dict.fromkeys(paths)]
+
+
+def patience_from(message: pb.WaitExecutionRequest) -> float:
+    """How many seconds a client waits for an end."""
+    if not message.HasField("timeout"):
+        return USUAL_PATIENCE_SECONDS
+    seconds = message.timeout.ToNanoseconds() / 1e9
+    if not 0 <= seconds <= MAX_PATIENCE_SECONDS:
+        raise InvalidInput("timeout", f"{seconds:g} s is not valid; give 0 to {MAX_PATIENCE_SECONDS:g} s")
+    return seconds
 
 
 def verdict_from(number: pb.Verdict.ValueType) -> VerdictKind:

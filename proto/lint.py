@@ -27,7 +27,7 @@ from grpc_tools import protoc
 __all__ = ["file_of", "findings", "main"]
 
 SOURCE = Path(__file__).resolve().parent / "dcron.proto"
-RESOURCES = frozenset({"Job", "Execution", "Node", "ClusterStatus"})
+RESOURCES = frozenset({"Job", "JobRevision", "Execution", "Node", "ClusterStatus"})
 """What methods may return as it is: each is the thing itself, not the answer to one question."""
 
 _PASCAL = re.compile(r"([A-Z][a-z0-9]*)+")

@@ -147,6 +147,7 @@ CHANGES: Mapping[str, _Describe] = {
     f"{_PUBLIC}ResolveExecution": _resolve_execution,
     f"{_PUBLIC}DrainNode": lambda request: [Change("DrainNode", request.id)],
     f"{_PUBLIC}UndrainNode": lambda request: [Change("UndrainNode", request.id)],
+    f"{_PUBLIC}ForgetNode": lambda request: [Change("ForgetNode", request.id)],
     f"{_PUBLIC}FreezeCluster": lambda _: [Change("FreezeCluster", _CLUSTER)],
     f"{_PUBLIC}ThawCluster": lambda _: [Change("ThawCluster", _CLUSTER)],
 }

@@ -24,7 +24,6 @@ from dcron.services.clients.executions import Executions
 from dcron.services.clients.registrar import Registrar, Registration
 from dcron.services.clients.scripts import Scripts
 from dcron.wire import (
-    audit_message,
     cluster_message,
     execution_message,
     job_message,
@@ -33,11 +32,13 @@ from dcron.wire import (
     specification_from,
     timestamp,
 )
+from dcron.wire_records import audit_message, revision_message
 from dcron.wire_requests import (
     audit_query_from,
     execution_query_from,
     job_query_from,
     mask_from,
+    patience_from,
     verdict_from,
 )
 
@@ -88,6 +89,14 @@ class Public(dcron_pb2_grpc.PublicServicer):
             raise InvalidInput("sha256", "no message came; send the digest in the first one")
         size_bytes = await self._scripts.upload(first.sha256, _data(first, request_iterator))
         return pb.UploadScriptResponse(size_bytes=size_bytes)
+
+    async def GetScript(
+        self, request: pb.GetScriptRequest, context: _Context
+    ) -> AsyncIterator[pb.GetScriptResponse]:
+        """See proto/dcron.proto."""
+        async for chunk in self._scripts.read(request.sha256):
+            for start in range(0, len(chunk), MAX_CHUNK_BYTES):
+                yield pb.GetScriptResponse(data=chunk[start : start + MAX_CHUNK_BYTES])
 
     async def CreateJob(self, request: pb.CreateJobRequest, context: _Context) -> pb.Job:
         """See proto/dcron.proto."""
@@ -140,6 +149,17 @@ class Public(dcron_pb2_grpc.PublicServicer):
                 answer.next_page_token = part.next_token
         return answer
 
+    async def GetJobRevision(self, request: pb.GetJobRevisionRequest, context: _Context) -> pb.JobRevision:
+        """See proto/dcron.proto."""
+        return revision_message(await self._history.revision(request.job, request.revision))
+
+    async def ListJobRevisions(
+        self, request: pb.ListJobRevisionsRequest, context: _Context
+    ) -> pb.ListJobRevisionsResponse:
+        """See proto/dcron.proto."""
+        found, next_token = await self._history.revisions(request.job, request.page_size, request.page_token)
+        return pb.ListJobRevisionsResponse(revisions=map(revision_message, found), next_page_token=next_token)
+
     async def PauseJob(self, request: pb.PauseJobRequest, context: _Context) -> pb.Job:
         """See proto/dcron.proto."""
         return await self._job(await self._catalogue.pause(request.name))
@@ -178,7 +198,11 @@ class Public(dcron_pb2_grpc.PublicServicer):
 
     async def GetExecution(self, request: pb.GetExecutionRequest, context: _Context) -> pb.Execution:
         """See proto/dcron.proto."""
-        return execution_message(await self._history.get(request.id))
+        return listed_message(await self._history.get_listed(request.id))
+
+    async def WaitExecution(self, request: pb.WaitExecutionRequest, context: _Context) -> pb.Execution:
+        """See proto/dcron.proto."""
+        return execution_message(await self._history.wait(request.id, patience_from(request)))
 
     async def ReadLog(
         self, request: pb.ReadLogRequest, context: _Context
@@ -213,6 +237,11 @@ class Public(dcron_pb2_grpc.PublicServicer):
     async def UndrainNode(self, request: pb.UndrainNodeRequest, context: _Context) -> pb.Node:
         """See proto/dcron.proto."""
         return node_message(await self._cluster.undrain(request.id))
+
+    async def ForgetNode(self, request: pb.ForgetNodeRequest, context: _Context) -> pb.ForgetNodeResponse:
+        """See proto/dcron.proto."""
+        await self._cluster.forget(request.id)
+        return pb.ForgetNodeResponse()
 
     async def GetClusterStatus(
         self, request: pb.GetClusterStatusRequest, context: _Context

@@ -132,6 +132,15 @@ class Client:
             )
         )
 
+    def read_script(self, sha256: str) -> bytes:
+        """The content of a script, which no node lets grow beyond some MiB."""
+        request = pb.GetScriptRequest(sha256=sha256)
+
+        def ask(public: PublicStub) -> bytes:
+            return b"".join(chunk.data for chunk in public.GetScript(request, timeout=UPLOAD_SECONDS))
+
+        return next(self._answers(ask, SCRIPT))
+
     def read_log(self, execution_id: str, *, follow: bool) -> Iterator[bytes]:
         """The log's bytes in chunks; when a node fails in between, the next one goes on at that byte."""
         request = pb.ReadLogRequest(id=execution_id, follow=follow)

@@ -14,6 +14,7 @@ import click
 from dcron.cli.client import connect
 from dcron.cli.execution_views import (
     exit_code_of,
+    is_settled,
     print_execution,
     print_executions,
     state_name,
@@ -149,6 +150,25 @@ def log(context: click.Context, execution_id: str, follow: bool) -> None:
             found = client.read(lambda public: public.GetExecution, request, execution_named(execution_id))
     still_runs = found.state == pb.EXECUTION_STATE_RUNNING and not found.verdict
     context.exit(0 if still_runs else exit_code_of(found))
+
+
+@execution.command()
+@click.argument("execution_id", metavar="ID")
+@output_option
+@server_option
+@click.pass_context
+def wait(context: click.Context, execution_id: str, output: str) -> None:
+    """Wait until an execution is settled, show it, and exit as the script did."""
+    request = pb.WaitExecutionRequest(id=execution_id)
+    with connect() as client:
+        found = client.read(lambda public: public.WaitExecution, request, execution_named(execution_id))
+        while not is_settled(found):
+            found = client.read(lambda public: public.WaitExecution, request, execution_named(execution_id))
+    if output == "json":
+        print_json(found)
+    else:
+        print_execution(found)
+    context.exit(exit_code_of(found))
 
 
 @execution.command()

@@ -14,7 +14,10 @@ from dcron.cli.execution_views import state_name
 from dcron.cli.output import format_labels, format_time, print_details, print_table
 from dcron.rpc import dcron_pb2 as pb
 
-__all__ = ["format_time_in", "job_state_name", "next_line", "print_job", "print_jobs"]
+__all__ = ["format_time_in", "job_state_name", "next_line", "print_job", "print_jobs", "print_revisions"]
+
+DIGEST_SHOWN = 12
+"""Digits of a script's digest that tell it from others of its job."""
 
 
 def print_jobs(jobs: Sequence[pb.Job]) -> None:
@@ -61,6 +64,23 @@ def print_job(job: pb.Job) -> None:
             ("uid", job.uid),
         ]
     )
+
+
+def print_revisions(revisions: Sequence[pb.JobRevision]) -> None:
+    """One line for each revision."""
+    rows = [
+        (
+            str(each.revision),
+            format_time(each.changed_at),
+            "removed" if each.deleted else "paused" if each.paused else "",
+            each.specification.schedule,
+            each.specification.timezone,
+            each.specification.script.file_name,
+            each.specification.script.sha256[:DIGEST_SHOWN],
+        )
+        for each in revisions
+    ]
+    print_table(("REVISION", "CHANGED", "STATE", "SCHEDULE", "TIMEZONE", "SCRIPT", "SHA256"), rows)
 
 
 def job_state_name(state: int) -> str:

@@ -9,7 +9,14 @@ import click
 
 from dcron.cli.client import connect
 from dcron.cli.execution_views import state_name
-from dcron.cli.job_views import format_time_in, job_state_name, next_line, print_job, print_jobs
+from dcron.cli.job_views import (
+    format_time_in,
+    job_state_name,
+    next_line,
+    print_job,
+    print_jobs,
+    print_revisions,
+)
 from dcron.cli.options import output_option, server_option
 from dcron.cli.output import print_json, print_note
 from dcron.cli.paging import MAX_ENTRIES, collect
@@ -96,6 +103,53 @@ def show(name: str, output: str) -> None:
         print_json(found)
     else:
         print_job(found)
+
+
+@job.command()
+@click.argument("name")
+@click.option("--revision", type=click.IntRange(1), help="That of an earlier revision.")
+@server_option
+def script(name: str, revision: int | None) -> None:
+    """Print the script of a job, byte for byte."""
+    with connect() as client:
+        if revision is None:
+            request = pb.GetJobRequest(name=name)
+            wanted = client.read(lambda public: public.GetJob, request, job_named(name)).specification
+        else:
+            wanted = client.read(
+                lambda public: public.GetJobRevision,
+                pb.GetJobRevisionRequest(job=name, revision=revision),
+                job_named(name),
+            ).specification
+        sys.stdout.buffer.write(client.read_script(wanted.script.sha256))
+
+
+@job.command()
+@click.argument("name")
+@click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(1, MAX_ENTRIES),
+    default=20,
+    show_default=True,
+    help="At most this many.",
+)
+@output_option
+@server_option
+def revisions(name: str, limit: int, output: str) -> None:
+    """List the revisions of a job, by name or uid, removed or not, the newest first."""
+    with connect() as client:
+
+        def page(size: int, token: str) -> tuple[Sequence[pb.JobRevision], str]:
+            request = pb.ListJobRevisionsRequest(job=name, page_size=size, page_token=token)
+            answer = client.read(lambda public: public.ListJobRevisions, request, job_named(name))
+            return answer.revisions, answer.next_page_token
+
+        found, next_token = collect(page, limit)
+    if output == "json":
+        print_json(pb.ListJobRevisionsResponse(revisions=found, next_page_token=next_token))
+    else:
+        print_revisions(found)
 
 
 @job.command()

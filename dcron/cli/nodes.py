@@ -55,6 +55,17 @@ def drain(node_id: str) -> None:
 @node.command()
 @click.argument("node_id", metavar="NODE")
 @server_option
+def forget(node_id: str) -> None:
+    """List a node no more that is gone for good; one that is alive is not forgotten."""
+    with connect() as client:
+        request = pb.ForgetNodeRequest(id=node_id)
+        client.write(lambda public: public.ForgetNode, request, node_named(node_id))
+    print(f"forgot node {node_id}")
+
+
+@node.command()
+@click.argument("node_id", metavar="NODE")
+@server_option
 def undrain(node_id: str) -> None:
     """Give a node executions again."""
     with connect() as client:

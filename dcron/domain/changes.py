@@ -14,10 +14,21 @@ from datetime import UTC, datetime
 from dcron.domain.cron import parse_schedule
 from dcron.domain.errors import FailedPrecondition, Overloaded
 from dcron.domain.execution_id import ExecutionId
+from dcron.domain.ids import ulid_randomness
 from dcron.domain.model import Active, Job, ManualRun, Occurrence, Place, Skip, SkipReason, Specification
 from dcron.domain.planning import MAX_PENDING_SKIPS, skip_range
 
-__all__ = ["MAX_WAITING_RUNS", "change", "create", "knows_of", "merge", "pause", "request_run", "resume"]
+__all__ = [
+    "MAX_WAITING_RUNS",
+    "asked_run",
+    "change",
+    "create",
+    "knows_of",
+    "merge",
+    "pause",
+    "request_run",
+    "resume",
+]
 
 MAX_WAITING_RUNS = 20
 """Manual runs of one job that may wait at once."""
@@ -73,12 +84,19 @@ def resume(job: Job, now: datetime) -> Job:
     return replace(job, paused=False, revision=job.revision + 1, changed_at=now, place=place)
 
 
+def asked_run(job: Job, key: str) -> str:
+    """The key of the run that waits or is worked on for the same request as `key`; empty where there is none.
+
+    Keys of one request differ in their times alone, where it was asked of two nodes at once."""
+    active = job.place.active
+    keys = [run.request_id for run in job.place.waiting]
+    keys += [active.occurrence.key] if active is not None and active.occurrence.manual else []
+    return next((each for each in keys if ulid_randomness(each) == ulid_randomness(key)), "")
+
+
 def request_run(job: Job, request_id: str) -> Job:
     """The job with a manual run waiting; unchanged when that one waits or runs already."""
-    active = job.place.active
-    if active is not None and active.occurrence.key == request_id:
-        return job
-    if any(run.request_id == request_id for run in job.place.waiting):
+    if asked_run(job, request_id):
         return job
     if len(job.place.waiting) >= MAX_WAITING_RUNS:
         raise Overloaded(

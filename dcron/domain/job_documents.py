@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dcron.domain.documents import (
+    REVISIONS_START,
     Body,
     coalesced_body,
     coalesced_of,
@@ -18,9 +19,19 @@ from dcron.domain.documents import (
 )
 from dcron.domain.ids import is_ulid
 from dcron.domain.instants import format_instant, format_precise, parse_instant
-from dcron.domain.model import Active, Job, LastOutcome, ManualRun, Occurrence, Place, Specification, State
+from dcron.domain.model import (
+    Active,
+    Job,
+    JobRevision,
+    LastOutcome,
+    ManualRun,
+    Occurrence,
+    Place,
+    Specification,
+    State,
+)
 
-__all__ = ["job_body", "job_of", "specification_body", "specification_of"]
+__all__ = ["job_body", "job_of", "revision_of", "specification_body", "specification_of"]
 
 
 def job_body(job: Job) -> Body:
@@ -83,6 +94,20 @@ def job_of(name: str, body: Mapping[str, Any]) -> Job:
             skips=tuple(skip_of(skip) for skip in place["skips"]),
             last=_last_of(place["last"]) if place["last"] else None,
         ),
+    )
+
+
+def revision_of(identifier: str, body: Mapping[str, Any]) -> JobRevision:
+    """The revision of a document that keeps one."""
+    uid, _, number = identifier.removeprefix(REVISIONS_START).partition(":")
+    removed = body.get("deleted", False)
+    return JobRevision(
+        job=body["job"],
+        uid=uid,
+        revision=int(number),
+        specification=None if removed else specification_of(body),
+        paused=body.get("paused", False),
+        changed_at=parse_instant(body["changed_at"]),
     )
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "ClusterSettings",
     "Coalesced",
     "Job",
+    "JobRevision",
     "LastOutcome",
     "LogObject",
     "ManualRun",
@@ -249,6 +250,18 @@ class Job:
     changed_at: datetime
     place: Place
     paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobRevision:
+    """A job as one change left it; `specification` is None where that was its removal."""
+
+    job: str
+    uid: str
+    revision: int
+    specification: Specification | None
+    paused: bool
+    changed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

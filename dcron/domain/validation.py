@@ -26,6 +26,7 @@ __all__ = [
     "check_labels",
     "check_node_id",
     "check_note",
+    "check_request_id",
     "check_script",
     "check_size",
     "check_specification",
@@ -46,6 +47,7 @@ MAX_FAILURE_RETRIES = 100
 MAX_FILE_NAME_BYTES = 255
 MAX_INTERPRETER_BYTES = 1024
 MAX_NOTE_CHARACTERS = 500
+MAX_REQUEST_ID_CHARACTERS = 64
 MAX_SHOWN_CHARACTERS = 80
 RESERVED_PREFIX = "DCRON_"
 
@@ -136,6 +138,16 @@ def check_note(field: str, text: str, *, required: bool) -> None:
         raise InvalidInput(field, f"must not be longer than {MAX_NOTE_CHARACTERS} characters")
     if _has_control(text):
         raise InvalidInput(field, f"{shown(text)} must be one line without control characters")
+
+
+def check_request_id(text: str) -> None:
+    """Refuse what cannot name a run."""
+    if not text or len(text) > MAX_REQUEST_ID_CHARACTERS or _has_control(text):
+        raise InvalidInput(
+            "request_id",
+            f"{shown(text)} is not valid; give each run a text of its own, such as a UUID, of 1 to "
+            f"{MAX_REQUEST_ID_CHARACTERS} characters without control characters",
+        )
 
 
 def _check_interpreter(interpreter: str) -> None:

@@ -45,6 +45,11 @@ class PublicStub:
                 request_serializer=dcron_dot_rpc_dot_dcron__pb2.UploadScriptRequest.SerializeToString,
                 response_deserializer=dcron_dot_rpc_dot_dcron__pb2.UploadScriptResponse.FromString,
                 _registered_method=True)
+        self.GetScript = channel.unary_stream(
+                '/dcron.v1.Public/GetScript',
+                request_serializer=dcron_dot_rpc_dot_dcron__pb2.GetScriptRequest.SerializeToString,
+                response_deserializer=dcron_dot_rpc_dot_dcron__pb2.GetScriptResponse.FromString,
+                _registered_method=True)
         self.CreateJob = channel.unary_unary(
                 '/dcron.v1.Public/CreateJob',
                 request_serializer=dcron_dot_rpc_dot_dcron__pb2.CreateJobRequest.SerializeToString,
@@ -74,6 +79,16 @@ class PublicStub:
                 '/dcron.v1.Public/ListJobs',
                 request_serializer=dcron_dot_rpc_dot_dcron__pb2.ListJobsRequest.SerializeToString,
                 response_deserializer=dcron_dot_rpc_dot_dcron__pb2.ListJobsResponse.FromString,
+                _registered_method=True)
+        self.GetJobRevision = channel.unary_unary(
+                '/dcron.v1.Public/GetJobRevision',
+                request_serializer=dcron_dot_rpc_dot_dcron__pb2.GetJobRevisionRequest.SerializeToString,
+                response_deserializer=dcron_dot_rpc_dot_dcron__pb2.JobRevision.FromString,
+                _registered_method=True)
+        self.ListJobRevisions = channel.unary_unary(
+                '/dcron.v1.Public/ListJobRevisions',
+                request_serializer=dcron_dot_rpc_dot_dcron__pb2.ListJobRevisionsRequest.SerializeToString,
+                response_deserializer=dcron_dot_rpc_dot_dcron__pb2.ListJobRevisionsResponse.FromString,
                 _registered_method=True)
         self.PauseJob = channel.unary_unary(
                 '/dcron.v1.Public/PauseJob',
@@ -105,6 +120,11 @@ class PublicStub:
                 request_serializer=dcron_dot_rpc_dot_dcron__pb2.GetExecutionRequest.SerializeToString,
                 response_deserializer=dcron_dot_rpc_dot_dcron__pb2.Execution.FromString,
                 _registered_method=True)
+        self.WaitExecution = channel.unary_unary(
+                '/dcron.v1.Public/WaitExecution',
+                request_serializer=dcron_dot_rpc_dot_dcron__pb2.WaitExecutionRequest.SerializeToString,
+                response_deserializer=dcron_dot_rpc_dot_dcron__pb2.Execution.FromString,
+                _registered_method=True)
         self.ReadLog = channel.unary_stream(
                 '/dcron.v1.Public/ReadLog',
                 request_serializer=dcron_dot_rpc_dot_dcron__pb2.ReadLogRequest.SerializeToString,
@@ -134,6 +154,11 @@ class PublicStub:
                 '/dcron.v1.Public/UndrainNode',
                 request_serializer=dcron_dot_rpc_dot_dcron__pb2.UndrainNodeRequest.SerializeToString,
                 response_deserializer=dcron_dot_rpc_dot_dcron__pb2.Node.FromString,
+                _registered_method=True)
+        self.ForgetNode = channel.unary_unary(
+                '/dcron.v1.Public/ForgetNode',
+                request_serializer=dcron_dot_rpc_dot_dcron__pb2.ForgetNodeRequest.SerializeToString,
+                response_deserializer=dcron_dot_rpc_dot_dcron__pb2.ForgetNodeResponse.FromString,
                 _registered_method=True)
         self.GetClusterStatus = channel.unary_unary(
                 '/dcron.v1.Public/GetClusterStatus',
@@ -170,6 +195,13 @@ class PublicServicer:
 
     def UploadScript(self, request_iterator, context):
         """Takes a script through the node, for object stores that clients cannot reach by URL.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetScript(self, request, context):
+        """The content of a script by its digest. NOT_FOUND when it is not stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -217,6 +249,20 @@ class PublicServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetJobRevision(self, request, context):
+        """One revision of a job, also of a removed one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListJobRevisions(self, request, context):
+        """Revisions of a job, the newest first, a page at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PauseJob(self, request, context):
         """Nothing due after the answer starts, until resumed.
         """
@@ -253,7 +299,15 @@ class PublicServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetExecution(self, request, context):
-        """One execution with its outcome, if it has one yet.
+        """One execution with its outcome, if it has one yet; or one skipped record.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WaitExecution(self, request, context):
+        """One execution once it is settled, or as it is when the time is over. NOT_FOUND when nobody has claimed it
+        by then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -301,6 +355,13 @@ class PublicServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForgetNode(self, request, context):
+        """Takes the document of a node that is gone for good away. FAILED_PRECONDITION while it is alive.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetClusterStatus(self, request, context):
         """Who leads, what waits and why, what needs attention.
         """
@@ -342,6 +403,11 @@ def add_PublicServicer_to_server(servicer, server):
                     request_deserializer=dcron_dot_rpc_dot_dcron__pb2.UploadScriptRequest.FromString,
                     response_serializer=dcron_dot_rpc_dot_dcron__pb2.UploadScriptResponse.SerializeToString,
             ),
+            'GetScript': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetScript,
+                    request_deserializer=dcron_dot_rpc_dot_dcron__pb2.GetScriptRequest.FromString,
+                    response_serializer=dcron_dot_rpc_dot_dcron__pb2.GetScriptResponse.SerializeToString,
+            ),
             'CreateJob': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateJob,
                     request_deserializer=dcron_dot_rpc_dot_dcron__pb2.CreateJobRequest.FromString,
@@ -371,6 +437,16 @@ def add_PublicServicer_to_server(servicer, server):
                     servicer.ListJobs,
                     request_deserializer=dcron_dot_rpc_dot_dcron__pb2.ListJobsRequest.FromString,
                     response_serializer=dcron_dot_rpc_dot_dcron__pb2.ListJobsResponse.SerializeToString,
+            ),
+            'GetJobRevision': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetJobRevision,
+                    request_deserializer=dcron_dot_rpc_dot_dcron__pb2.GetJobRevisionRequest.FromString,
+                    response_serializer=dcron_dot_rpc_dot_dcron__pb2.JobRevision.SerializeToString,
+            ),
+            'ListJobRevisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListJobRevisions,
+                    request_deserializer=dcron_dot_rpc_dot_dcron__pb2.ListJobRevisionsRequest.FromString,
+                    response_serializer=dcron_dot_rpc_dot_dcron__pb2.ListJobRevisionsResponse.SerializeToString,
             ),
             'PauseJob': grpc.unary_unary_rpc_method_handler(
                     servicer.PauseJob,
@@ -402,6 +478,11 @@ def add_PublicServicer_to_server(servicer, server):
                     request_deserializer=dcron_dot_rpc_dot_dcron__pb2.GetExecutionRequest.FromString,
                     response_serializer=dcron_dot_rpc_dot_dcron__pb2.Execution.SerializeToString,
             ),
+            'WaitExecution': grpc.unary_unary_rpc_method_handler(
+                    servicer.WaitExecution,
+                    request_deserializer=dcron_dot_rpc_dot_dcron__pb2.WaitExecutionRequest.FromString,
+                    response_serializer=dcron_dot_rpc_dot_dcron__pb2.Execution.SerializeToString,
+            ),
             'ReadLog': grpc.unary_stream_rpc_method_handler(
                     servicer.ReadLog,
                     request_deserializer=dcron_dot_rpc_dot_dcron__pb2.ReadLogRequest.FromString,
@@ -431,6 +512,11 @@ def add_PublicServicer_to_server(servicer, server):
                     servicer.UndrainNode,
                     request_deserializer=dcron_dot_rpc_dot_dcron__pb2.UndrainNodeRequest.FromString,
                     response_serializer=dcron_dot_rpc_dot_dcron__pb2.Node.SerializeToString,
+            ),
+            'ForgetNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetNode,
+                    request_deserializer=dcron_dot_rpc_dot_dcron__pb2.ForgetNodeRequest.FromString,
+                    response_serializer=dcron_dot_rpc_dot_dcron__pb2.ForgetNodeResponse.SerializeToString,
             ),
             'GetClusterStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetClusterStatus,
@@ -508,6 +594,33 @@ class Public:
             '/dcron.v1.Public/UploadScript',
             dcron_dot_rpc_dot_dcron__pb2.UploadScriptRequest.SerializeToString,
             dcron_dot_rpc_dot_dcron__pb2.UploadScriptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetScript(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/dcron.v1.Public/GetScript',
+            dcron_dot_rpc_dot_dcron__pb2.GetScriptRequest.SerializeToString,
+            dcron_dot_rpc_dot_dcron__pb2.GetScriptResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -681,6 +794,60 @@ class Public:
             _registered_method=True)
 
     @staticmethod
+    def GetJobRevision(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dcron.v1.Public/GetJobRevision',
+            dcron_dot_rpc_dot_dcron__pb2.GetJobRevisionRequest.SerializeToString,
+            dcron_dot_rpc_dot_dcron__pb2.JobRevision.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListJobRevisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dcron.v1.Public/ListJobRevisions',
+            dcron_dot_rpc_dot_dcron__pb2.ListJobRevisionsRequest.SerializeToString,
+            dcron_dot_rpc_dot_dcron__pb2.ListJobRevisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def PauseJob(request,
             target,
             options=(),
@@ -831,6 +998,33 @@ class Public:
             target,
             '/dcron.v1.Public/GetExecution',
             dcron_dot_rpc_dot_dcron__pb2.GetExecutionRequest.SerializeToString,
+            dcron_dot_rpc_dot_dcron__pb2.Execution.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WaitExecution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dcron.v1.Public/WaitExecution',
+            dcron_dot_rpc_dot_dcron__pb2.WaitExecutionRequest.SerializeToString,
             dcron_dot_rpc_dot_dcron__pb2.Execution.FromString,
             options,
             channel_credentials,
@@ -994,6 +1188,33 @@ class Public:
             '/dcron.v1.Public/UndrainNode',
             dcron_dot_rpc_dot_dcron__pb2.UndrainNodeRequest.SerializeToString,
             dcron_dot_rpc_dot_dcron__pb2.Node.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dcron.v1.Public/ForgetNode',
+            dcron_dot_rpc_dot_dcron__pb2.ForgetNodeRequest.SerializeToString,
+            dcron_dot_rpc_dot_dcron__pb2.ForgetNodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

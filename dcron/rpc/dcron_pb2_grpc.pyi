@@ -43,6 +43,8 @@ class PublicStub:
     """Asks where to put a script; answers at once when the store has it already."""
     UploadScript: _grpc.StreamUnaryMultiCallable[_dcron_pb2.UploadScriptRequest, _dcron_pb2.UploadScriptResponse]
     """Takes a script through the node, for object stores that clients cannot reach by URL."""
+    GetScript: _grpc.UnaryStreamMultiCallable[_dcron_pb2.GetScriptRequest, _dcron_pb2.GetScriptResponse]
+    """The content of a script by its digest. NOT_FOUND when it is not stored."""
     CreateJob: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.CreateJobRequest, _dcron_pb2.Job]
     """Registers a new job. ALREADY_EXISTS when the name is taken."""
     CreateJobs: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.CreateJobsRequest, _dcron_pb2.CreateJobsResponse]
@@ -55,6 +57,10 @@ class PublicStub:
     """One job. NOT_FOUND when there is none of that name."""
     ListJobs: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.ListJobsRequest, _dcron_pb2.ListJobsResponse]
     """Jobs by name, a page at a time."""
+    GetJobRevision: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.GetJobRevisionRequest, _dcron_pb2.JobRevision]
+    """One revision of a job, also of a removed one."""
+    ListJobRevisions: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.ListJobRevisionsRequest, _dcron_pb2.ListJobRevisionsResponse]
+    """Revisions of a job, the newest first, a page at a time."""
     PauseJob: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.PauseJobRequest, _dcron_pb2.Job]
     """Nothing due after the answer starts, until resumed."""
     ResumeJob: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.ResumeJobRequest, _dcron_pb2.Job]
@@ -66,7 +72,11 @@ class PublicStub:
     ListExecutions: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.ListExecutionsRequest, _dcron_pb2.ListExecutionsResponse]
     """Executions and skipped records, newest first, a page at a time."""
     GetExecution: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.GetExecutionRequest, _dcron_pb2.Execution]
-    """One execution with its outcome, if it has one yet."""
+    """One execution with its outcome, if it has one yet; or one skipped record."""
+    WaitExecution: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.WaitExecutionRequest, _dcron_pb2.Execution]
+    """One execution once it is settled, or as it is when the time is over. NOT_FOUND when nobody has claimed it
+    by then.
+    """
     ReadLog: _grpc.UnaryStreamMultiCallable[_dcron_pb2.ReadLogRequest, _dcron_pb2.ReadLogResponse]
     """The log of an execution, from the object store or from the node that runs it."""
     CancelExecution: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.CancelExecutionRequest, _dcron_pb2.CancelExecutionResponse]
@@ -79,6 +89,8 @@ class PublicStub:
     """The node takes no new executions; those that run go on."""
     UndrainNode: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.UndrainNodeRequest, _dcron_pb2.Node]
     """The node takes executions again."""
+    ForgetNode: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.ForgetNodeRequest, _dcron_pb2.ForgetNodeResponse]
+    """Takes the document of a node that is gone for good away. FAILED_PRECONDITION while it is alive."""
     GetClusterStatus: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.GetClusterStatusRequest, _dcron_pb2.ClusterStatus]
     """Who leads, what waits and why, what needs attention."""
     FreezeCluster: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.FreezeClusterRequest, _dcron_pb2.ClusterStatus]
@@ -97,6 +109,8 @@ class PublicAsyncStub(PublicStub):
     """Asks where to put a script; answers at once when the store has it already."""
     UploadScript: _aio.StreamUnaryMultiCallable[_dcron_pb2.UploadScriptRequest, _dcron_pb2.UploadScriptResponse]  # type: ignore[assignment]
     """Takes a script through the node, for object stores that clients cannot reach by URL."""
+    GetScript: _aio.UnaryStreamMultiCallable[_dcron_pb2.GetScriptRequest, _dcron_pb2.GetScriptResponse]  # type: ignore[assignment]
+    """The content of a script by its digest. NOT_FOUND when it is not stored."""
     CreateJob: _aio.UnaryUnaryMultiCallable[_dcron_pb2.CreateJobRequest, _dcron_pb2.Job]  # type: ignore[assignment]
     """Registers a new job. ALREADY_EXISTS when the name is taken."""
     CreateJobs: _aio.UnaryUnaryMultiCallable[_dcron_pb2.CreateJobsRequest, _dcron_pb2.CreateJobsResponse]  # type: ignore[assignment]
@@ -109,6 +123,10 @@ class PublicAsyncStub(PublicStub):
     """One job. NOT_FOUND when there is none of that name."""
     ListJobs: _aio.UnaryUnaryMultiCallable[_dcron_pb2.ListJobsRequest, _dcron_pb2.ListJobsResponse]  # type: ignore[assignment]
     """Jobs by name, a page at a time."""
+    GetJobRevision: _aio.UnaryUnaryMultiCallable[_dcron_pb2.GetJobRevisionRequest, _dcron_pb2.JobRevision]  # type: ignore[assignment]
+    """One revision of a job, also of a removed one."""
+    ListJobRevisions: _aio.UnaryUnaryMultiCallable[_dcron_pb2.ListJobRevisionsRequest, _dcron_pb2.ListJobRevisionsResponse]  # type: ignore[assignment]
+    """Revisions of a job, the newest first, a page at a time."""
     PauseJob: _aio.UnaryUnaryMultiCallable[_dcron_pb2.PauseJobRequest, _dcron_pb2.Job]  # type: ignore[assignment]
     """Nothing due after the answer starts, until resumed."""
     ResumeJob: _aio.UnaryUnaryMultiCallable[_dcron_pb2.ResumeJobRequest, _dcron_pb2.Job]  # type: ignore[assignment]
@@ -120,7 +138,11 @@ class PublicAsyncStub(PublicStub):
     ListExecutions: _aio.UnaryUnaryMultiCallable[_dcron_pb2.ListExecutionsRequest, _dcron_pb2.ListExecutionsResponse]  # type: ignore[assignment]
     """Executions and skipped records, newest first, a page at a time."""
     GetExecution: _aio.UnaryUnaryMultiCallable[_dcron_pb2.GetExecutionRequest, _dcron_pb2.Execution]  # type: ignore[assignment]
-    """One execution with its outcome, if it has one yet."""
+    """One execution with its outcome, if it has one yet; or one skipped record."""
+    WaitExecution: _aio.UnaryUnaryMultiCallable[_dcron_pb2.WaitExecutionRequest, _dcron_pb2.Execution]  # type: ignore[assignment]
+    """One execution once it is settled, or as it is when the time is over. NOT_FOUND when nobody has claimed it
+    by then.
+    """
     ReadLog: _aio.UnaryStreamMultiCallable[_dcron_pb2.ReadLogRequest, _dcron_pb2.ReadLogResponse]  # type: ignore[assignment]
     """The log of an execution, from the object store or from the node that runs it."""
     CancelExecution: _aio.UnaryUnaryMultiCallable[_dcron_pb2.CancelExecutionRequest, _dcron_pb2.CancelExecutionResponse]  # type: ignore[assignment]
@@ -133,6 +155,8 @@ class PublicAsyncStub(PublicStub):
     """The node takes no new executions; those that run go on."""
     UndrainNode: _aio.UnaryUnaryMultiCallable[_dcron_pb2.UndrainNodeRequest, _dcron_pb2.Node]  # type: ignore[assignment]
     """The node takes executions again."""
+    ForgetNode: _aio.UnaryUnaryMultiCallable[_dcron_pb2.ForgetNodeRequest, _dcron_pb2.ForgetNodeResponse]  # type: ignore[assignment]
+    """Takes the document of a node that is gone for good away. FAILED_PRECONDITION while it is alive."""
     GetClusterStatus: _aio.UnaryUnaryMultiCallable[_dcron_pb2.GetClusterStatusRequest, _dcron_pb2.ClusterStatus]  # type: ignore[assignment]
     """Who leads, what waits and why, what needs attention."""
     FreezeCluster: _aio.UnaryUnaryMultiCallable[_dcron_pb2.FreezeClusterRequest, _dcron_pb2.ClusterStatus]  # type: ignore[assignment]
@@ -160,6 +184,14 @@ class PublicServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_dcron_pb2.UploadScriptResponse, _abc.Awaitable[_dcron_pb2.UploadScriptResponse]]:
         """Takes a script through the node, for object stores that clients cannot reach by URL."""
+
+    @_abc_1.abstractmethod
+    def GetScript(
+        self,
+        request: _dcron_pb2.GetScriptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_dcron_pb2.GetScriptResponse], _abc.AsyncIterator[_dcron_pb2.GetScriptResponse]]:
+        """The content of a script by its digest. NOT_FOUND when it is not stored."""
 
     @_abc_1.abstractmethod
     def CreateJob(
@@ -210,6 +242,22 @@ class PublicServicer(metaclass=_abc_1.ABCMeta):
         """Jobs by name, a page at a time."""
 
     @_abc_1.abstractmethod
+    def GetJobRevision(
+        self,
+        request: _dcron_pb2.GetJobRevisionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dcron_pb2.JobRevision, _abc.Awaitable[_dcron_pb2.JobRevision]]:
+        """One revision of a job, also of a removed one."""
+
+    @_abc_1.abstractmethod
+    def ListJobRevisions(
+        self,
+        request: _dcron_pb2.ListJobRevisionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dcron_pb2.ListJobRevisionsResponse, _abc.Awaitable[_dcron_pb2.ListJobRevisionsResponse]]:
+        """Revisions of a job, the newest first, a page at a time."""
+
+    @_abc_1.abstractmethod
     def PauseJob(
         self,
         request: _dcron_pb2.PauseJobRequest,
@@ -255,7 +303,17 @@ class PublicServicer(metaclass=_abc_1.ABCMeta):
         request: _dcron_pb2.GetExecutionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dcron_pb2.Execution, _abc.Awaitable[_dcron_pb2.Execution]]:
-        """One execution with its outcome, if it has one yet."""
+        """One execution with its outcome, if it has one yet; or one skipped record."""
+
+    @_abc_1.abstractmethod
+    def WaitExecution(
+        self,
+        request: _dcron_pb2.WaitExecutionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dcron_pb2.Execution, _abc.Awaitable[_dcron_pb2.Execution]]:
+        """One execution once it is settled, or as it is when the time is over. NOT_FOUND when nobody has claimed it
+        by then.
+        """
 
     @_abc_1.abstractmethod
     def ReadLog(
@@ -304,6 +362,14 @@ class PublicServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_dcron_pb2.Node, _abc.Awaitable[_dcron_pb2.Node]]:
         """The node takes executions again."""
+
+    @_abc_1.abstractmethod
+    def ForgetNode(
+        self,
+        request: _dcron_pb2.ForgetNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dcron_pb2.ForgetNodeResponse, _abc.Awaitable[_dcron_pb2.ForgetNodeResponse]]:
+        """Takes the document of a node that is gone for good away. FAILED_PRECONDITION while it is alive."""
 
     @_abc_1.abstractmethod
     def GetClusterStatus(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 
@@ -13,14 +13,14 @@ from dcron.domain import changes
 from dcron.domain.cron import parse_schedule
 from dcron.domain.errors import FailedPrecondition, InvalidInput, NotFound
 from dcron.domain.execution_id import ExecutionId
-from dcron.domain.ids import is_ulid, ulid_time
 from dcron.domain.model import Job, Occurrence, Specification
 from dcron.domain.queries import JobQuery
-from dcron.domain.validation import check_specification, is_job_name, shown
+from dcron.domain.validation import check_request_id, check_specification, is_job_name, shown
 from dcron.ports import Clock, DocumentStore, executions_database
 from dcron.services.clients.answering import let_come, trusted_now
 from dcron.services.clients.job_lists import JobLists, JobPart
 from dcron.services.clients.revisions import Revisions, StaleRevision, job_documents, same_revision
+from dcron.services.clients.run_requests import RunRequests
 from dcron.services.clients.scripts import Scripts
 from dcron.services.shared.cluster_settings import read_settings
 
@@ -28,8 +28,6 @@ __all__ = ["Catalogue"]
 
 MAX_NEXT = 100
 DEFAULT_NEXT = 5
-MAX_REQUEST_AGE = timedelta(hours=24)
-"""How far the time in a request id may be from this node's clock, in either direction."""
 
 log = structlog.get_logger()
 
@@ -56,6 +54,7 @@ class Catalogue:
         self._revisions = Revisions(store)
         self._jobs = job_documents(store)
         self._lists = JobLists(store)
+        self._requests = RunRequests(store)
 
     async def update(
         self, name: str, specification: Specification, field_names: Sequence[str], *, if_revision: int = 0
@@ -114,9 +113,11 @@ class Catalogue:
 
     async def run(self, name: str, request_id: str) -> str:
         """Ask for one run now; the id of its first attempt. The same `request_id` runs once."""
-        self._check_request_id(request_id)
+        check_request_id(request_id)
+        now = self._trusted_now()
         job = await self.get(name)
-        first_attempt = Occurrence.of_request(job.uid, request_id).attempt(1)
+        key = await self._requests.key_of(job.uid, request_id, now)
+        first_attempt = Occurrence.of_request(job.uid, key).attempt(1)
         if await self._is_claimed(first_attempt):
             return first_attempt.text
         if (await read_settings(self._store)).frozen:
@@ -125,9 +126,10 @@ class Catalogue:
         async def ask(present: Job | None) -> Job:
             if present is None or present.uid != job.uid:
                 raise _not_found(name)
-            return changes.request_run(present, request_id)
+            return changes.request_run(present, key)
 
-        await self._jobs.rewrite(name, ask)
+        written = await self._jobs.rewrite(name, ask)
+        first_attempt = first_attempt._replace(key=changes.asked_run(written, key))
         log.info("run asked for", action="run_job", job=name, execution=first_attempt.text)
         return first_attempt.text
 
@@ -201,17 +203,6 @@ class Catalogue:
 
     def _trusted_now(self) -> datetime:
         return trusted_now(self._clock, self._clock_trouble())
-
-    def _check_request_id(self, request_id: str) -> None:
-        if not is_ulid(request_id):
-            raise InvalidInput("request_id", f"{shown(request_id)} is not a ULID; make one for each run")
-        now = self._trusted_now()
-        if abs(ulid_time(request_id) - now) > MAX_REQUEST_AGE:
-            raise InvalidInput(
-                "request_id",
-                f"was made at {ulid_time(request_id):%Y-%m-%d %H:%M} UTC, but it is {now:%Y-%m-%d %H:%M} UTC "
-                "here; set the clocks right, or ask with a new one",
-            )
 
     async def _is_claimed(self, attempt: ExecutionId) -> bool:
         [leaves] = await self._store.read(executions_database(attempt.instant), [attempt.text])

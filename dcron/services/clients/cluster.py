@@ -20,7 +20,7 @@ from dcron.domain.documents import (
     settings_body,
     settings_of,
 )
-from dcron.domain.errors import NotFound
+from dcron.domain.errors import FailedPrecondition, NotFound, StoreUnreachable
 from dcron.domain.instants import format_precise, parse_instant
 from dcron.domain.leadership import Lease
 from dcron.domain.model import ClusterSettings
@@ -29,7 +29,7 @@ from dcron.domain.pages import page_size, page_token, position_of
 from dcron.domain.planning import AHEAD_SECONDS
 from dcron.domain.validation import shown
 from dcron.domain.views import ClusterView, HeldExecution, NodeView
-from dcron.ports import CLUSTER, Clock, Document, DocumentStore
+from dcron.ports import CLUSTER, Clock, Document, DocumentStore, WriteKind
 from dcron.services.clients.answering import trusted_now
 from dcron.services.shared.cluster_settings import merge_settings, read_settings
 from dcron.services.shared.node_documents import MAX_NODES, list_nodes
@@ -145,6 +145,25 @@ class ClusterService:
     async def undrain(self, node_id: str) -> NodeView:
         """Let a node take executions again."""
         return await self._set_drain(node_id, draining=False)
+
+    async def forget(self, node_id: str) -> None:
+        """Remove the document of a node that is gone for good. FailedPrecondition while it may be alive.
+
+        One that starts again after all makes itself another."""
+        wanted = [node_key(node_id), drain_id(node_id)]
+        leaves, drains = await self._store.read(CLUSTER, wanted)
+        record = _record(node_id, leaves)
+        if record is None:
+            raise NotFound(f"node {shown(node_id)} not found")
+        if self._is_alive(record, await self.report()):
+            raise FailedPrecondition(f"node {node_id} is alive; stop dcron there first")
+        gone = [Document(leaf.id, {}, leaf.revision, deleted=True) for leaf in (*leaves, *drains)]
+        results = await self._store.write(CLUSTER, gone)
+        if any(result.kind is WriteKind.LOST for result in results):
+            raise FailedPrecondition(f"node {node_id} has just been heard of; look at it again")
+        if not all(result.done for result in results):
+            raise StoreUnreachable(f"node {node_id} may or may not have been forgotten; ask again")
+        log.info("node forgotten", action="forget_node", forgotten=node_id)
 
     async def status(self) -> ClusterView:
         """The cluster in one answer. StoreUnreachable: then there is `status_of_this_node`."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 import structlog
 
-from dcron.domain.documents import verdict_body, verdict_id
+from dcron.domain.documents import skip_instant, verdict_body, verdict_id
 from dcron.domain.errors import FailedPrecondition, InvalidInput, NodeUnreachable, NotFound, StoreUnreachable
+from dcron.domain.execution_id import ExecutionId
 from dcron.domain.ids import is_ulid
-from dcron.domain.model import Claim, State, Verdict, VerdictKind
+from dcron.domain.model import Claim, JobRevision, State, Verdict, VerdictKind
 from dcron.domain.nodes import LeaderReport
 from dcron.domain.planning import AHEAD_SECONDS
-from dcron.domain.queries import ExecutionQuery
+from dcron.domain.queries import ExecutionQuery, Listed
 from dcron.domain.validation import check_note, is_job_name, shown
 from dcron.domain.views import ExecutionView
 from dcron.ports import (
@@ -32,6 +34,10 @@ from dcron.services.clients.revisions import Revisions, job_documents
 
 __all__ = ["Executions", "NodeDirectory"]
 
+FIRST_PAUSE_SECONDS = 0.1
+PAUSE_GROWTH = 1.5
+MAX_PAUSE_SECONDS = 2.0
+"""Longest pause between two looks at an execution whose end is waited for."""
 MAX_VERDICT_TRIES = 5
 """Rounds of write and read until a verdict is known to be stored."""
 
@@ -98,6 +104,43 @@ class Executions:
         raise NotFound(
             f"no execution {shown(identifier)} is stored; what still waits for a worker shows with its job"
         )
+
+    async def get_listed(self, identifier: str) -> Listed:
+        """One execution or skip record as a quorum has it."""
+        if skip_instant(identifier) is None:
+            return await self.get(identifier)
+        skips = await self._listing.skips([identifier])
+        if identifier not in skips:
+            raise NotFound(f"no skipped record {shown(identifier)} is stored")
+        return skips[identifier]
+
+    async def wait(self, identifier: str, patience_seconds: float) -> ExecutionView:
+        """One execution once it has an outcome or a verdict, or as it is after `patience_seconds`.
+
+        NotFound where nobody has claimed it by then."""
+        pause_seconds = FIRST_PAUSE_SECONDS
+        now = asyncio.get_running_loop().time
+        waited_until = now() + patience_seconds
+        while True:
+            is_over = now() >= waited_until
+            try:
+                view = await self.get(identifier)
+            except NotFound:
+                if is_over or ExecutionId.parse_or_none(identifier) is None:
+                    raise
+            else:
+                if is_over or view.outcome is not None or view.verdict is not None:
+                    return view
+            await asyncio.sleep(min(pause_seconds, max(0.0, waited_until - now())))
+            pause_seconds = min(pause_seconds * PAUSE_GROWTH, MAX_PAUSE_SECONDS)
+
+    async def revision(self, job: str, revision: int) -> JobRevision:
+        """One revision of a job, by its name or uid, removed or not."""
+        return await self._revisions.get((await self._job_of(job))[1], revision)
+
+    async def revisions(self, job: str, asked: int, token: str) -> tuple[Sequence[JobRevision], str]:
+        """A page of a job's revisions, the newest first, and the token of the next one."""
+        return await self._revisions.page((await self._job_of(job))[1], asked, token)
 
     async def _attention(self) -> frozenset[str]:
         return frozenset((await self._directory.report()).attention)

@@ -7,15 +7,19 @@ from dataclasses import replace
 
 from dcron.domain.changes import merge
 from dcron.domain.documents import Body, removal_id, revision_id
-from dcron.domain.errors import FailedPrecondition, InvalidInput, Overloaded, StoreUnreachable
+from dcron.domain.errors import FailedPrecondition, InvalidInput, NotFound, Overloaded, StoreUnreachable
 from dcron.domain.instants import format_precise
-from dcron.domain.job_documents import job_body, job_of, specification_body
-from dcron.domain.model import Job
+from dcron.domain.job_documents import job_body, job_of, revision_of, specification_body
+from dcron.domain.model import Job, JobRevision
+from dcron.domain.pages import page_size, page_token, position_of
 from dcron.ports import JOBS, Document, DocumentStore, WriteKind
 from dcron.services.shared.shared_documents import Form, SharedDocuments
 
 __all__ = ["JOB_FORM", "Revisions", "StaleRevision", "job_documents", "same_revision"]
 
+DEFAULT_PAGE = 20
+MAX_PAGE = 100
+"""Revisions in one page: each may have MAX_TEXT_BYTES of text."""
 MAX_NUMBER_TRIES = 10
 """Revision numbers that one change tries before it gives up."""
 
@@ -72,6 +76,25 @@ class Revisions:
             "changed_at": format_precise(job.changed_at),
         }
         return await self._create(job, body)
+
+    async def get(self, uid: str, revision: int) -> JobRevision:
+        """One revision as a quorum has it; NotFound where there is none."""
+        [leaves] = await self._store.read(JOBS, [revision_id(uid, revision)]) if revision > 0 else [()]
+        if not leaves:
+            raise NotFound(f"revision {revision} of job {uid} not found")
+        return revision_of(leaves[0].id, leaves[0].body)
+
+    async def page(self, uid: str, asked: int, token: str) -> tuple[Sequence[JobRevision], str]:
+        """A page of a job's revisions, the newest first, and the token of the next one; a hint."""
+        size = page_size(asked, DEFAULT_PAGE, MAX_PAGE)
+        query = ("revisions", uid)
+        position = position_of(query, token, 1)
+        first, after_last = revision_id(uid, 0), revision_id(uid, 0).rsplit(":", 1)[0] + ";"
+        end = min(after_last, position[0]) if position else after_last
+        found = await self._store.range(JOBS, first, end, limit=size + 1, descending=True)
+        shown = found[:size]
+        next_token = page_token(query, (shown[-1].id,)) if len(found) > size else ""
+        return [revision_of(document.id, document.body) for document in shown], next_token
 
     async def last_removed(self, name: str) -> str:
         """The uid of the last job of that name that was removed; empty where there is none. A hint."""

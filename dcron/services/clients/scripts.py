@@ -92,6 +92,15 @@ class Scripts:
             )
         return size_bytes
 
+    async def read(self, sha256: str) -> AsyncIterator[bytes]:
+        """The content of a stored script in chunks; NotFound where there is none."""
+        check_digest("sha256", sha256)
+        key = Script(sha256, 0).key
+        if await self._objects.size(key) is None:
+            raise NotFound(f"no script {sha256} is stored")
+        async for chunk in self._objects.read(key):
+            yield chunk
+
     async def verify(self, script: Script) -> None:
         """Make sure that the object store holds exactly this script; InvalidInput("script") otherwise."""
         stored_bytes = await self._objects.size(script.key)

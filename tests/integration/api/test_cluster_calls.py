@@ -40,6 +40,20 @@ class TestCluster:
             token = page.next_page_token
         assert (ids, token) == (["n1", "n2", "n3"], "")
 
+    async def test_a_node_that_is_gone_is_forgotten_and_one_that_is_alive_is_not(self, node: Node) -> None:
+        record = replace(node.elector.record(), node_id="n2")
+        await node.put(CLUSTER, node_key("n2"), node_body(record))
+        await node.public.DrainNode(pb.DrainNodeRequest(id="n2"))
+        node.elector.said = LeaderReport(alive=("n1", "n2"))
+        error = await refused(node.public.ForgetNode(pb.ForgetNodeRequest(id="n2")))
+        assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert "is alive" in error.details()
+        node.elector.said = LeaderReport(alive=("n1",))
+        await node.public.ForgetNode(pb.ForgetNodeRequest(id="n2"))
+        assert [each.id for each in (await node.public.ListNodes(pb.ListNodesRequest())).nodes] == ["n1"]
+        error = await refused(node.public.ForgetNode(pb.ForgetNodeRequest(id="n2")))
+        assert error.code() is grpc.StatusCode.NOT_FOUND
+
     async def test_who_the_leader_does_not_see_is_not_alive(self, node: Node) -> None:
         node.elector.said = LeaderReport(alive=("n5",))
         [found] = (await node.public.ListNodes(pb.ListNodesRequest())).nodes

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from dcron.api.errors import FIELD_METADATA
-from dcron.domain.documents import skip_body
+from dcron.domain.documents import skip_body, skip_record_body
 from dcron.domain.model import LogObject, Skip, SkipReason
 from dcron.ports import executions_database
 from dcron.rpc import dcron_pb2 as pb
-from tests.integration.api.served_node import LOG, NOW, Node, put_claim, put_outcome, refused
+from tests.integration.api.served_node import LOG, NOW, Node, identifier_of, put_claim, put_outcome, refused
 
 
 class TestExecutions:
@@ -89,6 +92,40 @@ class TestExecutions:
         request.verdict = pb.VERDICT_RETRY
         error = await refused(node.public.ResolveExecution(request))
         assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+    async def test_a_skipped_record_is_found_by_its_id(self, node: Node, job: pb.Job) -> None:
+        skip = Skip(job.uid, NOW, NOW, SkipReason.FROZEN, 3)
+        await node.put(executions_database(NOW), skip.id, skip_record_body(skip, "report"))
+        found = await node.public.GetExecution(pb.GetExecutionRequest(id=skip.id))
+        assert (found.id, found.job, found.occurrence_count) == (skip.id, "report", 3)
+        absent = pb.GetExecutionRequest(id=replace(skip, until=NOW + timedelta(hours=1)).id)
+        assert (await refused(node.public.GetExecution(absent))).code() is grpc.StatusCode.NOT_FOUND
+
+    async def test_the_end_of_an_execution_is_waited_for(self, node: Node, job: pb.Job) -> None:
+        identifier = identifier_of(job)
+        waiting = asyncio.ensure_future(node.public.WaitExecution(pb.WaitExecutionRequest(id=identifier)))
+        await asyncio.sleep(0.3)
+        claim = await put_claim(node, job)
+        soon = pb.WaitExecutionRequest(id=identifier, timeout=Duration(nanos=200_000_000))
+        running = await node.public.WaitExecution(soon)
+        assert running.state == pb.EXECUTION_STATE_RUNNING
+        assert not waiting.done()
+        await put_outcome(node, claim)
+        assert (await waiting).state == pb.EXECUTION_STATE_FAILED
+
+    @pytest.mark.parametrize(
+        ("identifier", "seconds", "code"),
+        [
+            ("nonsense", 20, grpc.StatusCode.NOT_FOUND),
+            ("01KJQ6QPSGV6T0RF17PAD5PWR0:20260302T120000Z:001", 0, grpc.StatusCode.NOT_FOUND),
+            ("01KJQ6QPSGV6T0RF17PAD5PWR0:20260302T120000Z:001", 61, grpc.StatusCode.INVALID_ARGUMENT),
+        ],
+    )
+    async def test_what_cannot_come_is_not_waited_for(
+        self, node: Node, identifier: str, seconds: int, code: grpc.StatusCode
+    ) -> None:
+        request = pb.WaitExecutionRequest(id=identifier, timeout=Duration(seconds=seconds))
+        assert (await refused(node.public.WaitExecution(request))).code() is code
 
     async def test_executions_are_paged_through_and_filtered(self, node: Node, job: pb.Job) -> None:
         claims = [await put_claim(node, job, f"20260302T12{minute:02d}00Z") for minute in range(3)]

@@ -90,6 +90,42 @@ class TestJobs:
         rest = await node.public.ListJobs(pb.ListJobsRequest(page_token=first.next_page_token))
         assert ([each.name for each in rest.jobs], rest.next_page_token) == (["report"], "")
 
+    async def test_a_script_is_read_back(self, node: Node, job: pb.Job) -> None:
+        call = node.public.GetScript(pb.GetScriptRequest(sha256=job.specification.script.sha256))
+        assert b"".join([chunk.data async for chunk in call]) == TEXT
+        absent = node.public.GetScript(pb.GetScriptRequest(sha256="0" * 64))
+        assert (await refused(absent.read())).code() is grpc.StatusCode.NOT_FOUND
+        none = node.public.GetScript(pb.GetScriptRequest(sha256="../../etc/passwd"))
+        assert (await refused(none.read())).details().startswith("sha256: ")
+
+    async def test_revisions_are_told_also_of_a_removed_job(self, node: Node, job: pb.Job) -> None:
+        changed = pb.Specification(schedule="@hourly")
+        await node.public.UpdateJob(pb.UpdateJobRequest(name="report", specification=changed))
+        await node.public.PauseJob(pb.PauseJobRequest(name="report"))
+        await node.public.DeleteJob(pb.DeleteJobRequest(name="report"))
+        for name in ("report", job.uid):
+            first = await node.public.ListJobRevisions(pb.ListJobRevisionsRequest(job=name, page_size=3))
+            rest = await node.public.ListJobRevisions(
+                pb.ListJobRevisionsRequest(job=name, page_token=first.next_page_token)
+            )
+            found = [*first.revisions, *rest.revisions]
+            assert [(each.revision, each.paused, each.deleted) for each in found] == [
+                (4, False, True),
+                (3, True, False),
+                (2, False, False),
+                (1, False, False),
+            ]
+            assert [each.specification.schedule for each in found[1:]] == [
+                "@hourly",
+                "@hourly",
+                "*/5 * * * *",
+            ]
+        one = await node.public.GetJobRevision(pb.GetJobRevisionRequest(job="report", revision=1))
+        assert (one.job, one.uid, one.specification) == ("report", job.uid, job.specification)
+        for revision in (0, -1, 9):
+            request = pb.GetJobRevisionRequest(job=job.uid, revision=revision)
+            assert (await refused(node.public.GetJobRevision(request))).code() is grpc.StatusCode.NOT_FOUND
+
     async def test_jobs_are_filtered(self, node: Node, job: pb.Job) -> None:
         labelled = specification(labels={"disk": "ssd", "zone": "a"})
         await node.public.CreateJob(pb.CreateJobRequest(name="report-2", specification=labelled))

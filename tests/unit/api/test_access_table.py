@@ -26,7 +26,7 @@ def test_what_nodes_ask_of_each_other_is_for_nodes_alone_and_nothing_else_is():
 
 
 def test_a_viewer_changes_nothing():
-    reading = ("Get", "List", "Read", "Next")
+    reading = ("Get", "List", "Read", "Next", "Wait")
     for method in methods("Public"):
         name = method.rpartition("/")[2]
         for_viewers = name.startswith(reading) and name != "ListAudit"

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
+from dcron.cli.main import main
 from dcron.rpc import dcron_pb2 as pb
 from tests.unit.cli.fake_node import Done, FakeNode, instant
 
@@ -48,6 +49,49 @@ def test_a_listing_of_jobs_goes_through_all_pages(node: FakeNode, dcron: Callabl
     answer = json.loads(done.out)
     assert [job["name"] for job in answer["jobs"]] == ["a", "b", "c"]
     assert answer["nextPageToken"] == ""
+
+
+def test_a_script_is_printed_byte_for_byte(
+    node: FakeNode, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    content = bytes(range(256))
+    node.on("GetJob", pb.Job(specification=pb.Specification(script=pb.Script(sha256="a" * 64))))
+    node.on(
+        "GetJobRevision", pb.JobRevision(specification=pb.Specification(script=pb.Script(sha256="b" * 64)))
+    )
+    parts = (content[:100], content[100:])
+    node.on("GetScript", lambda request, context: (pb.GetScriptResponse(data=part) for part in parts))
+    for words in ((), ("--revision", "2")):
+        assert main(["job", "script", "a", *words, "--server", node.address]) == 0
+        assert capsysbinary.readouterr().out == content
+    assert [request.sha256[0] for request in node.asked("GetScript")] == ["a", "b"]
+    assert node.asked("GetJobRevision") == [pb.GetJobRevisionRequest(job="a", revision=2)]
+
+
+def test_revisions_are_a_table(node: FakeNode, dcron: Callable[..., Done]) -> None:
+    made = pb.JobRevision(revision=1, specification=pb.Specification(schedule="@daily"))
+    removed = pb.JobRevision(revision=2, deleted=True)
+    node.on("ListJobRevisions", pb.ListJobRevisionsResponse(revisions=[removed, made]))
+    _, first, second = dcron("job", "revisions", "a", "--server", node.address).out.splitlines()
+    assert first.split()[0] == "2"
+    assert "removed" in first
+    assert "@daily" in second
+
+
+def test_a_wait_goes_on_until_the_execution_is_settled(node: FakeNode, dcron: Callable[..., Done]) -> None:
+    answers = [pb.Execution(state=pb.EXECUTION_STATE_RUNNING)] * 2
+    answers.append(pb.Execution(state=pb.EXECUTION_STATE_FAILED, exit_code=7))
+    node.on("WaitExecution", lambda request, context: answers.pop(0))
+    done = dcron("execution", "wait", LONG_ID, "--server", node.address)
+    assert (done.exit_code, answers) == (7, [])
+    assert "exit 7" in done.out
+
+
+def test_a_node_is_forgotten(node: FakeNode, dcron: Callable[..., Done]) -> None:
+    node.on("ForgetNode", pb.ForgetNodeResponse())
+    done = dcron("node", "forget", "n2", "--server", node.address)
+    assert (done.exit_code, done.out) == (0, "forgot node n2\n")
+    assert node.asked("ForgetNode") == [pb.ForgetNodeRequest(id="n2")]
 
 
 def test_filters_of_jobs_are_passed_on(node: FakeNode, dcron: Callable[..., Done]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from dcron.domain import changes
 from dcron.domain.documents import SETTINGS_ID, claim_body, revision_id, settings_body
 from dcron.domain.errors import FailedPrecondition, InvalidInput, NotFound, Overloaded, StoreUnreachable
+from dcron.domain.execution_id import ExecutionId
 from dcron.domain.ids import new_ulid
 from dcron.domain.instants import format_key
 from dcron.domain.job_documents import job_body, job_of
@@ -272,8 +273,41 @@ class TestRunning:
         with pytest.raises(FailedPrecondition, match="dcron cluster thaw"):
             await catalogue.run(NAME, new_ulid(START, b"r" * 10))
 
-    @pytest.mark.parametrize("request_id", ["", "nonsense", new_ulid(START - timedelta(days=2), b"r" * 10)])
-    async def test_a_request_id_that_is_no_recent_ulid_is_refused(
+    @pytest.mark.parametrize("text", ["backup-2026-03-02", "5f3c9a52-1f0e-4b8e-9a52-1f0e4b8e9a52", "é" * 64])
+    async def test_any_text_names_one_run(
+        self, catalogue: Catalogue, store: SplitStore, job: Job, text: str
+    ) -> None:
+        identifier = await catalogue.run(NAME, text)
+        assert await catalogue.run(NAME, text) == identifier
+        parsed = ExecutionId.parse(identifier)
+        assert parsed.instant == START, "it sorts by when it was asked for"
+        assert [run.request_id for run in (await stored(store)).place.waiting] == [parsed.key]
+        assert await catalogue.run(NAME, text + "x" if len(text) < 64 else "x") != identifier
+
+    async def test_a_text_names_its_run_after_that_has_been(
+        self, catalogue: Catalogue, store: SplitStore, clock: SettableClock, job: Job
+    ) -> None:
+        identifier = await catalogue.run(NAME, "once")
+        present = await stored(store)
+        claim = Claim(identifier, "t", "n2", NAME, 1, 1, SCRIPT, START, True, START, 0.0)
+        await store.write(executions_database(START), [Document(identifier, claim_body(claim))])
+        [[leaf]] = await store.read(JOBS, [NAME])
+        idle = replace(present, place=replace(present.place, waiting=()))
+        await store.write(JOBS, [Document(NAME, job_body(idle), leaf.revision)])
+        clock.at += timedelta(hours=23)
+        assert await catalogue.run(NAME, "once") == identifier
+        assert (await stored(store)).place.waiting == ()
+
+    async def test_a_text_that_two_nodes_are_asked_with_at_once_is_one_run(
+        self, catalogue: Catalogue, store: SplitStore, job: Job
+    ) -> None:
+        assert len(set(await asyncio.gather(*(catalogue.run(NAME, "once") for _ in range(3))))) == 1
+        assert len((await stored(store)).place.waiting) == 1
+
+    @pytest.mark.parametrize(
+        "request_id", ["", "x" * 65, "a\nb", new_ulid(START - timedelta(days=2), b"r" * 10)]
+    )
+    async def test_a_request_id_that_cannot_name_a_run_is_refused(
         self, catalogue: Catalogue, job: Job, request_id: str
     ) -> None:
         with pytest.raises(InvalidInput) as caught:
