@@ -18,7 +18,7 @@ from dcron.domain.documents import claim_of, skip_of
 from dcron.domain.ids import ULID_RANDOMNESS_BYTES, new_ulid
 from dcron.domain.instants import format_key
 from dcron.domain.job_documents import job_of
-from dcron.domain.model import Claim, Skip
+from dcron.domain.model import Claim, Skip, SkipReason
 from dcron.ports import JOBS, DocumentStore
 from dcron.rpc import dcron_pb2 as pb
 from dcron.rpc.dcron_pb2_grpc import PublicStub
@@ -184,12 +184,15 @@ async def read_records(store_url: str, watched: Sequence[Watched]) -> Records:
     store = open_store(store_url)
     records = Records()
     try:
-        for name, leaves in zip(
-            (job.name for job in watched), await store.read(JOBS, [job.name for job in watched]), strict=True
-        ):
+        documents = await store.read(JOBS, [job.name for job in watched])
+        for wanted, leaves in zip(watched, documents, strict=True):
             for leaf in leaves:
-                job = job_of(name, leaf.body)
-                records.skips[job.uid].extend(job.place.skips)
+                place = job_of(wanted.name, leaf.body).place
+                records.skips[wanted.uid].extend(place.skips)
+                if place.paused_from is not None:
+                    # What a pause held back has its record when the job goes on.
+                    held = Skip(wanted.uid, place.paused_from, wanted.until, SkipReason.PAUSED, None)
+                    records.skips[wanted.uid].append(held)
         for database in await store.databases():
             for job in watched:
                 await _read_month(store, database, job.uid, records)
