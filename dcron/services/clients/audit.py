@@ -134,7 +134,7 @@ class AuditTrail:
         end = _first_id(query.until) if query.until else _AFTER_ALL
         if position:
             end = min(end, _first_id(ulid_time(position[0]) + _MILLISECOND))
-        limit = min(RANGE_DOCUMENTS, DOCUMENTS_PER_RECORD * wanted + 1)
+        limit = min(RANGE_DOCUMENTS, DOCUMENTS_PER_RECORD * (wanted + 1) + 1)
         while True:
             page = await self._store.range(AUDIT, start, end, limit=limit, descending=True)
             for document in page:
