@@ -143,5 +143,6 @@ async def tick(store: DocumentStore, now: datetime, due_at: datetime, *, launche
 def launched(job: Job | None, due_at: datetime) -> Job:
     assert job is not None
     active = Active(Occurrence.of_schedule(job.uid, due_at), 1, 1, due_at)
-    place = replace(job.place, active=active, next_at=due_at + timedelta(days=1))
+    sequence = job.place.sequence + 1
+    place = replace(job.place, sequence=sequence, active=active, next_at=due_at + timedelta(days=1))
     return replace(job, place=place)
