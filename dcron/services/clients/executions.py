@@ -31,6 +31,7 @@ from dcron.services.clients.answering import let_come
 from dcron.services.clients.execution_lists import ExecutionLists, ExecutionPage
 from dcron.services.clients.log_reader import LogReader
 from dcron.services.clients.revisions import Revisions, job_documents
+from dcron.services.shared.certainty import certainly
 
 __all__ = ["Executions", "NodeDirectory"]
 
@@ -204,13 +205,22 @@ class Executions:
             view = await self._claimed(identifier)
         verdict = Verdict(identifier, kind, by, reason, self._clock.now())
         if view.verdict is None:
-            _require_unsettled(view)
+            _require_unsettled(await self._certain(view))
             await self._write_verdict(view.claim, verdict)
             view = await self.get(identifier)
         if view.verdict is None or not _say_the_same(view.verdict, verdict):
             raise _resolved_otherwise(view)
         log.info("resolved", action="resolve", execution=identifier, verdict=kind.value, by=by)
         return view
+
+    async def _certain(self, view: ExecutionView) -> ExecutionView:
+        """The same as a quorum knows it: an outcome that one copy does not know is not to be overruled."""
+        database = executions_database(view.claim.scheduled_at)
+        [claims] = await self._store.read(database, [view.id])
+        found = await certainly(self._store, database, claims, lambda: self._claimed(view.id))
+        if found is None:
+            raise StoreUnreachable(f"the store confirms nothing at present; {view.id} is not resolved")
+        return found
 
     async def _claimed(self, identifier: str) -> ExecutionView:
         """An execution to be resolved. What no worker has claimed may still start, whatever is said of it."""

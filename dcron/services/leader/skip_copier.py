@@ -9,6 +9,7 @@ from dcron.domain.documents import skip_record_body
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.model import Job, Skip
 from dcron.ports import Document, DocumentStore, WriteKind
+from dcron.services.shared.certainty import ids_kept
 from dcron.services.shared.months import by_month
 from dcron.services.shared.trouble import Trouble
 
@@ -65,11 +66,13 @@ class SkipCopier:
                 for identifier in ids
                 for job, skip in (batch[identifier],)
             ]
-            results = await self._store.write(database, documents)
-            for identifier, result in zip(ids, results, strict=True):
-                # Lost: an earlier copy is there. Unsure: written again until one of the two.
-                if result.kind in (WriteKind.DONE, WriteKind.LOST):
-                    del self._waiting[identifier]
-                    self._copied.add(identifier)
-                    tidy.add(batch[identifier][0])
+            results = dict(zip(ids, await self._store.write(database, documents), strict=True))
+            copied = {each for each, result in results.items() if result.done}
+            # Unsure: written again. Lost: an earlier write is there, perhaps on one copy of the store alone.
+            there = [each for each, result in results.items() if result.kind is WriteKind.LOST]
+            copied |= await ids_kept(self._store, database, there) if there else set()
+            for identifier in copied:
+                del self._waiting[identifier]
+                self._copied.add(identifier)
+                tidy.add(batch[identifier][0])
         return tidy

@@ -56,8 +56,9 @@ class NodeWatch:
         for node_id, leaves in zip(wanted, found, strict=True):
             if leaves:
                 self._take(node_of(node_id, leaves[0].body), leaves[0].revision or "", now)
-            else:
-                self._seen.pop(node_id, None)
+            elif node_id in self._seen and not self._is_alive(self._seen[node_id]):
+                # One copy that does not know of a node does not end its life. Its silence does.
+                del self._seen[node_id]
 
     async def _listed(self) -> list[str]:
         """Ids of the nodes, in every other round."""

@@ -15,7 +15,8 @@ from itertools import islice
 
 import structlog
 
-from dcron.domain.documents import outcome_body
+from dcron.domain.attempt_results import is_true_end
+from dcron.domain.documents import outcome_body, outcome_of
 from dcron.domain.errors import ObjectsUnreachable, StoreUnreachable
 from dcron.domain.model import LogObject, Outcome, State
 from dcron.domain.views import HeldExecution
@@ -222,15 +223,30 @@ class Outbox:
             found = await self._store.read(database, [item.outcome.id for item in items])
             leaves = [leaf for each in found for leaf in each]
             confirmed = await self._store.confirm(database, leaves)
+            doubtful = {leaf.id for leaf, sure in zip(leaves, confirmed, strict=True) if not sure}
+            overruled = {
+                item.outcome.id: Document(item.outcome.id, outcome_body(item.outcome), each[0].revision)
+                for item, each in zip(items, found, strict=True)
+                if each and is_true_end(item.outcome) and not any(map(_tells_an_end, each))
+            }
+            certain = {leaf.id for leaf in leaves} - doubtful - overruled.keys()
+            certain |= await self._write_over(database, list(overruled.values()))
         except StoreUnreachable as error:
             self.store_trouble.met(str(error))
             return items
-        doubtful = {leaf.id for leaf, sure in zip(leaves, confirmed, strict=True) if not sure}
-        certain = {leaf.id for leaf in leaves} - doubtful
         for item in items:
             if item.outcome.id in certain:
                 self._recorded(item)
         return [item for item in items if not item.recorded]
+
+    async def _write_over(self, database: str, documents: list[Document]) -> set[str]:
+        """Tell how attempts ended that were written off while this spool was away: its disk was not mounted,
+        or is back from another machine. Ids of what is certain."""
+        if not documents:
+            return set()
+        log.warning("tells an end that had been written off", action="record", outcomes=len(documents))
+        results = await self._store.write(database, documents)
+        return {each.id for each, result in zip(documents, results, strict=True) if result.done}
 
     def _reject(self, item: _Item, reason: str) -> None:
         self._rejected.append((item.outcome, reason))
@@ -355,6 +371,10 @@ class Outbox:
                     execution=entry.claim.execution_id,
                     error=str(error),
                 )
+
+
+def _tells_an_end(leaf: Document) -> bool:
+    return is_true_end(outcome_of(leaf.body))
 
 
 def _rejection(outcome: Outcome, why: str) -> str:

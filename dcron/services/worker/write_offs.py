@@ -13,6 +13,7 @@ from dcron.domain.execution_id import ExecutionId
 from dcron.domain.model import Claim, State
 from dcron.domain.offers import ClaimReference
 from dcron.ports import DocumentStore, executions_database
+from dcron.services.shared.certainty import certainly
 from dcron.services.worker.executor import Executor
 from dcron.services.worker.spool import Spool
 
@@ -54,10 +55,7 @@ class WriteOffs:
             self._executor.refuse(entry, "the node's spool has lost it", State.LOST)
 
     async def _claim_without_end(self, reference: ClaimReference) -> Claim | None:
-        """The claim, if a quorum knows it and no outcome of it; None also where that is not certain.
-
-        A copy of the store that is cut off from the others answers a reading alone. So the outcome is looked
-        for between two confirmations of the claim, which no copy can give alone."""
+        """The claim, if a quorum knows it and no outcome of it; None also where that is not certain."""
         identifier = ExecutionId.parse_or_none(reference.execution_id)
         if identifier is None:
             return None
@@ -68,11 +66,6 @@ class WriteOffs:
             for leaf in leaves
             if (leaf.body["token"], leaf.body["node"]) == (reference.token, self._node_id)
         ]
-        if not own:
-            return None
-        before = await self._store.confirm(database, own)
-        [outcome] = await self._store.read(database, [f"{reference.execution_id}:{reference.token}"])
-        after = await self._store.confirm(database, own)
-        if outcome or not all([*before, *after]):
-            return None
-        return claim_of(reference.execution_id, own[0].body)
+        outcome_id = f"{reference.execution_id}:{reference.token}"
+        found = await certainly(self._store, database, own, lambda: self._store.read(database, [outcome_id]))
+        return claim_of(reference.execution_id, own[0].body) if found == [()] else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -286,6 +286,37 @@ class TestResolving:
             await history.resolve(long_ago.execution_id, VerdictKind.FAILED, "operator", "disk died")
         assert (await history.get(claim.execution_id)).verdict is None
         assert (await resolving).verdict is not None
+
+    async def test_nothing_is_resolved_by_what_a_copy_alone_does_not_know(
+        self, history: Executions, store: SplitStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        claim = claim_at(START)
+        await put(store, claim)
+
+        async def alone(_: str, documents: Sequence[Document]) -> list[bool]:
+            return [False] * len(documents)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "confirm", alone)
+            with pytest.raises(StoreUnreachable, match=f"{claim.execution_id} is not resolved"):
+                await history.resolve(claim.execution_id, VerdictKind.RETRY, "operator", "")
+        assert (await history.get(claim.execution_id)).verdict is None
+
+    async def test_an_outcome_that_is_read_only_with_the_last_look_is_not_overruled(
+        self, history: Executions, store: SplitStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        claim = claim_at(START)
+        await put(store, claim)
+        confirm = store.confirm
+
+        async def others_are_back(database: str, documents: Sequence[Document]) -> list[bool]:
+            monkeypatch.setattr(store, "confirm", confirm)
+            await put(store, outcome_for(claim, State.SUCCEEDED))
+            return [True] * len(documents)
+
+        monkeypatch.setattr(store, "confirm", others_are_back)
+        with pytest.raises(FailedPrecondition, match="has ended already: succeeded"):
+            await history.resolve(claim.execution_id, VerdictKind.RETRY, "operator", "")
 
     async def test_a_verdict_is_stored_once_and_saying_it_again_is_no_error(
         self, history: Executions, store: SplitStore

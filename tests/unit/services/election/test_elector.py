@@ -341,3 +341,13 @@ async def test_a_drain_and_the_floor_are_learnt_with_each_round(scene):
     assert node.local.floor == START
     await node.round()
     assert (await scene.record("a")).draining
+
+
+async def test_a_copy_that_knows_of_no_drain_and_no_floor_ends_neither(scene):
+    node = await scene.leader()
+    node.local.draining, node.local.floor = True, START
+    [[settings]] = await scene.store.read(CLUSTER, [SETTINGS_ID])
+    await scene.store.write(CLUSTER, [Document(SETTINGS_ID, {}, settings.revision, deleted=True)])
+    await node.round()
+    assert node.local.draining
+    assert node.local.floor == START

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -110,3 +111,21 @@ async def test_one_write_holds_a_bounded_number_of_records(
     while not all(copier.is_copied(each) for each in records):
         assert await copier.next_copied() == {"one"}
     assert [len(ids) for ids in store.writes] == [2, 2, 1]
+
+
+async def test_a_record_that_is_on_one_copy_alone_stays_in_its_job_document(store: DoubtfulStore) -> None:
+    """An earlier write got 202 there, and the same copy refuses the next one."""
+    await store.write(DATABASE, [Document(SKIP.id, {"kind": "skipped"})])
+    kept = False
+
+    async def confirm(_: str, documents: Sequence[Document]) -> list[bool]:
+        return [kept] * len(documents)
+
+    store.confirm = confirm
+    copier = SkipCopier(store)
+    copier.add(sample_job("one", skips=(SKIP,)))
+    assert await copier.next_copied() == set()
+    assert not copier.is_copied(SKIP)
+    kept = True
+    assert await copier.next_copied() == {"one"}
+    assert copier.is_copied(SKIP)

@@ -129,10 +129,18 @@ async def test_new_nodes_are_found_with_the_next_refresh(cluster: Cluster) -> No
     assert cluster.watch.alive() == {"a"}
 
 
-async def test_a_node_whose_document_is_removed_is_forgotten(cluster: Cluster) -> None:
+async def test_a_node_whose_document_is_not_read_lives_on_for_its_lease_and_is_forgotten_then(
+    cluster: Cluster,
+) -> None:
+    """One copy of the store that does not know of it, and answers alone, does not end its life."""
     await cluster.renew("a")
     await cluster.watch.refresh()
     [[leaf]] = await cluster.store.read(CLUSTER, [node_key("a")])
     await cluster.store.write(CLUSTER, [Document(leaf.id, {}, leaf.revision, deleted=True)])
+    cluster.clock.pass_seconds(LEASE_SECONDS - 0.01)
+    await cluster.watch.refresh()
+    assert cluster.watch.address("a") == "a:1"
+    cluster.clock.pass_seconds(0.01)
     await cluster.watch.refresh()
     assert cluster.watch.alive() == frozenset()
+    assert not cluster.watch._seen

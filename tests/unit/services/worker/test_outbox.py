@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from dcron.domain.documents import outcome_body
 from dcron.domain.model import LogObject, Outcome, State
-from dcron.ports import WriteKind
+from dcron.ports import Document, WriteKind
 from dcron.services.shared import loops, pacing, starts_first
 from dcron.services.shared.starts_first import StartsFirst
 from dcron.services.worker import outbox
 from dcron.services.worker.outbox import Outbox
 from dcron.services.worker.spool import Spool
 from tests.doubles import START, sample_claim, until
-from tests.service_doubles import FaultyObjects, FaultyStore, an_attempt
+from tests.service_doubles import MONTH, FaultyObjects, FaultyStore, an_attempt
 
 
 @pytest.fixture(autouse=True)
@@ -261,6 +262,30 @@ async def test_a_folder_that_cannot_be_removed_stops_nothing_and_goes_at_the_nex
     assert len(scene.folders()) == 2
     await scene.restart()
     await until(lambda: not scene.folders())
+
+
+# What was written off while this spool was away.
+
+
+@pytest.mark.parametrize("state", [State.LOST, State.NOT_STARTED])
+async def test_a_true_end_is_told_over_one_that_was_written_off(scene, state):
+    execution = an_attempt(0).execution_id
+    written_off = outcome_body(Outcome(execution, "token0", "a", state, START))
+    await scene.store.write(MONTH, [Document(f"{execution}:token0", written_off)])
+    scene.store.faults["token0"] = [WriteKind.LOST, WriteKind.UNSURE]
+    scene.end()
+    await until(lambda: not scene.folders())
+    assert (await scene.store.outcomes())["token0"].state is State.SUCCEEDED
+
+
+async def test_what_is_known_to_be_lost_does_not_overrule_a_true_end(scene):
+    execution = an_attempt(0).execution_id
+    ended = outcome_body(Outcome(execution, "token0", "a", State.FAILED, START))
+    await scene.store.write(MONTH, [Document(f"{execution}:token0", ended)])
+    [entry] = scene.spool.add([sample_claim(execution, "token0")])
+    scene.outbox.add(entry, Outcome(execution, "token0", "a", State.LOST, START))
+    await until(lambda: not scene.folders())
+    assert (await scene.store.outcomes())["token0"].state is State.FAILED
 
 
 # A crash between any two steps.
