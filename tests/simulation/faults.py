@@ -9,6 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.ambush import Ambushes, Step
+from tests.simulation.copy_faults import CopyFaults
 from tests.simulation.history import Fault
 from tests.simulation.machine import Machine, Served
 from tests.simulation.scenario import ZONES
@@ -26,9 +27,6 @@ MAX_DRIFT = 1e-3
 LOOK_SECONDS = 0.1
 PATIENCE_SECONDS = 15.0
 STUTTERS = 40
-FLAPS = 8
-STOPPED = 0.6
-"""The share of workers that are stopped, not only unheard."""
 SLOW_START_SECONDS = 20.0
 AMBUSH_SECONDS = 30.0
 CALLBACKS_MEAN = (3, 10, 50, 200)
@@ -43,6 +41,7 @@ class Faults:
         self._world = world
         self._random: Random = world.stream("faults")
         self._ambushes = Ambushes(world.history, world.machines)
+        self._copies = CopyFaults(world, self._random, self._last)
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -96,8 +95,9 @@ class Faults:
             self._copy_down: 4,
             self._copy_hung: 3,
             self._copy_isolated: 5,
-            self._unsure_claims: 4,
-            self._contested_claims: 6,
+            self._copies.unsure_claims: 4,
+            self._copies.contested_claims: 6,
+            self._copies.missed_end: 4,
             self._two_copies_down: 1,
             self._clock_step: 3,
             self._disk_full: 2,
@@ -353,51 +353,6 @@ class Faults:
 
     async def _copy_down(self) -> None:
         await self._take_down(self._copy())
-
-    async def _unsure_claims(self) -> None:
-        """A copy loses the others and finds them again, many times, while offers are repeated: claims that
-        got 202 come to stand beside claims of the same attempt that were won."""
-        copy, network, isolated = self._copy(), self._world.network, self._world.cluster.isolated
-        network.repeated = 1.0
-        try:
-            for _ in range(FLAPS):
-                isolated.add(copy.name)
-                await self._last(self._random.uniform(0.2, 4.0), "copy isolated", copy.name)
-                isolated.discard(copy.name)
-                await self._last(self._random.uniform(0.1, 3.0), "copy isolated", copy.name)
-        finally:
-            network.repeated = 0.0
-            isolated.discard(copy.name)
-
-    async def _contested_claims(self) -> None:
-        """A worker is not heard, so that another gets its attempt, while a copy is apart from the others:
-        where the second claim is made, the first may be unknown. The copy is back before the worker."""
-        worker = self._machine()
-        copy = self._copy_beside(worker)
-        stopped = self._random.random() < STOPPED
-        cuts = {(worker.node_id, each.node_id) for each in self._world.machines if each is not worker}
-        seconds = self._random.uniform(5.0, 14.0)
-        self._world.cluster.isolated.add(copy.name)
-        if stopped:
-            worker.pause()
-        else:
-            self._world.network.cuts |= cuts
-        try:
-            await self._last(seconds, "copy isolated", copy.name, worker.node_id)
-            self._world.cluster.isolated.discard(copy.name)
-            await self._last(self._random.uniform(0.0, 4.0), "cut", worker.node_id)
-        finally:
-            self._world.cluster.isolated.discard(copy.name)
-            self._world.network.cuts -= cuts
-            if stopped:
-                worker.resume()
-
-    def _copy_beside(self, worker: Machine) -> Copy:
-        """A copy that neither a worker nor the leader asks first."""
-        copies = self._world.cluster.copies
-        asked = {each.number % len(copies) for each in self._world.machines if each is worker or each.leads}
-        beside = [copy for number, copy in enumerate(copies) if number not in asked]
-        return self._random.choice(beside or copies)
 
     async def _two_copies_down(self) -> None:
         await self._take_down(*self._random.sample(self._world.cluster.copies, 2))

@@ -152,6 +152,8 @@ class Final:
     """Who led once the cluster had had its time, before the jobs were paused."""
     spooled: Mapping[str, tuple[str, ...]]
     running: frozenset[str]
+    shown: Mapping[str, str]
+    """The state of each execution as a node tells it to clients."""
 
 
 _Kind = TypeVar("_Kind", bound=Event)

@@ -14,6 +14,7 @@ from tests.simulation.checkers import (
     i_not_for_the_past,
     j_alive_is_not_lost,
     k_late_outcomes,
+    l_true_ends_are_shown,
     m_followed_in_time,
     n_reasons_are_true,
 )
@@ -34,6 +35,7 @@ CHECKERS = {
     "i": i_not_for_the_past,
     "j": j_alive_is_not_lost,
     "k": k_late_outcomes,
+    "l": l_true_ends_are_shown,
     "m": m_followed_in_time,
     "n": n_reasons_are_true,
 }

@@ -134,7 +134,7 @@ class World:
         leaders_settled = self._leaders()
         await clients.calm()
         await self._until_calm()
-        self.history.final = self._final(leaders_settled)
+        self.history.final = self._final(leaders_settled, await self._shown())
 
     async def _until_calm(self) -> None:
         deadline = self.loop.time() + CALM_SECONDS
@@ -174,7 +174,16 @@ class World:
             if key[0] == CLUSTER and key[1].startswith("node:") and node_of(key[1], found[0][1]).leading
         )
 
-    def _final(self, leaders_settled: tuple[str, ...]) -> Final:
+    async def _shown(self) -> dict[str, str]:
+        """Ask a node for all executions; nothing where none answers, which checker h tells."""
+        ids = [key for (database, key), leaves in self._leaves().items() if _is_claim(database, leaves)]
+        served = self.machines[0].served
+        if served is None:
+            return {}
+        views, _ = await served.call(lambda served: served.executions.get_all(ids))
+        return {view.id: view.state.value for view in views or ()}
+
+    def _final(self, leaders_settled: tuple[str, ...], shown: dict[str, str]) -> Final:
         return Final(
             self.loop.time(),
             self._leaves(),
@@ -183,6 +192,7 @@ class World:
             leaders_settled,
             {machine.node_id: _spooled(machine) for machine in self.machines},
             frozenset(token for machine in self.machines for token in machine.keeper.scripts),
+            shown,
         )
 
     def tear_down(self) -> None:
@@ -206,6 +216,10 @@ class World:
 
 def _is_job(key: tuple[str, str]) -> bool:
     return key[0] == JOBS and not key[1].startswith("~")
+
+
+def _is_claim(database: str, leaves: tuple[tuple[str, dict[str, object]], ...]) -> bool:
+    return database.startswith("executions-") and leaves[0][1]["kind"] == "claim"
 
 
 def _spooled(machine: Machine) -> tuple[str, ...]:

@@ -8,9 +8,11 @@ from typing import Any
 from unittest.mock import patch
 
 from dcron.ports import Document, DocumentStore, WriteKind, WriteResult
+from dcron.services.shared import attempts
 from dcron.services.worker.outbox import Outbox
 from dcron.services.worker.spool import Spool
-from tests.simulation.mutants.proxies import ExtendingStore, OptimisticStore, giving
+from dcron.services.worker.write_offs import WriteOffs
+from tests.simulation.mutants.proxies import CredulousStore, ExtendingStore, OptimisticStore, giving, together
 
 __all__ = ["MUTANTS"]
 
@@ -48,10 +50,33 @@ def verdict_hides_the_outcome() -> AbstractContextManager[Any]:
     return giving(Outbox, DocumentStore, _VerdictsWin)
 
 
+async def _nothing_delivered(*_: Any) -> frozenset[str]:
+    return frozenset()
+
+
+def deliveries_are_forgotten() -> AbstractContextManager[Any]:
+    """A node forgets what it delivered, and believes any copy of the store that knows of no outcome."""
+    return together(
+        patch.object(Outbox, "delivered", _nothing_delivered),
+        giving(WriteOffs, DocumentStore, CredulousStore),
+    )
+
+
+def lost_leaf_wins() -> AbstractContextManager[Any]:
+    """Of several leaves of an outcome, one that says `lost` and that the store happens to show first is all
+    that is read."""
+    return together(
+        deliveries_are_forgotten(),
+        patch.object(attempts, "most_telling", lambda leaves: next(iter(leaves))),
+    )
+
+
 MUTANTS = {
     unanswered_outcome_counts_as_stored: "f",
     unsure_outcome_is_extended: "e",
     spool_is_forgotten: "f",
     verdict_hides_the_outcome: "k",
+    deliveries_are_forgotten: "fjk",
+    lost_leaf_wins: "l",
 }
 """Each with the checkers that are to find it."""
