@@ -16,7 +16,7 @@ import pytest
 from dcron.adapters.couchdb.store import CouchDocumentStore
 from dcron.domain.errors import StoreUnreachable
 from dcron.ports import JOBS
-from tests.contract.three_copies import COMES_BACK, LAST, TRIALS, Trial, simulated_outcomes
+from tests.contract.three_copies import BACK_ALONE, COMES_BACK, LAST, TRIALS, Trial, simulated_outcomes
 from tests.couchdb_nodes import LocalCouchNodes, NodesUnavailable
 
 SIMULATED_ROUNDS = 300
@@ -68,6 +68,9 @@ OBSERVED: dict[str, set[str]] = {
         "range lacks it, index shows it",
         "range shows it, index lacks it",
         "range shows it, index shows it",
+    },
+    "an_absence_that_one_copy_tells well": {
+        "alone missing, uncertain; together there, certainly there",
     },
     "a_copy_that_comes_back well": {
         "a listing lacks some, a read finds all",
@@ -184,7 +187,7 @@ def nodes(couch):
 @pytest.mark.parametrize("trial", TRIALS, ids=lambda trial: trial.name)
 async def test_the_simulation_is_no_kinder_than_a_real_cluster(trial, couch, nodes):
     seen = set()
-    rounds = COMING_BACK_ROUNDS if trial is COMES_BACK else REAL_ROUNDS[trial.condition]
+    rounds = COMING_BACK_ROUNDS if trial in (BACK_ALONE, COMES_BACK) else REAL_ROUNDS[trial.condition]
     async with under(trial, couch, nodes) as copies:
         for number in range(rounds):
             seen.add(await trial.outcome(copies, f"job{number:03}"))

@@ -15,13 +15,22 @@ from typing import Protocol
 
 from dcron.domain.errors import StoreUnreachable
 from dcron.ports import JOBS, Document, DocumentStore, WriteResult
+from dcron.services.shared.certainty import certainly
 from tests.simulation.history import History
 from tests.simulation.links import Link
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.store import Cluster
 from tests.simulation.store_client import StoreClient, StoreWeather
 
-__all__ = ["COMES_BACK", "TRIALS", "SimulatedCopies", "ThreeCopies", "Trial", "simulated_outcomes"]
+__all__ = [
+    "BACK_ALONE",
+    "COMES_BACK",
+    "TRIALS",
+    "SimulatedCopies",
+    "ThreeCopies",
+    "Trial",
+    "simulated_outcomes",
+]
 
 LAST = 2
 """The copy that is away or hung."""
@@ -155,8 +164,29 @@ async def a_copy_that_comes_back(copies: ThreeCopies, identifier: str, answering
     return f"a listing {listing}, a read {'finds all' if all(leaves) else 'misses some'}"
 
 
+async def an_absence_that_one_copy_tells(
+    copies: ThreeCopies, identifier: str, answering: Sequence[int]
+) -> str:
+    """A document that was written while a copy was away is looked for through that copy: by a reading, and
+    between two confirmations of an older one; first while the others are away, then with them."""
+    anchor = Document(
+        f"{identifier}-claim", {"by": "nobody"}, await _sure(copies, _named(identifier, "claim"))
+    )
+    await copies.take_away(LAST)
+    await _sure(copies, _named(identifier, "outcome"))
+    for number in answering[:LAST]:
+        await copies.take_away(number)
+    await copies.bring_back(LAST)
+    alone = await _look(copies.through(LAST), anchor, f"{identifier}-outcome")
+    for number in answering[:LAST]:
+        await copies.bring_back(number)
+    return f"alone {alone}; together {await _look(copies.through(LAST), anchor, f'{identifier}-outcome')}"
+
+
+BACK_ALONE = Trial(an_absence_that_one_copy_tells, "well")
 COMES_BACK = Trial(a_copy_that_comes_back, "well")
 TRIALS = (
+    BACK_ALONE,
     COMES_BACK,
     *(
         Trial(act, condition)
@@ -209,6 +239,18 @@ async def _read(copies: ThreeCopies, number: int, identifier: str) -> tuple[Docu
     except StoreUnreachable:
         return None
     return leaves
+
+
+def _named(identifier: str, what: str) -> Document:
+    return Document(f"{identifier}-{what}", {"by": "nobody"})
+
+
+async def _look(store: DocumentStore, anchor: Document, identifier: str) -> str:
+    """What a reading says of a document, and whether that is certain."""
+    [leaves] = await store.read(JOBS, [identifier])
+    found = await certainly(store, JOBS, [anchor], lambda: store.read(JOBS, [identifier]))
+    certain = "uncertain" if found is None else f"certainly {'there' if found[0] else 'missing'}"
+    return f"{'there' if leaves else 'missing'}, {certain}"
 
 
 async def _sure(copies: ThreeCopies, document: Document) -> str:

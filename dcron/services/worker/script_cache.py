@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from dcron.domain.errors import DcronError
+from dcron.domain.errors import DcronError, NotFound, ObjectsUnreachable
 from dcron.domain.model import Script
 from dcron.ports import ObjectStore
 from dcron.services.shared.trouble import Trouble
@@ -19,6 +19,9 @@ __all__ = ["BadScript", "ScriptCache"]
 
 MAX_CACHED = 1_000
 """Scripts kept; the one used longest ago goes first."""
+MISSING_SECONDS = 30.0
+"""How long a script that is not in the object store is looked for again before that is believed: a folder may
+not be mounted here, or what was just stored may not have come to the place that was asked."""
 
 log = structlog.get_logger()
 
@@ -34,11 +37,14 @@ class ScriptCache:
         self._folder = folder
         self._objects = objects
         self._fetching: dict[str, asyncio.Task[Path]] = {}
+        self._missing_since: dict[str, float] = {}
+        """By digest, when the event loop's time was that a script was first not there."""
         self._troubles: dict[str, Trouble] = {}
         """By digest, of what could not be had: each is tried again with the next offer."""
 
     async def path(self, script: Script) -> Path:
-        """The script's file. BadScript, NotFound or ObjectsUnreachable when it cannot be had.
+        """The script's file. BadScript, NotFound or ObjectsUnreachable when it cannot be had; NotFound only
+        after it was missing for MISSING_SECONDS.
 
         Several callers share one transfer, which goes on when they are cancelled."""
         path = self._folder / script.sha256
@@ -61,6 +67,7 @@ class ScriptCache:
         )
         error = task.exception()
         if error is None:
+            self._missing_since.pop(script.sha256, None)
             trouble.over()
             return
         trouble.met(str(error) or type(error).__name__)
@@ -88,11 +95,21 @@ class ScriptCache:
                 )
             draft.chmod(0o755)
             draft.replace(path)
+        except NotFound as error:
+            if self._is_missing_for_long(script):
+                raise
+            raise ObjectsUnreachable(f"{error}; it is looked for again") from error
         finally:
             draft.unlink(missing_ok=True)
         log.info("script cached", action="fetch_script", sha256=script.sha256, size_bytes=length)
         self._evict()
         return path
+
+    def _is_missing_for_long(self, script: Script) -> bool:
+        now = asyncio.get_running_loop().time()
+        if len(self._missing_since) >= MAX_CACHED:
+            self._missing_since.clear()
+        return now - self._missing_since.setdefault(script.sha256, now) >= MISSING_SECONDS
 
     def _evict(self) -> None:
         cached = sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime)

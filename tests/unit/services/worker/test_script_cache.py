@@ -49,13 +49,34 @@ async def test_an_object_that_is_not_the_script_is_refused_and_not_kept(cache, o
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_missing_object_and_a_store_that_is_away_are_told_apart(cache, objects, tmp_path):
+async def test_a_missing_object_and_a_store_that_is_away_are_told_apart(
+    cache, objects, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(script_cache, "MISSING_SECONDS", 0.0)
     with pytest.raises(NotFound):
         await cache.path(Script("c" * 64, 3))
     objects.unreachable = True
     with pytest.raises(ObjectsUnreachable):
         await cache.path(REAL_SCRIPT)
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_that_an_object_is_missing_is_believed_only_after_a_while(cache, objects, monkeypatch):
+    """A folder may not be mounted on this node, while others have it."""
+    monkeypatch.setattr(script_cache, "MISSING_SECONDS", 0.2)
+    stored = objects._objects.pop(REAL_SCRIPT.key)
+    with pytest.raises(ObjectsUnreachable, match="it is looked for again"):
+        await cache.path(REAL_SCRIPT)
+    objects._objects[REAL_SCRIPT.key] = stored
+    path = await cache.path(REAL_SCRIPT)
+    path.unlink()
+    del objects._objects[REAL_SCRIPT.key]
+    await asyncio.sleep(0.3)
+    with pytest.raises(ObjectsUnreachable):
+        await cache.path(REAL_SCRIPT)
+    await asyncio.sleep(0.3)
+    with pytest.raises(NotFound):
+        await cache.path(REAL_SCRIPT)
 
 
 async def test_callers_share_a_transfer_that_survives_them(cache, objects):

@@ -16,7 +16,7 @@ from dcron.domain.model import Script, State
 from dcron.domain.offers import OfferedAttempt, OfferResult
 from dcron.ports import WriteKind
 from dcron.services.shared.starts_first import BURST_STARTS
-from dcron.services.worker import claim_confirmer, executor, log_file, worker
+from dcron.services.worker import claim_confirmer, executor, log_file, script_cache, worker
 from tests.doubles import START, until
 from tests.service_doubles import ATTEMPT, MONTH, Machine, WorkerNode, World, an_attempt, new_world
 
@@ -322,11 +322,13 @@ async def test_an_offer_that_grew_old_before_its_claim_is_refused(scene):
     assert scene.is_idle()
 
 
-async def test_a_script_that_cannot_be_fetched_now_refuses_and_one_that_never_can_fails(scene):
+async def test_a_script_that_cannot_be_fetched_now_refuses_and_one_that_never_can_fails(scene, monkeypatch):
     scene.world.objects.unreachable = True
     assert await scene.offer(ATTEMPT) == [OfferResult.UNABLE]
     scene.world.objects.unreachable = False
     missing = an_attempt(1, script=Script("b" * 64, 10, "gone.sh"))
+    assert await scene.offer(missing) == [OfferResult.UNABLE]
+    monkeypatch.setattr(script_cache, "MISSING_SECONDS", 0.0)
     assert await scene.offer(missing) == [OfferResult.ACCEPTED]
     await until(scene.is_idle)
     assert await scene.states() == [State.FAILED]
