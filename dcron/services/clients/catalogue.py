@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -86,9 +87,11 @@ class Catalogue:
     async def delete(self, name: str) -> str:
         """Remove a job; the id of its execution that is being worked on and goes on, or nothing."""
         kept: Job | None = None
+        seen: list[Job] = []
 
         async def keep(job: Job) -> None:
             nonlocal kept
+            seen.append(job)
             if kept is None or kept.uid != job.uid or kept.revision <= job.revision:
                 removal = replace(job, revision=job.revision + 1, changed_at=self._clock.now())
                 kept = await self._revisions.keep_removal(removal)
@@ -97,7 +100,7 @@ class Catalogue:
         if job is None:
             raise _not_found(name)
         log.info("job deleted", action="delete_job", job=name, uid=job.uid)
-        await self._let_come(job)
+        await self._let_come(seen)
         return job.place.active.execution_id if job.place.active else ""
 
     async def get(self, name: str) -> Job:
@@ -150,11 +153,13 @@ class Catalogue:
     async def _revise(self, name: str, change: Callable[[Job, datetime], Job], if_revision: int = 0) -> Job:
         """Make a new revision of a job and write it; `change` is pure and may be asked several times."""
         wanted: Job | None = None
+        seen: list[Job] = []
 
         async def revise(job: Job | None) -> Job:
             nonlocal wanted
             if job is None:
                 raise _not_found(name)
+            seen.append(job)
             if wanted is not None and same_revision(job, wanted):
                 return job
             if if_revision and job.revision != if_revision:
@@ -171,7 +176,7 @@ class Catalogue:
             raise _not_found(name)
         job = await self._jobs.rewrite(name, revise)
         log.info("job changed", action="change_job", job=name, revision=job.revision, paused=job.paused)
-        await self._let_come(job)
+        await self._let_come(seen)
         return job
 
     async def _keep(self, changed: Job, before: Job, kept: Job | None) -> Job:
@@ -192,14 +197,16 @@ class Catalogue:
             launched += [last.instant] if last else []
         return max(self._trusted_now(), *launched)
 
-    async def _let_come(self, job: Job) -> None:
-        """Let the instant come for which the leader has launched the job ahead, if it has."""
-        active = job.place.active
-        if active is not None:
-            scheduled_at = active.occurrence.scheduled_at
-            # By a clock that cannot be relied on nothing is long ago.
-            now = scheduled_at if self._clock_trouble() else self._clock.now()
-            await let_come(scheduled_at, now, active.ahead_seconds)
+    async def _let_come(self, seen: Iterable[Job]) -> None:
+        """Let the instants come for which the leader has launched the job ahead, in any state that was read.
+
+        An unsure write of this change may stand on an intent that one copy has alone: once the copies meet,
+        the intent is of the newest revision, and counts."""
+        launched = {job.place.active for job in seen if job.place.active is not None}
+        # By a clock that cannot be relied on nothing is long ago.
+        now = None if self._clock_trouble() else self._clock.now()
+        instants = [(each.occurrence.scheduled_at, each.ahead_seconds) for each in launched]
+        await asyncio.gather(*(let_come(at, now or at, ahead_seconds) for at, ahead_seconds in instants))
 
     def _trusted_now(self) -> datetime:
         return trusted_now(self._clock, self._clock_trouble())

@@ -209,6 +209,23 @@ class TestLaunchedAhead:
         assert asyncio.get_running_loop().time() - began >= 1.0
 
     @pytest.mark.usefixtures("ahead")
+    @pytest.mark.parametrize("change", ["pause", "delete"])
+    async def test_an_intent_that_only_the_first_reading_shows_is_waited_for(
+        self, catalogue: Catalogue, store: SplitStore, job: Job, change: str
+    ) -> None:
+        """It is on one copy alone, with a first write of the change on top of it: when that copy is found
+        again, the intent has the newest revision."""
+
+        async def other_copies_answer() -> WriteKind:
+            await write_job(store, job)
+            return WriteKind.LOST
+
+        store.faults[NAME] = [other_copies_answer]
+        began = asyncio.get_running_loop().time()
+        await getattr(catalogue, change)(NAME)
+        assert asyncio.get_running_loop().time() - began >= 1.0
+
+    @pytest.mark.usefixtures("ahead")
     async def test_one_that_has_run_for_long_is_not_waited_for(
         self, catalogue: Catalogue, clock: SettableClock
     ) -> None:
