@@ -32,11 +32,25 @@ class TestAnswers:
         self, script, scripted
     ):
         refused = {"id": "a", "error": "forbidden", "reason": "not here"}
-        script.answers += [(201, []), (202, []), (201, [refused])]
+        probed = {"ok": True, "id": "_local/probe", "rev": "0-1"}
+        taken = (201, [probed])
+        script.answers += [
+            (201, []),
+            taken,
+            (202, []),
+            taken,
+            (201, [refused]),
+            taken,
+            (201, []),
+            (202, [probed]),
+        ]
         leaves = [Document("a", {"n": 1}, "1-abc"), Document("b", {}, "1-def")]
         assert await scripted.confirm(CLUSTER, leaves) == [True, True]
         assert await scripted.confirm(CLUSTER, leaves) == [False, False]
         assert await scripted.confirm(CLUSTER, leaves) == [False, True]
+        # One copy that is alone says 201 to what it has, but 202 to a write.
+        assert await scripted.confirm(CLUSTER, leaves) == [False, False]
+        assert all(each["_id"].startswith("_local/") for each in script.requests[1][3]["docs"])
         method, path, _, body = script.requests[0]
         assert (method, path.rpartition("/")[2]) == ("POST", "_bulk_docs")
         sent = body

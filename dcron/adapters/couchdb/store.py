@@ -43,6 +43,7 @@ from dcron.adapters.couchdb.http import (
 from dcron.adapters.couchdb.indexes import CouchIndexes
 from dcron.adapters.couchdb.leaf_reader import DatabaseMissing, LeafReader, require_database
 from dcron.adapters.couchdb.own_writes import OwnWrites
+from dcron.adapters.couchdb.quorum import probes
 from dcron.adapters.couchdb.setup import CouchSetup
 from dcron.adapters.documents import (
     index_fields,
@@ -138,7 +139,7 @@ class CouchDocumentStore:
 
     async def confirm(self, database: str, documents: Sequence[Document]) -> list[bool]:
         """See `DocumentStore.confirm`. Written as replication writes, a revision that a copy has counts as
-        stored there, so that 201 says that a quorum has it."""
+        stored there. One copy alone says 201 to that, so a quorum has to take another write right after."""
         name = self._name(database)
         confirmed: list[bool] = []
         async with self._http.deadline(self._call_seconds):
@@ -147,7 +148,9 @@ class CouchDocumentStore:
                 body = b'{"new_edits":false,"docs":[' + b",".join(map(as_replicated, batch)) + b"]}"
                 reply = require_database(await self._http.request("POST", f"{name}/_bulk_docs", body=body))
                 refused = {each.get("id") for each in reply.require(*_STORED).payload}
-                done = reply.status == HTTPStatus.CREATED
+                probe = await self._http.request("POST", f"{name}/_bulk_docs", body=probes(batch))
+                probe.require(*_STORED)
+                done = reply.status == probe.status == HTTPStatus.CREATED
                 confirmed += [done and document.id not in refused for document in batch]
         return confirmed
 

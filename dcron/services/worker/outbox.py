@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
@@ -20,7 +20,7 @@ from dcron.domain.documents import outcome_body, outcome_of
 from dcron.domain.errors import ObjectsUnreachable, StoreUnreachable
 from dcron.domain.model import LogObject, Outcome, State
 from dcron.domain.views import HeldExecution
-from dcron.ports import Document, DocumentStore, ObjectStore, WriteKind
+from dcron.ports import Document, DocumentStore, ObjectStore, WriteKind, generation
 from dcron.services.shared.loops import growing_backoff_seconds
 from dcron.services.shared.months import by_month
 from dcron.services.shared.pacing import Pace
@@ -221,15 +221,12 @@ class Outbox:
             return []
         try:
             found = await self._store.read(database, [item.outcome.id for item in items])
-            leaves = [leaf for each in found for leaf in each]
-            confirmed = await self._store.confirm(database, leaves)
+            pairs = list(zip(items, found, strict=True))
+            overruled = {item.outcome.id: over for item, each in pairs if (over := _over(item.outcome, each))}
+            leaves = [leaf for each in found for leaf in each if leaf.id not in overruled]
+            confirmed = await self._store.confirm(database, leaves) if leaves else []
             doubtful = {leaf.id for leaf, sure in zip(leaves, confirmed, strict=True) if not sure}
-            overruled = {
-                item.outcome.id: Document(item.outcome.id, outcome_body(item.outcome), each[0].revision)
-                for item, each in zip(items, found, strict=True)
-                if each and is_true_end(item.outcome) and not any(map(_tells_an_end, each))
-            }
-            certain = {leaf.id for leaf in leaves} - doubtful - overruled.keys()
+            certain = {leaf.id for leaf in leaves} - doubtful
             certain |= await self._write_over(database, list(overruled.values()))
         except StoreUnreachable as error:
             self.store_trouble.met(str(error))
@@ -373,8 +370,15 @@ class Outbox:
                 )
 
 
-def _tells_an_end(leaf: Document) -> bool:
-    return is_true_end(outcome_of(leaf.body))
+def _over(outcome: Outcome, leaves: Sequence[Document]) -> Document | None:
+    """What is to be written over what is stored of an attempt: its true end, where none is stored; what was
+    written over before, since only what is as it was created can be confirmed."""
+    ended = is_true_end(outcome)
+    is_missing = ended and not any(is_true_end(outcome_of(leaf.body)) for leaf in leaves)
+    is_as_created = all(generation(leaf.revision or "1-") == 1 for leaf in leaves)
+    if not leaves or (is_as_created and not is_missing):
+        return None
+    return Document(outcome.id, outcome_body(outcome) if ended else leaves[0].body, leaves[0].revision)
 
 
 def _rejection(outcome: Outcome, why: str) -> str:

@@ -345,7 +345,8 @@ async def test_a_drain_and_the_floor_are_learnt_with_each_round(scene):
 
 async def test_a_copy_that_knows_of_no_drain_and_no_floor_ends_neither(scene):
     node = await scene.leader()
-    node.local.draining, node.local.floor = True, START
+    node.local.draining = True
+    node.local.saw_floor(START)
     [[settings]] = await scene.store.read(CLUSTER, [SETTINGS_ID])
     await scene.store.write(CLUSTER, [Document(SETTINGS_ID, {}, settings.revision, deleted=True)])
     await node.round()

@@ -278,6 +278,17 @@ async def test_a_true_end_is_told_over_one_that_was_written_off(scene, state):
     assert (await scene.store.outcomes())["token0"].state is State.SUCCEEDED
 
 
+async def test_an_end_that_was_told_over_without_an_answer_is_told_once_more(scene):
+    execution = an_attempt(0).execution_id
+    written_off = outcome_body(Outcome(execution, "token0", "a", State.LOST, START))
+    await scene.store.write(MONTH, [Document(f"{execution}:token0", written_off)])
+    scene.store.faults["token0"] = [WriteKind.LOST, "committed", WriteKind.LOST, WriteKind.UNSURE]
+    scene.end()
+    await until(lambda: not scene.folders())
+    assert (await scene.store.outcomes())["token0"].state is State.SUCCEEDED
+    assert not scene.store.faults["token0"]
+
+
 async def test_what_is_known_to_be_lost_does_not_overrule_a_true_end(scene):
     execution = an_attempt(0).execution_id
     ended = outcome_body(Outcome(execution, "token0", "a", State.FAILED, START))
