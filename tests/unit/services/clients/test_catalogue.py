@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -18,9 +16,7 @@ from dcron.domain.ids import new_ulid
 from dcron.domain.instants import format_key
 from dcron.domain.job_documents import job_body, job_of
 from dcron.domain.model import Active, Claim, ClusterSettings, Job, Occurrence
-from dcron.domain.queries import JobQuery
 from dcron.ports import CLUSTER, JOBS, Document, WriteKind, executions_database
-from dcron.services.clients import job_lists
 from dcron.services.clients.answering import LONG_AGO
 from dcron.services.clients.catalogue import Catalogue
 from dcron.services.clients.registrar import Registrar, Registration
@@ -332,105 +328,7 @@ class TestRunning:
         assert caught.value.field == "request_id"
 
 
-async def page_of(catalogue: Catalogue, size: int, token: str) -> tuple[list[str], str]:
-    """Names of a page, and where the next one begins."""
-    parts = [part async for part in catalogue.parts(JobQuery(), size, token)]
-    return [job.name for part in parts for job in part.jobs], parts[-1].next_token
-
-
-@pytest.fixture
-async def one_by_one(registrar: Registrar, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three jobs, each of which is a part of a page."""
-    monkeypatch.setattr(job_lists, "MAX_PART", 1)
-    await registrar.create_all([replace(WANTED, name=name) for name in "abc"])
-
-
-class TestListing:
-    @pytest.mark.parametrize("part", [1, 2, 250])
-    @pytest.mark.parametrize("size", [1, 2, 3, 4, 6, 7, 0])
-    async def test_pages_hold_every_job_once_and_no_revisions(
-        self,
-        catalogue: Catalogue,
-        registrar: Registrar,
-        monkeypatch: pytest.MonkeyPatch,
-        size: int,
-        part: int,
-    ) -> None:
-        monkeypatch.setattr(job_lists, "MAX_PART", part)
-        names = ["a", "a-b", "a.b", "a0", "ab", "b"]
-        await registrar.create_all([replace(WANTED, name=name) for name in names])
-        seen, token = [], ""
-        for _ in names:
-            found, token = await page_of(catalogue, size, token)
-            seen.append(found)
-            if not token:
-                break
-        assert [name for found in seen for name in found] == sorted(names)
-        assert all(len(found) == size for found in seen[:-1])
-
-    @pytest.mark.usefixtures("one_by_one")
-    async def test_the_next_part_is_being_read_while_one_is_worked_on(
-        self, catalogue: Catalogue, store: SplitStore, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        asked: list[str] = []
-        read = store.range
-
-        async def note(database: str, start: str, end: str, **rest: Any) -> list[Document]:
-            asked.append(start)
-            return await read(database, start, end, **rest)
-
-        monkeypatch.setattr(store, "range", note)
-        async with aclosing(catalogue.parts(JobQuery(), 0, "")) as parts:
-            await anext(parts)
-            assert asked == ["", "a!"]
-            await anext(parts)
-            assert asked == ["", "a!", "b!"]
-
-    @pytest.mark.usefixtures("one_by_one")
-    async def test_a_listing_that_is_left_reads_no_further(
-        self, catalogue: Catalogue, store: SplitStore, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        read = store.range
-        left = asyncio.Event()
-
-        async def hang(database: str, start: str, end: str, **rest: Any) -> list[Document]:
-            if start:
-                try:
-                    await asyncio.Event().wait()
-                finally:
-                    left.set()
-            return await read(database, start, end, **rest)
-
-        monkeypatch.setattr(store, "range", hang)
-        async with aclosing(catalogue.parts(JobQuery(), 0, "")) as parts:
-            await anext(parts)
-        assert left.is_set()
-
-    @pytest.mark.usefixtures("one_by_one")
-    async def test_a_part_that_cannot_be_read_fails_the_listing(
-        self, catalogue: Catalogue, store: SplitStore, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        read = store.range
-
-        async def unplugged(database: str, start: str, end: str, **rest: Any) -> list[Document]:
-            if start:
-                raise StoreUnreachable("unplugged")
-            return await read(database, start, end, **rest)
-
-        monkeypatch.setattr(store, "range", unplugged)
-        with pytest.raises(StoreUnreachable):
-            await page_of(catalogue, 0, "")
-
-    @pytest.mark.parametrize(
-        ("size", "token", "field"), [(-1, "", "page_size"), (5, "~", "page_token"), (5, "YQ", "page_token")]
-    )
-    async def test_a_page_that_cannot_be_is_refused(
-        self, catalogue: Catalogue, size: int, token: str, field: str
-    ) -> None:
-        with pytest.raises(InvalidInput) as caught:
-            await page_of(catalogue, size, token)
-        assert caught.value.field == field
-
+class TestNextOccurrences:
     async def test_the_next_occurrences_are_those_after_now_and_none_while_paused(
         self, catalogue: Catalogue, job: Job
     ) -> None:

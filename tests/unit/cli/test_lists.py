@@ -1,0 +1,137 @@
+"""Lists page after page, and what is read back, waited for and forgotten."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import grpc
+import pytest
+
+from dcron.cli.main import main
+from dcron.rpc import dcron_pb2 as pb
+from tests.unit.cli.fake_node import Done, FakeNode, instant
+
+LONG_ID = "01M84D6QBS78X2GEQR0TKKPTAC:01M84D77W4PZCJ2JPN00BZXVBH:001"
+EXECUTION = pb.Execution(
+    id=LONG_ID,
+    job="a",
+    state=pb.EXECUTION_STATE_FAILED,
+    exit_code=7,
+    node_id="n1",
+    started_at=instant("2026-11-23T13:00:00.25Z"),
+    finished_at=instant("2026-11-23T13:01:30.25Z"),
+    message="odd\x1b[2J\nmessage",
+)
+
+
+def test_a_listing_of_jobs_goes_through_all_pages(node: FakeNode, dcron: Callable[..., Done]) -> None:
+    def page(request: pb.ListJobsRequest, context: grpc.ServicerContext) -> pb.ListJobsResponse:
+        names = {"": "a", "a": "b", "b": "c"}
+        name = names[request.page_token]
+        return pb.ListJobsResponse(jobs=[pb.Job(name=name)], next_page_token=name if name != "c" else "")
+
+    node.on("ListJobs", page)
+    done = dcron("job", "list", "--server", node.address)
+    assert [line.split()[0] for line in done.out.splitlines()] == ["NAME", "a", "b", "c"]
+    done = dcron("job", "list", "--output", "json", "--server", node.address)
+    answer = json.loads(done.out)
+    assert [job["name"] for job in answer["jobs"]] == ["a", "b", "c"]
+    assert answer["nextPageToken"] == ""
+
+
+def test_a_script_is_printed_byte_for_byte(
+    node: FakeNode, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    content = bytes(range(256))
+    node.on("GetJob", pb.Job(specification=pb.Specification(script=pb.Script(sha256="a" * 64))))
+    node.on(
+        "GetJobRevision", pb.JobRevision(specification=pb.Specification(script=pb.Script(sha256="b" * 64)))
+    )
+    parts = (content[:100], content[100:])
+    node.on("GetScript", lambda request, context: (pb.GetScriptResponse(data=part) for part in parts))
+    for words in ((), ("--revision", "2")):
+        assert main(["job", "script", "a", *words, "--server", node.address]) == 0
+        assert capsysbinary.readouterr().out == content
+    assert [request.sha256[0] for request in node.asked("GetScript")] == ["a", "b"]
+    assert node.asked("GetJobRevision") == [pb.GetJobRevisionRequest(job="a", revision=2)]
+
+
+def test_revisions_are_a_table(node: FakeNode, dcron: Callable[..., Done]) -> None:
+    made = pb.JobRevision(revision=1, specification=pb.Specification(schedule="@daily"))
+    removed = pb.JobRevision(revision=2, deleted=True)
+    node.on("ListJobRevisions", pb.ListJobRevisionsResponse(revisions=[removed, made]))
+    _, first, second = dcron("job", "revisions", "a", "--server", node.address).out.splitlines()
+    assert first.split()[0] == "2"
+    assert "removed" in first
+    assert "@daily" in second
+
+
+def test_a_wait_goes_on_until_the_execution_is_settled(node: FakeNode, dcron: Callable[..., Done]) -> None:
+    answers = [pb.Execution(state=pb.EXECUTION_STATE_RUNNING)] * 2
+    answers.append(pb.Execution(state=pb.EXECUTION_STATE_FAILED, exit_code=7))
+    node.on("WaitExecution", lambda request, context: answers.pop(0))
+    done = dcron("execution", "wait", LONG_ID, "--server", node.address)
+    assert (done.exit_code, answers) == (7, [])
+    assert "exit 7" in done.out
+
+
+def test_a_node_is_forgotten(node: FakeNode, dcron: Callable[..., Done]) -> None:
+    node.on("ForgetNode", pb.ForgetNodeResponse())
+    done = dcron("node", "forget", "n2", "--server", node.address)
+    assert (done.exit_code, done.out) == (0, "forgot node n2\n")
+    assert node.asked("ForgetNode") == [pb.ForgetNodeRequest(id="n2")]
+
+
+def test_filters_of_jobs_are_passed_on(node: FakeNode, dcron: Callable[..., Done]) -> None:
+    node.on("ListJobs", pb.ListJobsResponse())
+    words = (
+        "--prefix",
+        "a-",
+        "--label",
+        "disk=ssd",
+        "--state",
+        "paused",
+        "--last",
+        "failed",
+        "--last",
+        "lost",
+    )
+    done = dcron("job", "list", *words, "--server", node.address)
+    assert (done.exit_code, done.err) == (0, "no jobs found\n")
+    assert node.asked("ListJobs") == [
+        pb.ListJobsRequest(
+            page_size=1000,
+            name_prefix="a-",
+            labels={"disk": "ssd"},
+            states=[pb.JOB_STATE_PAUSED],
+            last_states=[pb.EXECUTION_STATE_FAILED, pb.EXECUTION_STATE_LOST],
+        )
+    ]
+
+
+def test_filters_of_executions_are_passed_on_page_after_page(
+    node: FakeNode, dcron: Callable[..., Done]
+) -> None:
+    pages = {
+        "": pb.ListExecutionsResponse(executions=[EXECUTION] * 2, next_page_token="x"),
+        "x": pb.ListExecutionsResponse(next_page_token="y"),
+        "y": pb.ListExecutionsResponse(executions=[EXECUTION], next_page_token="z"),
+    }
+    node.on("ListExecutions", lambda request, context: pages[request.page_token])
+    words = ("--job", "a", "--state", "lost", "--node", "n1", "--since", "2026-01-01", "--manual", "-n", "3")
+    done = dcron("execution", "list", *words, "--oldest-first", "--server", node.address)
+    assert len(done.out.splitlines()) == 4
+    asked = node.asked("ListExecutions")
+    assert [(request.page_size, request.page_token) for request in asked] == [(3, ""), (1, "x"), (1, "y")]
+    for request in asked:
+        request.ClearField("page_size")
+        request.ClearField("page_token")
+        assert request == pb.ListExecutionsRequest(
+            job="a",
+            states=[pb.EXECUTION_STATE_LOST],
+            node_id="n1",
+            scheduled_from=instant("2026-01-01T00:00:00Z"),
+            manual=True,
+            oldest_first=True,
+        )
