@@ -7,38 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from dcron.domain.concerns import Concern
 from dcron.domain.errors import InvalidInput
 from dcron.domain.execution_id import ExecutionId
-from dcron.domain.model import (
-    DEFAULT_GRACE_SECONDS,
-    DEFAULT_MAX_ATTEMPTS,
-    Active,
-    Coalesced,
-    Job,
-    LastOutcome,
-    Script,
-    SkipReason,
-    Specification,
-    State,
-    VerdictKind,
-)
+from dcron.domain.model import Active, Coalesced, Job, LastOutcome, Script, Specification
 from dcron.domain.nodes import LeaderReport
-from dcron.domain.offers import OfferAnswer, OfferedAttempt, OfferResult
+from dcron.domain.offers import OfferAnswer, OfferedAttempt
 from dcron.domain.planning import AHEAD_SECONDS
 from dcron.domain.queries import Listed
 from dcron.domain.validation import shown
 from dcron.domain.views import ClusterView, ExecutionView, HeldExecution, NodeView, SkippedView
 from dcron.rpc import dcron_pb2 as pb
+from dcron.wire_words import (
+    result_from,
+    result_number,
+    skip_reason_number,
+    state_number,
+    told,
+    verdict_number,
+)
 
 __all__ = [
     "CHANNEL_MESSAGE_BYTES",
-    "STATES_BACK",
-    "VERDICTS",
+    "MODEL_NAMES",
     "answer_from",
     "answer_message",
     "attempt_from",
@@ -52,6 +49,7 @@ __all__ = [
     "maybe_timestamp",
     "node_message",
     "skipped_message",
+    "specification_asked",
     "specification_from",
     "specification_message",
     "timestamp",
@@ -63,36 +61,10 @@ CHANNEL_MESSAGE_BYTES = 48 * 1024 * 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_SECONDS = 86_400
 _NANOSECONDS = 1_000_000_000
-_STATES = {
-    State.RUNNING: pb.EXECUTION_STATE_RUNNING,
-    State.SUCCEEDED: pb.EXECUTION_STATE_SUCCEEDED,
-    State.FAILED: pb.EXECUTION_STATE_FAILED,
-    State.TIMED_OUT: pb.EXECUTION_STATE_TIMED_OUT,
-    State.CANCELLED: pb.EXECUTION_STATE_CANCELLED,
-    State.LOST: pb.EXECUTION_STATE_LOST,
-    State.NOT_STARTED: pb.EXECUTION_STATE_NOT_STARTED,
-}
-STATES_BACK: Mapping[int, State] = {number: state for state, number in _STATES.items()}
-VERDICTS = {
-    VerdictKind.SUCCEEDED: pb.VERDICT_SUCCEEDED,
-    VerdictKind.FAILED: pb.VERDICT_FAILED,
-    VerdictKind.RETRY: pb.VERDICT_RETRY,
-}
-_SKIP_REASONS = {
-    SkipReason.COALESCED: pb.SKIP_REASON_COALESCED,
-    SkipReason.MISSED: pb.SKIP_REASON_MISSED,
-    SkipReason.PAUSED: pb.SKIP_REASON_PAUSED,
-    SkipReason.FROZEN: pb.SKIP_REASON_FROZEN,
-}
-_RESULTS = {
-    OfferResult.ACCEPTED: pb.OFFER_RESULT_ACCEPTED,
-    OfferResult.BUSY: pb.OFFER_RESULT_BUSY,
-    OfferResult.DRAINING: pb.OFFER_RESULT_DRAINING,
-    OfferResult.OLDER_TERM: pb.OFFER_RESULT_OLDER_TERM,
-    OfferResult.NOT_CLAIMED: pb.OFFER_RESULT_NOT_CLAIMED,
-    OfferResult.UNABLE: pb.OFFER_RESULT_UNABLE,
-}
-_RESULTS_BACK = {number: result for result, number in _RESULTS.items()}
+MODEL_NAMES = {"timeout": "timeout_seconds", "grace": "grace_seconds"}
+"""Fields of Specification that the model has by another name."""
+_PLAIN_FIELDS = frozenset(pb.Specification.DESCRIPTOR.fields_by_name) - {"script", *MODEL_NAMES}
+"""Fields of Specification that are texts, numbers, lists or maps of texts, under one name in both."""
 
 
 def timestamp(instant: datetime) -> Timestamp:
@@ -114,36 +86,39 @@ def duration(seconds: float) -> Duration:
 def specification_message(specification: Specification) -> pb.Specification:
     """What is wanted of a job."""
     return pb.Specification(
-        schedule=specification.schedule,
-        timezone=specification.timezone,
-        interpreter=specification.interpreter,
+        **{name: getattr(specification, name) for name in _PLAIN_FIELDS},
         script=_script_message(specification.script),
-        arguments=specification.arguments,
-        environment=specification.environment,
-        labels=specification.labels,
         timeout=_maybe_duration(specification.timeout_seconds),
         grace=duration(specification.grace_seconds),
-        max_attempts=specification.max_attempts,
-        failure_retries=specification.failure_retries,
     )
 
 
 def specification_from(message: pb.Specification) -> Specification:
     """What is wanted of a job, unchecked; what is not set has its default."""
+    given: dict[str, Any] = {"schedule": ""}
+    for field, value in message.ListFields():
+        if field.name in _PLAIN_FIELDS:
+            given[field.name] = _plain(value)
+        elif field.name in MODEL_NAMES:
+            given[MODEL_NAMES[field.name]] = _seconds(value)
     script = message.script
-    return Specification(
-        schedule=message.schedule,
-        script=Script(script.sha256, script.size_bytes, script.file_name),
-        timezone=message.timezone or "UTC",
-        interpreter=message.interpreter,
-        arguments=tuple(message.arguments),
-        environment=dict(message.environment),
-        labels=dict(message.labels),
-        timeout_seconds=_seconds(message.timeout),
-        grace_seconds=_seconds(message.grace) if message.HasField("grace") else DEFAULT_GRACE_SECONDS,
-        max_attempts=message.max_attempts or DEFAULT_MAX_ATTEMPTS,
-        failure_retries=message.failure_retries,
-    )
+    return Specification(**given, script=Script(script.sha256, script.size_bytes, script.file_name))
+
+
+def specification_asked(message: pb.Specification) -> Specification:
+    """What a client wants of a job; InvalidInput where it says what only a newer version understands."""
+    if any(len(UnknownFieldSet(part)) for part in (message, message.script)):
+        raise InvalidInput(
+            "specification", "has a field that this node does not know; ask a node of a newer version"
+        )
+    return specification_from(message)
+
+
+def _plain(value: Any) -> Any:
+    """A text or number as it is; several texts as a tuple, pairs of them as a map."""
+    if isinstance(value, str | int | float):
+        return value
+    return dict(value) if isinstance(value, Mapping) else tuple(value)
 
 
 def job_message(job: Job, report: LeaderReport) -> pb.Job:
@@ -174,7 +149,7 @@ def execution_message(view: ExecutionView) -> pb.Execution:
     message = pb.Execution(
         id=view.id,
         job=claim.job,
-        state=_STATES[view.state],
+        state=state_number(view.state),
         scheduled_at=timestamp(claim.scheduled_at),
         attempt=claim.id.attempt,
         manual=claim.manual,
@@ -191,8 +166,8 @@ def execution_message(view: ExecutionView) -> pb.Execution:
         if claim.coalesced.count is not None:
             message.occurrence_count = claim.coalesced.count
     if verdict is not None:
-        message.verdict, message.verdict_by = VERDICTS[verdict.kind], verdict.by
-        message.verdict_reason = verdict.reason
+        message.verdict, message.verdict_by = verdict_number(verdict.kind), verdict.by
+        message.verdict_reason = told("as", verdict.kind, verdict.reason)
         message.verdict_at.FromDatetime(verdict.at)
     if outcome is not None:
         message.MergeFrom(
@@ -201,7 +176,7 @@ def execution_message(view: ExecutionView) -> pb.Execution:
                 finished_at=timestamp(outcome.finished_at),
                 exit_code=outcome.exit_code,
                 signal=outcome.signal,
-                message=outcome.message,
+                message=told("ended as", outcome.state, outcome.message),
                 cpu_time=duration(outcome.cpu_seconds),
                 peak_memory_bytes=outcome.peak_memory_bytes,
                 log_bytes=outcome.log.size_bytes + outcome.log.cut_bytes if outcome.log else 0,
@@ -226,7 +201,8 @@ def skipped_message(view: SkippedView) -> pb.Execution:
         scheduled_at=timestamp(skip.scheduled_at),
         occurrences_until=timestamp(skip.until),
         occurrence_count=skip.count,
-        skip_reason=_SKIP_REASONS[skip.reason],
+        skip_reason=skip_reason_number(skip.reason),
+        message=told("skipped as", skip.reason),
     )
 
 
@@ -286,7 +262,7 @@ def _held_message(node_id: str, held: HeldExecution) -> pb.HeldExecution:
         node_id=node_id,
         execution_id=held.execution_id,
         job=held.job,
-        state=_STATES[held.state],
+        state=state_number(held.state),
         since=timestamp(held.since),
         waits_for=held.waits_for,
     )
@@ -333,12 +309,12 @@ def attempt_from(message: pb.Attempt) -> OfferedAttempt:
 
 def answer_message(answer: OfferAnswer) -> pb.OfferAnswer:
     """A worker's answer to one attempt."""
-    return pb.OfferAnswer(result=_RESULTS[answer.result], reason=answer.reason)
+    return pb.OfferAnswer(result=result_number(answer.result), reason=answer.reason)
 
 
 def answer_from(message: pb.OfferAnswer) -> OfferAnswer:
     """A worker's answer; one that only a newer node knows counts as unable."""
-    return OfferAnswer(_RESULTS_BACK.get(message.result, OfferResult.UNABLE), message.reason)
+    return OfferAnswer(result_from(message.result), message.reason)
 
 
 def _maybe_duration(seconds: float) -> Duration | None:
@@ -380,6 +356,6 @@ def _active_message(active: Active) -> pb.ActiveOccurrence:
 def _last_message(last: LastOutcome) -> pb.LastOutcome:
     return pb.LastOutcome(
         execution_id=last.execution_id,
-        state=_STATES[last.state],
+        state=state_number(last.state),
         settled_at=timestamp(last.settled_at),
     )

@@ -15,7 +15,8 @@ from dcron.domain.model import VerdictKind
 from dcron.domain.queries import SKIPPED, ExecutionQuery, JobQuery, JobState, StateFilter
 from dcron.domain.validation import shown
 from dcron.rpc import dcron_pb2 as pb
-from dcron.wire import STATES_BACK, VERDICTS, instant_from
+from dcron.wire import MODEL_NAMES, instant_from
+from dcron.wire_words import STATES_BACK, VERDICTS_BACK
 
 __all__ = [
     "audit_query_from",
@@ -30,8 +31,6 @@ USUAL_PATIENCE_SECONDS = 20.0
 MAX_PATIENCE_SECONDS = 60.0
 _Meaning = TypeVar("_Meaning")
 
-_MODEL_NAMES = {"timeout": "timeout_seconds", "grace": "grace_seconds"}
-"""Fields of Specification that the model has by another name."""
 # Bounds of what a filter can ask for: what is before the one or after the other is never scheduled.
 _FIRST = datetime(2000, 1, 1, tzinfo=UTC)
 _LAST = datetime(3000, 1, 1, tzinfo=UTC)
@@ -41,7 +40,6 @@ _JOB_STATES: Mapping[int, JobState] = {
     pb.JOB_STATE_ACTIVE: JobState.ACTIVE,
     pb.JOB_STATE_PAUSED: JobState.PAUSED,
 }
-_VERDICTS_BACK = {number: verdict for verdict, number in VERDICTS.items()}
 
 
 def job_query_from(message: pb.ListJobsRequest) -> JobQuery:
@@ -93,7 +91,7 @@ def mask_from(mask: FieldMask, message: pb.Specification) -> list[str]:
     if unknown or not paths:
         wrong = f"unknown: {', '.join(map(shown, unknown))}" if unknown else "no field is named or set"
         raise InvalidInput("update_mask", f'{wrong}; name some of {", ".join(sorted(known))}, or "*" for all')
-    return [_MODEL_NAMES.get(path, path) for path in dict.fromkeys(paths)]
+    return [MODEL_NAMES.get(path, path) for path in dict.fromkeys(paths)]
 
 
 def patience_from(message: pb.WaitExecutionRequest) -> float:
@@ -109,7 +107,7 @@ def patience_from(message: pb.WaitExecutionRequest) -> float:
 def verdict_from(number: pb.Verdict.ValueType) -> VerdictKind:
     """A person's verdict."""
     try:
-        return _VERDICTS_BACK[number]
+        return VERDICTS_BACK[number]
     except KeyError:
         raise InvalidInput("verdict", "give succeeded, failed or retry") from None
 

@@ -29,7 +29,7 @@ from dcron.wire import (
     job_message,
     listed_message,
     node_message,
-    specification_from,
+    specification_asked,
     timestamp,
 )
 from dcron.wire_records import audit_message, revision_message
@@ -100,14 +100,14 @@ class Public(dcron_pb2_grpc.PublicServicer):
 
     async def CreateJob(self, request: pb.CreateJobRequest, context: _Context) -> pb.Job:
         """See proto/dcron.proto."""
-        wanted = Registration(request.name, specification_from(request.specification), request.paused)
+        wanted = Registration(request.name, specification_asked(request.specification), request.paused)
         return await self._job(await self._registrar.create(wanted))
 
     async def CreateJobs(self, request: pb.CreateJobsRequest, context: _Context) -> pb.CreateJobsResponse:
         """See proto/dcron.proto."""
         answers = await self._registrar.create_all(
             [
-                Registration(wanted.name, specification_from(wanted.specification), wanted.paused)
+                Registration(wanted.name, specification_asked(wanted.specification), wanted.paused)
                 for wanted in request.jobs
             ]
         )
@@ -117,7 +117,7 @@ class Public(dcron_pb2_grpc.PublicServicer):
         """See proto/dcron.proto."""
         job = await self._catalogue.update(
             request.name,
-            specification_from(request.specification),
+            specification_asked(request.specification),
             mask_from(request.update_mask, request.specification),
             if_revision=request.if_revision,
         )

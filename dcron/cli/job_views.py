@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -18,6 +19,23 @@ __all__ = ["format_time_in", "job_state_name", "next_line", "print_job", "print_
 
 DIGEST_SHOWN = 12
 """Digits of a script's digest that tell it from others of its job."""
+
+SHOWN = frozenset(
+    {
+        "schedule",
+        "timezone",
+        "interpreter",
+        "script",
+        "arguments",
+        "environment",
+        "labels",
+        "timeout",
+        "grace",
+        "max_attempts",
+        "failure_retries",
+    }
+)
+"""Fields of a specification that `print_job` puts into words; others are shown as they are."""
 
 
 def print_jobs(jobs: Sequence[pb.Job]) -> None:
@@ -59,6 +77,7 @@ def print_job(job: pb.Job) -> None:
             ("timeout", _timeout(wanted)),
             ("attempts at most", str(wanted.max_attempts)),
             ("retries of failures", str(wanted.failure_retries)),
+            *_others(wanted),
             ("revision", f"{job.revision} of {format_time(job.changed_at)}"),
             ("created", format_time(job.created_at)),
             ("uid", job.uid),
@@ -87,6 +106,21 @@ def job_state_name(state: int) -> str:
     """`paused` for JOB_STATE_PAUSED."""
     known = pb.JobState.DESCRIPTOR.values_by_number.get(state)
     return known.name.removeprefix("JOB_STATE_").lower() if known else str(state)
+
+
+def _others(wanted: pb.Specification) -> list[tuple[str, str]]:
+    """Fields of a specification for which nobody has found words, as they are."""
+    return [
+        (field.name.replace("_", " "), _as_it_is(value))
+        for field, value in wanted.ListFields()
+        if field.name not in SHOWN
+    ]
+
+
+def _as_it_is(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return format_labels(dict(value))
+    return str(value) if isinstance(value, str | int | float) else shlex.join(map(str, value))
 
 
 def next_line(job: pb.Job) -> str:

@@ -19,16 +19,10 @@ from dcron.rpc import dcron_pb2 as pb
 
 __all__ = ["create", "pairs", "update"]
 
-_FIELD_OF_OPTION = {
-    "schedule": "schedule",
-    "timezone": "timezone",
-    "interpreter": "interpreter",
-    "max_attempts": "max_attempts",
-    "retries": "failure_retries",
-}
-"""Options with one value, by the field of Specification that each sets."""
-_SPANS = ("timeout", "grace")
-"""Fields of Specification that are durations, and options of the same name."""
+_FIELD_OF_OPTION = {"retries": "failure_retries"}
+"""Options with one value whose field of Specification has another name."""
+_OF_SEVERAL_OR_FILE = frozenset({"script", "arguments", "environment", "labels"})
+"""Fields of Specification that no option with one value sets."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -159,14 +153,16 @@ def update(name: str, script: str | None, if_revision: int | None, **given: Any)
 def _take(wanted: pb.Specification, given: Mapping[str, Any]) -> list[str]:
     """Put the options that were given into `wanted`; the names of the fields that they set."""
     fields = []
-    for option, field in _FIELD_OF_OPTION.items():
-        if given.get(option) is not None:
-            setattr(wanted, field, given[option])
-            fields.append(field)
-    for field in _SPANS:
-        if given.get(field) is not None:
-            getattr(wanted, field).CopyFrom(span(given[field]))
-            fields.append(field)
+    known = wanted.DESCRIPTOR.fields_by_name
+    for option, value in given.items():
+        field = _FIELD_OF_OPTION.get(option, option)
+        if value is None or field not in known or field in _OF_SEVERAL_OR_FILE:
+            continue
+        if known[field].message_type is None:
+            setattr(wanted, field, value)
+        else:
+            getattr(wanted, field).CopyFrom(span(value))
+        fields.append(field)
     if _is_set("--arg", given["argument"], "--clear-args", given.get("clear_args")):
         wanted.arguments.extend(given["argument"])
         fields.append("arguments")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from dcron.domain.execution_id import MAX_ATTEMPT
 from dcron.domain.model import Active, Claim, Job, Outcome, State, Verdict, VerdictKind
+from dcron.domain.records import Unrecognized
 
 __all__ = [
     "SILENCE_MARGIN_SECONDS",
@@ -32,7 +33,7 @@ def is_true_end(outcome: Outcome) -> bool:
 def most_telling(outcomes: Iterable[Outcome]) -> Outcome:
     """The one that counts of several outcomes of one token, as leaves or readings of its document: a true end
     before `lost`, which a node may have written that did not know of it, and that before `not_started`."""
-    ranks = {State.NOT_STARTED: 2, State.LOST: 1}
+    ranks: dict[State | Unrecognized, int] = {State.NOT_STARTED: 2, State.LOST: 1}
     return min(outcomes, key=lambda outcome: ranks.get(outcome.state, 0))
 
 
@@ -71,7 +72,7 @@ class AttemptView:
 class Result:
     """How an attempt ended, as far as the schedule is concerned."""
 
-    state: State
+    state: State | Unrecognized
     node_ids: tuple[str, ...]
     retry: bool
     spends: bool
@@ -86,7 +87,9 @@ def silence_limit_seconds(timeout_seconds: float, grace_seconds: float) -> float
 
 
 def result_of(job: Job, active: Active, view: AttemptView) -> Result | None:
-    """What came of the active attempt; None while that is open."""
+    """What came of the active attempt; None while that is open.
+
+    A state that only a newer version knows is an end like another, without a further attempt."""
     nodes = tuple(claim.node_id for claim in view.claims)
     if view.verdict is not None:
         return _by_verdict(view.verdict, active, nodes)
@@ -112,7 +115,10 @@ def _all_have_spoken(view: AttemptView) -> bool:
     return view.verified and bool(view.claims) and all(claim.token in view.outcomes for claim in view.claims)
 
 
-def _by_verdict(verdict: Verdict, active: Active, nodes: tuple[str, ...]) -> Result:
+def _by_verdict(verdict: Verdict, active: Active, nodes: tuple[str, ...]) -> Result | None:
+    """What a person's word makes of an attempt; None where only a leader of a newer version can tell."""
+    if isinstance(verdict.kind, Unrecognized):
+        return None
     why = f"was resolved as {verdict.kind.value} by {verdict.by}"
     if verdict.kind is VerdictKind.RETRY:
         return Result(State.LOST, nodes, retry=active.attempt < MAX_ATTEMPT, spends=False, why=why)
@@ -147,11 +153,11 @@ def has_cause(active: Active, view: AttemptView) -> bool:
 def _contradicts(before: AttemptView, active: Active) -> bool:
     """Whether an attempt has ended, or is at work, in a way that allows no next one."""
     if before.verdict is not None:
-        return before.verdict.kind is not VerdictKind.RETRY
+        return before.verdict.kind in (VerdictKind.SUCCEEDED, VerdictKind.FAILED)
     if any(outcome.state in (State.SUCCEEDED, State.CANCELLED) for outcome in before.outcomes.values()):
         return True
     known = [outcome for token, outcome in before.outcomes.items() if token in active.after]
-    if any(outcome.state in (State.FAILED, State.TIMED_OUT) for outcome in known):
+    if any(is_true_end(outcome) for outcome in known):
         # Its claim won: no other one can have started.
         return False
     unknown = [claim for claim in before.claims if claim.token not in active.after]

@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Any
 
 from dcron.domain.access import Caller
-from dcron.domain.documents import Body
 from dcron.domain.instants import format_precise, parse_instant
+from dcron.domain.records import Body
 
 __all__ = [
     "DONE",

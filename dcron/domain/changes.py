@@ -17,6 +17,7 @@ from dcron.domain.execution_id import ExecutionId
 from dcron.domain.ids import ulid_randomness
 from dcron.domain.model import Active, Job, ManualRun, Occurrence, Place, Skip, SkipReason, Specification
 from dcron.domain.planning import MAX_PENDING_SKIPS, skip_range
+from dcron.domain.records import all_unknown
 
 __all__ = [
     "MAX_WAITING_RUNS",
@@ -114,7 +115,8 @@ def merge(leaves: Sequence[Job], confirmed: Job | None = None) -> Job:
 
     A leaf of an earlier job of that name can only have come back from a copy that was away when that
     job was removed: it has no part in this one. The bounds on waiting runs and skip records may be
-    exceeded: nothing is lost, and neither grows further until it is below its bound again."""
+    exceeded: nothing is lost, and neither grows further until it is below its bound again. Fields that
+    only a newer version knows stay, whichever leaf has them."""
     uid = max(job.uid for job in leaves)
     present = [job for job in leaves if job.uid == uid]
     newest = max(present, key=lambda job: job.revision)
@@ -127,12 +129,24 @@ def merge(leaves: Sequence[Job], confirmed: Job | None = None) -> Job:
         sequence=max(job.place.sequence for job in present) + 1,
         waiting=_unsettled_runs(present, ahead),
         skips=tuple(skips),
+        active=_with_unknown(ahead.place.active, [job.place.active for job in present]),
+        unknown=all_unknown([*(job.place for job in present), ahead.place]),
     )
     if ahead.revision != newest.revision:
         place = _replan(place, ahead, newest)
         if place.active is not None and _is_revoked(place.active, ahead, newest):
             place = replace(place, active=replace(place.active, revoked=True))
-    return replace(newest, place=place)
+    same = [job.specification for job in present if job.revision == newest.revision]
+    specification = replace(newest.specification, unknown=all_unknown([*same, newest.specification]))
+    return replace(newest, specification=specification, place=place, unknown=all_unknown([*present, newest]))
+
+
+def _with_unknown(active: Active | None, leaves: Sequence[Active | None]) -> Active | None:
+    """An active attempt with what newer versions wrote of it on other leaves."""
+    if active is None:
+        return None
+    same = [leaf for leaf in leaves if leaf is not None and leaf.id == active.id]
+    return replace(active, unknown=all_unknown([*same, active]))
 
 
 def _is_accounted_for(skip: Skip, ahead: Job) -> bool:
@@ -209,7 +223,9 @@ def _unsettled_runs(leaves: Sequence[Job], ahead: Job) -> tuple[ManualRun, ...]:
     last = _last_id(ahead.place)
     if last is not None:
         done.add(last.key)
-    return tuple(run for run in dict.fromkeys([*begun, *waiting]) if run.request_id not in done)
+    # Of two of one request the waiting one: it may have fields that only a newer version knows.
+    runs = {run.request_id: run for run in [*begun, *waiting]}
+    return tuple(run for request_id, run in runs.items() if request_id not in done)
 
 
 def _replan(place: Place, ahead: Job, newest: Job) -> Place:

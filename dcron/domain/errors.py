@@ -13,6 +13,7 @@ __all__ = [
     "InvalidInput",
     "NodeUnreachable",
     "NotFound",
+    "NotUnderstood",
     "ObjectsUnreachable",
     "Overloaded",
     "SetupError",
@@ -44,6 +45,11 @@ class AlreadyExists(DcronError):
 
 class FailedPrecondition(DcronError):
     """The request is well-formed, but the present state of the job or cluster does not allow it."""
+
+
+class NotUnderstood(FailedPrecondition):
+    """A stored document makes no sense to this version: a newer one wrote it, or somebody spoilt it. It is
+    left alone."""
 
 
 class Overloaded(DcronError):

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
+from dcron.domain.bounds import within
 from dcron.domain.execution_id import ExecutionId
 from dcron.domain.ids import ulid_time
 from dcron.domain.instants import floor_second, format_key
+from dcron.domain.records import Stored, Unrecognized
 
 __all__ = [
-    "DEFAULT_GRACE_SECONDS",
-    "DEFAULT_MAX_ATTEMPTS",
     "Active",
     "Claim",
     "ClusterSettings",
@@ -34,9 +34,6 @@ __all__ = [
     "Verdict",
     "VerdictKind",
 ]
-
-DEFAULT_GRACE_SECONDS = 10.0
-DEFAULT_MAX_ATTEMPTS = 3
 
 
 class State(Enum):
@@ -69,7 +66,7 @@ class VerdictKind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Script:
+class Script(Stored):
     """An uploaded file, addressed by its content; `file_name` is for people only."""
 
     sha256: str
@@ -83,8 +80,8 @@ class Script:
 
 
 @dataclass(frozen=True, slots=True)
-class Specification:
-    """What a user wants of a job."""
+class Specification(Stored):
+    """What a user wants of a job. See CONTRIBUTING for what a further field takes."""
 
     schedule: str
     script: Script
@@ -93,10 +90,10 @@ class Specification:
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
-    timeout_seconds: float = 0.0
-    grace_seconds: float = DEFAULT_GRACE_SECONDS
-    max_attempts: int = DEFAULT_MAX_ATTEMPTS
-    failure_retries: int = 0
+    timeout_seconds: float = field(default=0.0, metadata=within(0, 7 * 24 * 3600, "; 0: no limit"))
+    grace_seconds: float = field(default=10.0, metadata=within(0, 3600))
+    max_attempts: int = field(default=3, metadata=within(1, 100))
+    failure_retries: int = field(default=0, metadata=within(0, 100))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +125,7 @@ class Occurrence:
 
 
 @dataclass(frozen=True, slots=True)
-class Coalesced:
+class Coalesced(Stored):
     """Further occurrences that one execution stands for; `count` is None when too many to count."""
 
     until: datetime
@@ -136,13 +133,13 @@ class Coalesced:
 
 
 @dataclass(frozen=True, slots=True)
-class Skip:
+class Skip(Stored):
     """Occurrences from `scheduled_at` through `until` that did not run, and why."""
 
     uid: str
     scheduled_at: datetime
     until: datetime
-    reason: SkipReason
+    reason: SkipReason | Unrecognized
     count: int | None
     into: str = ""
     """Key of the occurrence that stands for coalesced ones."""
@@ -155,7 +152,7 @@ class Skip:
 
 
 @dataclass(frozen=True, slots=True)
-class Active:
+class Active(Stored):
     """The occurrence of a job that is being worked on, and its current attempt.
 
     Written before the attempt is offered (intent first), so that any leader can go on with it.
@@ -203,23 +200,23 @@ class Active:
 
 
 @dataclass(frozen=True, slots=True)
-class ManualRun:
+class ManualRun(Stored):
     """A run that somebody asked for and that has not been launched yet."""
 
     request_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class LastOutcome:
+class LastOutcome(Stored):
     """How the last settled occurrence ended."""
 
     execution_id: str
-    state: State
+    state: State | Unrecognized
     settled_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Place(Stored):
     """A job's place in the schedule; written by the leader, and by nodes when a client changes the job."""
 
     sequence: int
@@ -239,7 +236,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Job(Stored):
     """What a user registered, and its place in the schedule."""
 
     name: str
@@ -265,7 +262,7 @@ class JobRevision:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Stored):
     """The document that gives a worker the right to start an attempt."""
 
     execution_id: str
@@ -288,7 +285,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class LogObject:
+class LogObject(Stored):
     """Where a log is kept; `cut_bytes` were printed beyond the limit and not kept."""
 
     key: str
@@ -297,13 +294,13 @@ class LogObject:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Stored):
     """What came of an attempt, written by its claimant alone. `state` is never RUNNING."""
 
     execution_id: str
     token: str
     node_id: str
-    state: State
+    state: State | Unrecognized
     finished_at: datetime
     started_at: datetime | None = None
     exit_code: int | None = None
@@ -322,18 +319,18 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Stored):
     """How a person settled an execution: steers the schedule, hides nothing."""
 
     execution_id: str
-    kind: VerdictKind
+    kind: VerdictKind | Unrecognized
     by: str
     reason: str
     at: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterSettings:
+class ClusterSettings(Stored):
     """What holds for the whole cluster."""
 
     format_version: int

@@ -6,21 +6,18 @@ as Python writes them, so that control characters are seen and cannot move a ter
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 
+from dcron.domain.bounds import Bounds, bounds_of
 from dcron.domain.cron import parse_schedule
 from dcron.domain.errors import InvalidInput
 from dcron.domain.model import Script, Specification
 
 __all__ = [
     "DEFAULT_MAX_SCRIPT_BYTES",
-    "MAX_ATTEMPTS",
-    "MAX_FAILURE_RETRIES",
-    "MAX_GRACE_SECONDS",
     "MAX_TEXT_BYTES",
-    "MAX_TIMEOUT_SECONDS",
     "check_digest",
     "check_job_name",
     "check_labels",
@@ -40,10 +37,6 @@ MAX_TEXT_BYTES = 64 * 1024
 MAX_TEXTS = 1_000
 """Arguments of a job, and environment variables of it, at most."""
 MAX_LABELS = 64
-MAX_TIMEOUT_SECONDS = 7 * 24 * 3600.0
-MAX_GRACE_SECONDS = 3600.0
-MAX_ATTEMPTS = 100
-MAX_FAILURE_RETRIES = 100
 MAX_FILE_NAME_BYTES = 255
 MAX_INTERPRETER_BYTES = 1024
 MAX_NOTE_CHARACTERS = 500
@@ -93,10 +86,8 @@ def check_specification(specification: Specification, *, max_script_bytes: int) 
     _check_environment(specification.environment)
     check_labels(specification.labels)
     _check_text_size(specification)
-    _check_seconds("timeout", specification.timeout_seconds, MAX_TIMEOUT_SECONDS, "; 0: no limit")
-    _check_seconds("grace", specification.grace_seconds, MAX_GRACE_SECONDS)
-    _check_count("max_attempts", specification.max_attempts, 1, MAX_ATTEMPTS)
-    _check_count("failure_retries", specification.failure_retries, 0, MAX_FAILURE_RETRIES)
+    for declared in fields(specification):
+        _check_bounds(declared.name, getattr(specification, declared.name), bounds_of(declared))
 
 
 def check_script(script: Script, *, max_script_bytes: int) -> None:
@@ -233,14 +224,12 @@ def _pairs_size(pairs: Mapping[str, str]) -> int:
     return sum(len(key.encode()) + len(value.encode()) for key, value in pairs.items())
 
 
-def _check_seconds(field: str, seconds: float, limit: float, remark: str = "") -> None:
-    if not math.isfinite(seconds) or not 0 <= seconds <= limit:
-        raise InvalidInput(field, f"{seconds:g} is not valid; give 0 to {limit:g} seconds{remark}")
-
-
-def _check_count(field: str, count: int, least: int, most: int) -> None:
-    if not least <= count <= most:
-        raise InvalidInput(field, f"{count} is not valid; give {least} to {most}")
+def _check_bounds(name: str, value: float, bounds: Bounds | None) -> None:
+    if bounds is None or bounds.allow(value):
+        return
+    unit = " seconds" if name.endswith("_seconds") else ""
+    allowed = f"{bounds.least:g} to {bounds.most:g}{unit}{bounds.remark}"
+    raise InvalidInput(name.removesuffix("_seconds"), f"{value:g} is not valid; give {allowed}")
 
 
 def _has_control(text: str) -> bool:

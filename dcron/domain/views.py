@@ -9,6 +9,7 @@ from datetime import datetime
 from dcron.domain.attempt_results import is_true_end, most_telling
 from dcron.domain.model import Claim, ClusterSettings, Outcome, Skip, State, Verdict
 from dcron.domain.nodes import LeaderReport, NodeRecord
+from dcron.domain.records import Unrecognized
 
 __all__ = [
     "ClusterView",
@@ -39,7 +40,7 @@ class ExecutionView:
         return self.claim.execution_id
 
     @property
-    def state(self) -> State:
+    def state(self) -> State | Unrecognized:
         """What came of it; RUNNING while nothing has. A verdict steers the schedule, not this."""
         return self.outcome.state if self.outcome else State.RUNNING
 
@@ -69,7 +70,7 @@ class HeldExecution:
 
     execution_id: str
     job: str
-    state: State
+    state: State | Unrecognized
     since: datetime
     waits_for: str = ""
 

@@ -24,6 +24,9 @@ from tests.simulation.told import told
 
 __all__ = ["Adapters", "composed", "quiet_logs"]
 
+NOT_UNDERSTOOD = "job document is not understood"
+"""What a leader says of a document that it leaves alone, for want of knowing what to do with it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Adapters:
@@ -67,6 +70,8 @@ def quiet_logs(loop: VirtualLoop, history: History, *, verbose: bool) -> Iterato
         error = sys.exc_info()[1]
         if line.pop("exc_info", None) and error is not None:
             line["error"] = told(error)
+            history.add(Defect(loop.time(), node_id, f"{line['event']}: {line['error']}"))
+        if line["event"] == NOT_UNDERSTOOD:
             history.add(Defect(loop.time(), node_id, f"{line['event']}: {line['error']}"))
         if not verbose:
             raise structlog.DropEvent

@@ -17,6 +17,7 @@ from tests.simulation.checkers import (
     l_true_ends_are_shown,
     m_followed_in_time,
     n_reasons_are_true,
+    v_newer_fields,
 )
 from tests.simulation.history import History
 from tests.simulation.timeline import Timeline
@@ -38,6 +39,7 @@ CHECKERS = {
     "l": l_true_ends_are_shown,
     "m": m_followed_in_time,
     "n": n_reasons_are_true,
+    "v": v_newer_fields,
 }
 
 

@@ -14,6 +14,7 @@ from dcron.domain.job_documents import job_of
 from dcron.domain.model import Claim, Job, Outcome, Skip
 from dcron.ports import JOBS
 from tests.simulation.history import Ended, Fault, History, Started, Stored, Written, instant
+from tests.simulation.newer import understood
 
 __all__ = ["CLOCK_OFF", "Attempt", "Run", "Timeline", "Version", "occurrences", "parts_of"]
 
@@ -106,7 +107,7 @@ class Timeline:
             if event.body["kind"] == "claim":
                 attempt.claims.append((event.at, claim_of(event.id, event.body)))
             elif event.body["kind"] == "outcome":
-                attempt.outcomes.append((event.at, outcome_of(event.body)))
+                attempt.outcomes.append((event.at, outcome_of(understood(event.body))))
             else:
                 attempt.verdicts.append((event.at, event.body))
         return attempts
@@ -117,7 +118,7 @@ class Timeline:
         versions: dict[str, list[Version]] = {}
         for event in self.history.of(Stored):
             if event.database == JOBS and not event.id.startswith("~"):
-                job = None if event.deleted else job_of(event.id, event.body)
+                job = None if event.deleted else job_of(event.id, understood(event.body))
                 version = Version(event.at, event.revision, event.parent, event.deleted, job)
                 versions.setdefault(event.id, []).append(version)
         return versions
@@ -165,7 +166,7 @@ class Timeline:
         for (database, _), leaves in self.final.leaves.items():
             body = leaves[0][1]
             if database.startswith("executions-") and body["kind"] == "skipped":
-                skip = skip_of(body)
+                skip = skip_of(understood(body))
                 skips.setdefault(skip.uid, []).append(skip)
         return skips
 

@@ -29,6 +29,7 @@ from tests.simulation.history import Defect, Final, History
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.machine import Machine
 from tests.simulation.network import Network, NodeConnections
+from tests.simulation.newer import NewerStoreClient
 from tests.simulation.objects import ObjectsClient
 from tests.simulation.runner import Keeper, Runner
 from tests.simulation.scenario import SCRIPT, SCRIPT_TEXT, Scenario
@@ -79,6 +80,8 @@ class World:
             self.network.machines[node_id] = Machine(
                 self.loop, self.history, node_id, number, folder / node_id, scenario.slots, clock, keeper
             )
+        versions = self.stream("versions")
+        self._newer_since = [versions.choice((1, 2, 3, None, None)) for _ in self.machines]
         self.loop.set_exception_handler(self._note_exception)
 
     @property
@@ -94,7 +97,7 @@ class World:
         """The ports of a machine's node, in this world."""
         calls = self.stream("calls")
         return Adapters(
-            store=lambda machine: StoreClient(
+            store=lambda machine: (NewerStoreClient if self._is_newer(machine) else StoreClient)(
                 self.loop,
                 self.cluster,
                 self.weather,
@@ -107,6 +110,12 @@ class World:
             nodes=lambda machine: NodeConnections(self.network, machine.node_id),
             runner=lambda machine: Runner(self.loop, machine.keeper),
         )
+
+    def _is_newer(self, machine: Machine) -> bool:
+        """Whether the node that starts on a machine is of the newer version: some are so from the beginning,
+        some are upgraded while they are down."""
+        since = self._newer_since[machine.number]
+        return since is not None and machine.incarnation >= since
 
     def _note_exception(self, _: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")

@@ -14,6 +14,7 @@ import structlog
 from dcron.domain.concerns import Concern, concerns_of
 from dcron.domain.documents import (
     INITIAL_SETTINGS,
+    PRECISE,
     SETTINGS_ID,
     drain_id,
     node_key,
@@ -21,12 +22,12 @@ from dcron.domain.documents import (
     settings_of,
 )
 from dcron.domain.errors import FailedPrecondition, NotFound, StoreUnreachable
-from dcron.domain.instants import format_precise, parse_instant
 from dcron.domain.leadership import Lease
 from dcron.domain.model import ClusterSettings
 from dcron.domain.nodes import LeaderReport, NodeRecord, node_of
 from dcron.domain.pages import page_size, page_token, position_of
 from dcron.domain.planning import AHEAD_SECONDS
+from dcron.domain.records import Record, Stored, all_unknown
 from dcron.domain.validation import shown
 from dcron.domain.views import ClusterView, HeldExecution, NodeView
 from dcron.ports import CLUSTER, Clock, Document, DocumentStore, WriteKind
@@ -82,28 +83,35 @@ class ElectorView(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Drain:
+class Drain(Stored):
     """Whether a person wants a node to take no new executions, since when."""
 
     draining: bool
     at: datetime
 
 
+_DRAIN = Record(Drain, document="drain", at=PRECISE)
+
+
 def drain_of(body: Mapping[str, Any]) -> Drain:
     """The drain of a document."""
-    return Drain(body["draining"], parse_instant(body["at"]))
+    return _DRAIN.value(body)
 
 
-def _drain_body(drain: Drain) -> dict[str, Any]:
-    return {"kind": "drain", "draining": drain.draining, "at": format_precise(drain.at)}
+def drained(present: Drain | None, now: datetime, *, draining: bool) -> Drain:
+    """The drain once it is said at `now` whether the node drains; as it was if that changes nothing."""
+    if present is None:
+        return Drain(draining, now)
+    return present if present.draining is draining else replace(present, draining=draining, at=now)
 
 
 def _merge_drains(leaves: Sequence[Drain]) -> Drain:
     """The last word counts; of two at once, the careful one."""
-    return max(leaves, key=lambda drain: (drain.at, drain.draining))
+    last = max(leaves, key=lambda drain: (drain.at, drain.draining))
+    return replace(last, unknown=all_unknown([*leaves, last]))
 
 
-DRAIN_FORM = Form(encode=_drain_body, decode=lambda _, body: drain_of(body), merge=_merge_drains)
+DRAIN_FORM = Form(encode=_DRAIN.body, decode=lambda _, body: drain_of(body), merge=_merge_drains)
 SETTINGS_FORM = Form(encode=settings_body, decode=lambda _, body: settings_of(body), merge=merge_settings)
 
 
@@ -264,9 +272,7 @@ class ClusterService:
             raise NotFound(f"node {shown(node_id)} not found")
 
         async def change(drain: Drain | None) -> Drain:
-            if drain is not None and drain.draining is draining:
-                return drain
-            return Drain(draining, self._clock.now())
+            return drained(drain, self._clock.now(), draining=draining)
 
         await self._drains.rewrite(drain_id(node_id), change)
         log.info("drain set", action="drain", drained=node_id, draining=draining)

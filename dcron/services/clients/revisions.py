@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dcron.domain.changes import merge
-from dcron.domain.documents import Body, removal_id, revision_id
+from dcron.domain.documents import removal_id, revision_id
 from dcron.domain.errors import FailedPrecondition, InvalidInput, NotFound, Overloaded, StoreUnreachable
 from dcron.domain.instants import format_precise
 from dcron.domain.job_documents import job_body, job_of, revision_of, specification_body
 from dcron.domain.model import Job, JobRevision
 from dcron.domain.pages import page_size, page_token, position_of
+from dcron.domain.records import Body
 from dcron.ports import JOBS, Document, DocumentStore, WriteKind
 from dcron.services.shared.shared_documents import Form, SharedDocuments
 

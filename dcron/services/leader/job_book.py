@@ -14,7 +14,7 @@ import structlog
 
 from dcron.domain.changes import knows_of, merge
 from dcron.domain.documents import REVISIONS_START
-from dcron.domain.errors import StoreUnreachable
+from dcron.domain.errors import NotUnderstood, StoreUnreachable
 from dcron.domain.instants import format_instant
 from dcron.domain.job_documents import job_body, job_of
 from dcron.domain.model import Job
@@ -289,13 +289,11 @@ def is_job_id(identifier: str) -> bool:
 
 
 def _readable(name: str, leaves: Sequence[Document]) -> list[Job]:
-    """The jobs of a document's leaves; none, and a line in the log, when somebody has spoilt it."""
+    """The jobs of a document's leaves; none, and a line in the log, when one of them is not understood."""
     try:
         return [job_of(name, leaf.body) for leaf in leaves]
-    except (KeyError, TypeError, ValueError) as error:
-        log.error(
-            "job document cannot be read; mend or delete it", action="load", job=name, error=repr(error)
-        )
+    except NotUnderstood as error:
+        log.error("job document is not understood", action="load", job=name, error=str(error))
         return []
 
 

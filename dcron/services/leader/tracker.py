@@ -158,11 +158,21 @@ class Tracker:
             tracked = self._tracked.get(identifier.text)
             if tracked is None:
                 continue
-            if not rest:
-                self._learn_claim(tracked, document)
-            elif self._learn_result(tracked, document, rest):
+            if self._learn(tracked, document, is_claim=not rest):
                 news.append(tracked.job)
         return news
+
+    def _learn(self, tracked: Tracked, document: Document, *, is_claim: bool) -> bool:
+        """Whether a document of an attempt may settle it. Kinds that only a newer version knows do not."""
+        kind = document.body.get("kind")
+        if kind == "claim" and is_claim:
+            self._learn_claim(tracked, document)
+        elif kind == "verdict":
+            tracked.view = replace(tracked.view, verdict=verdict_of(document.body))
+            return True
+        elif kind == "outcome":
+            return self._learn_outcome(tracked, document)
+        return False
 
     def _learn_claim(self, tracked: Tracked, document: Document) -> None:
         claim = claim_of(document.id, document.body)
@@ -171,10 +181,7 @@ class Tracker:
         if tracked.heard_at is None:
             tracked.heard_at = self._known_since([claim])
 
-    def _learn_result(self, tracked: Tracked, document: Document, rest: str) -> bool:
-        if rest == "verdict":
-            tracked.view = replace(tracked.view, verdict=verdict_of(document.body))
-            return True
+    def _learn_outcome(self, tracked: Tracked, document: Document) -> bool:
         outcome = outcome_of(document.body)
         outcomes = _with_outcomes(tracked.view.outcomes, {outcome.token: outcome})
         tracked.view = replace(tracked.view, outcomes=outcomes)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from dcron.domain.documents import FORMAT_VERSION, INITIAL_SETTINGS, SETTINGS_ID, settings_of
 from dcron.domain.errors import SetupError
 from dcron.domain.model import ClusterSettings
+from dcron.domain.records import all_unknown
 from dcron.ports import CLUSTER, Document, DocumentStore
 
 __all__ = ["KnownSettings", "check_format", "merge_settings", "read_settings", "settings_in"]
@@ -79,4 +80,5 @@ def merge_settings(leaves: Sequence[ClusterSettings]) -> ClusterSettings:
         floor=max(settings.floor for settings in leaves),
         # Whoever did not know of the end may have said it again later.
         thawed_at=min(ends) if newest.thawed_at else None,
+        unknown=all_unknown([*leaves, newest]),
     )

@@ -136,7 +136,7 @@ class Spool:
         for folder in sorted(self._attempts.iterdir()):
             body = _read_json(folder / "attempt.json")
             if body is not None:
-                found.append(Entry(claim_of(body["execution"], body), folder))
+                found.append(Entry(claim_of(body.pop("execution"), body), folder))
                 continue
             _remove(folder)
         return found

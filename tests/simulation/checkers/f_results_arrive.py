@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dcron.domain.documents import outcome_of
 from dcron.domain.model import Outcome, State
 from tests.simulation.history import Ended
+from tests.simulation.newer import understood
 from tests.simulation.runner import log_text
 from tests.simulation.timeline import Run, Timeline
 
@@ -40,5 +41,5 @@ def stored_outcome(timeline: Timeline, run: Run) -> Outcome | None:
     identifier = f"{run.started.execution_id}:{run.started.token}"
     for (database, key), leaves in timeline.final.leaves.items():
         if key == identifier and database.startswith("executions-"):
-            return outcome_of(leaves[0][1])
+            return outcome_of(understood(leaves[0][1]))
     return None

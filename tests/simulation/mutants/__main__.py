@@ -43,9 +43,9 @@ def main(arguments: list[str]) -> int:
 
 def _mutants() -> dict[str, tuple[Mutant, str]]:
     """Every mutant with the letters of the checkers that are to find it, by name."""
-    from tests.simulation.mutants import claims, leader, recording, schedule
+    from tests.simulation.mutants import claims, leader, recording, schedule, versions
 
-    mutants = claims.MUTANTS | leader.MUTANTS | schedule.MUTANTS | recording.MUTANTS
+    mutants = claims.MUTANTS | leader.MUTANTS | schedule.MUTANTS | recording.MUTANTS | versions.MUTANTS
     return {mutant.__name__: (mutant, by) for mutant, by in mutants.items()}
 
 

@@ -10,6 +10,7 @@ from dcron.domain.attempt_results import SILENCE_MARGIN_SECONDS
 from dcron.domain.documents import claim_body, outcome_body, verdict_body, verdict_id
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.model import Active, Claim, Job, Occurrence, Outcome, State, Verdict, VerdictKind
+from dcron.domain.records import Unrecognized
 from dcron.ports import Document
 from dcron.services.leader import tracker
 from dcron.services.leader.tracker import Tracker
@@ -111,6 +112,20 @@ def test_the_outcome_of_a_script_that_ran_is_news(scene: Scene, state: State) ->
     assert scene.heard(outcome(state)) == ["job"]
     assert scene.view.outcomes["t"].state is state
     assert scene.tracker.doubtful == set()
+
+
+def test_an_end_that_only_a_newer_version_knows_is_news(scene: Scene) -> None:
+    assert scene.heard(claim(), outcome(Unrecognized("preempted"))) == ["job"]
+    assert scene.view.outcomes["t"].state == Unrecognized("preempted")
+
+
+@pytest.mark.parametrize("document_id", [f"{EXECUTION}:t:heartbeat", f"{EXECUTION}:note", EXECUTION])
+def test_a_kind_of_document_that_only_a_newer_version_knows_tells_nothing(
+    scene: Scene, document_id: str
+) -> None:
+    before = scene.view
+    assert scene.tracker.learn([Document(document_id, {"kind": "heartbeat"}, "1-a")]) == []
+    assert scene.view == before
 
 
 @pytest.mark.parametrize("state", [State.NOT_STARTED, State.LOST])
