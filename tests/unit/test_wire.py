@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from dcron import wire, wire_requests
 from dcron.domain.audit import AuditQuery
 from dcron.domain.errors import InvalidInput
-from dcron.domain.model import Script, Specification, State
+from dcron.domain.model import Coalesced, Occurrence, Script, Specification, State
 from dcron.domain.offers import OfferAnswer, OfferedAttempt, OfferResult
 from dcron.domain.planning import AHEAD_SECONDS
 from dcron.domain.queries import SKIPPED, ExecutionQuery, JobQuery, JobState
 from dcron.rpc import dcron_pb2 as pb
 from tests.unit.domain import document_samples as samples
-from tests.unit.wire_samples import SPECIFICATION, UID, second
+from tests.unit.wire_samples import EXECUTION, SPECIFICATION, START, UID, second
 
 # Both ways.
 
@@ -88,6 +88,22 @@ def test_of_a_specification_only_schedule_and_script_have_to_be_given() -> None:
 @given(ATTEMPTS)
 def test_an_offered_attempt_comes_back_as_it_was_sent(attempt: OfferedAttempt) -> None:
     assert wire.attempt_from(wire.attempt_message(attempt)) == attempt
+
+
+def test_an_offered_attempt_says_how_many_it_stands_for() -> None:
+    occurrence = Occurrence.of_schedule(UID, START)
+    for coalesced in (Coalesced(second(1), 3), Coalesced(second(1), None), None):
+        attempt = OfferedAttempt(
+            occurrence.attempt(1).text, "job", 1, SPECIFICATION, START, manual=False, coalesced=coalesced
+        )
+        assert wire.attempt_from(wire.attempt_message(attempt)).coalesced == coalesced
+
+
+@pytest.mark.parametrize("start_in_seconds", [-0.001, AHEAD_SECONDS + 0.001])
+def test_an_offer_too_far_ahead_of_its_instant_is_refused(start_in_seconds: float) -> None:
+    message = pb.Attempt(execution_id=EXECUTION, start_in=wire.duration(start_in_seconds))
+    with pytest.raises(InvalidInput, match="start_in: "):
+        wire.attempt_from(message)
 
 
 @pytest.mark.parametrize("execution_id", ["", "x", f"{UID}:x:001"])

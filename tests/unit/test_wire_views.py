@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 
 from dcron import wire, wire_requests
-from dcron.domain.audit import AuditRecord, Change
 from dcron.domain.concerns import Concern
 from dcron.domain.model import (
     Active,
@@ -206,6 +205,11 @@ def test_an_execution_that_runs_says_nothing_of_its_end() -> None:
     assert message.state == pb.EXECUTION_STATE_RUNNING
 
 
+def test_an_execution_that_stands_for_itself_alone_says_nothing_of_others() -> None:
+    message = wire.execution_message(ExecutionView(replace(CLAIM, coalesced=None)))
+    assert told(message).keys().isdisjoint({"occurrences_until", "occurrence_count"})
+
+
 @pytest.mark.parametrize("state", State)
 def test_every_state_has_its_name_on_the_wire_and_back(state: State) -> None:
     message = wire.execution_message(ExecutionView(CLAIM, replace(OUTCOME, state=state)))
@@ -363,26 +367,6 @@ def test_a_cluster_says_all_of_itself() -> None:
     assert told(wire.cluster_message(thawed, [], [])).keys().isdisjoint({"frozen", "frozen_at"})
     unknown = replace(view, settings=None)
     assert told(wire.cluster_message(unknown, [], [])).keys().isdisjoint({"frozen", "format_version"})
-
-
-def test_a_record_of_a_change_says_all_of_itself() -> None:
-    change = Change("PauseJob", "backup", {"reason": "x"})
-    record = AuditRecord("id", "ann", "host", "n1", change, second(1), "OK", second(2))
-    assert_says(
-        wire_records.audit_message(record),
-        {
-            "id": "id",
-            "asked_at": at(1),
-            "who": "ann",
-            "address": "host",
-            "node_id": "n1",
-            "method": "PauseJob",
-            "subject": "backup",
-            "content": {"reason": "x"},
-            "result": "OK",
-            "answered_at": at(2),
-        },
-    )
 
 
 @given(samples.INSTANTS)
