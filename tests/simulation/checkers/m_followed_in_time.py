@@ -12,6 +12,8 @@ __all__ = ["check"]
 BOUND_SECONDS = 20.0
 """From the death of the worker to the claim of the next attempt, if the worker is soon back."""
 SOON_SECONDS = 3.0
+SAYS_SO_SECONDS = 6.0
+"""What a node takes, once it is back, to say that it did not start: nothing may happen to it meanwhile."""
 SILENT_SECONDS = 32.0
 """The same beyond the timeout, if it stays away: grace, margin, a leader that died before it told what it
 knew, and a change of leaders in the end."""
@@ -32,7 +34,7 @@ def check(timeline: Timeline) -> Iterator[str]:
         if death is None:
             continue
         followed_at = _followed_at(timeline, execution_id)
-        bound_seconds = _bound_seconds(death, attempt)
+        bound_seconds = _bound_seconds(timeline, death, attempt)
         if bound_seconds is None:
             continue
         if followed_at is None or followed_at > death.at + bound_seconds:
@@ -43,10 +45,14 @@ def check(timeline: Timeline) -> Iterator[str]:
             )
 
 
-def _bound_seconds(death: Fault, attempt: Attempt) -> float | None:
-    """None where only a person, or the end of the storm, can help."""
+def _bound_seconds(timeline: Timeline, death: Fault, attempt: Attempt) -> float | None:
+    """None where only a person or the end of the storm can help, or where the node was hit again too soon."""
     if death.until - death.at <= SOON_SECONDS:
-        return BOUND_SECONDS
+        hit_again = any(
+            death.at < fault.at <= death.until + SAYS_SO_SECONDS and fault.where == death.where
+            for fault in timeline.history.of(Fault)
+        )
+        return None if hit_again else BOUND_SECONDS
     timeouts = [claim.timeout_seconds for _, claim in attempt.claims]
     return max(timeouts) + SILENT_SECONDS if min(timeouts) > 0 else None
 
