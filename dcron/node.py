@@ -33,6 +33,7 @@ from dcron.services.clients.audit import AuditTrail
 from dcron.services.clients.catalogue import Catalogue
 from dcron.services.clients.cluster import ClusterService
 from dcron.services.clients.executions import Executions
+from dcron.services.clients.gate import Gate
 from dcron.services.clients.registrar import Registrar
 from dcron.services.clients.scripts import Scripts
 from dcron.services.election.elector import Elector
@@ -243,7 +244,7 @@ class Node:
         audit = AuditTrail(self._store, self._clock, settings.node_id)
         public = Public(catalogue, registrar, scripts, history, cluster, audit)
         internal = Internal(self._worker, elector)
-        return ApiServer(settings.listen, public, internal, audit, self._credentials)
+        return ApiServer(settings.listen, public, internal, Gate(audit), self._credentials)
 
     def _workload(self) -> Workload:
         outbox = self._outbox

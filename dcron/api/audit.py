@@ -1,73 +1,53 @@
-"""Has every change recorded before it is made, and its result after."""
+"""Tells the gate what a call by gRPC is to change, in words, and what came of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
-from dcron.api.access import caller_of
-from dcron.api.errors import status_of
+from dcron.api.access import METHODS, caller_of
 from dcron.api.handlers import Context, Interceptor
-from dcron.domain.access import Caller
 from dcron.domain.audit import DONE, Change
-from dcron.domain.errors import DcronError
 from dcron.rpc import dcron_pb2 as pb
+from dcron.services.clients.gate import RULES, Gate
 from dcron.services.clients.registrar import MAX_REGISTRATIONS
 
-__all__ = ["CHANGES", "AuditInterceptor", "Trail"]
+__all__ = ["CHANGES", "AuditInterceptor"]
 
-_PUBLIC = "/dcron.v1.Public/"
 _CLUSTER = "cluster"
-
-
-class Trail(Protocol):
-    """Where changes are recorded."""
-
-    async def request(self, caller: Caller, changes: Sequence[Change]) -> list[str]:
-        """Record what is asked for; the records' ids. An error means that it must not be made."""
-
-    async def results(self, ids: Sequence[str], results: Sequence[str]) -> None:
-        """Record what came of each."""
 
 
 class AuditInterceptor(Interceptor):
     """Stands directly before the methods, behind what refuses callers: what is refused changes nothing."""
 
-    def __init__(self, trail: Trail) -> None:
-        self._trail = trail
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
 
     def wrap(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
         """Wrap a method that changes something."""
-        describe = CHANGES.get(method)
-        if describe is None:
+        name = METHODS.get(method)
+        if name is None or not RULES[name].recorded:
             return handler  # type: ignore[no-any-return]  # as it came
+        describe = CHANGES[name]
 
         async def recorded(request: Any, context: Context) -> Any:
-            ids = await self._trail.request(caller_of(context), describe(request))
-            try:
-                answer = await handler.unary_unary(request, context)
-            except Exception as error:
-                await self._trail.results(ids, [_status(error)] * len(ids))
-                raise
-            await self._trail.results(ids, _results(answer) or [DONE] * len(ids))
-            return answer
+            return await self._gate.recorded(
+                caller_of(context),
+                describe(request),
+                lambda: handler.unary_unary(request, context),
+                _results if name == "CreateJobs" else None,
+            )
 
         return grpc.unary_unary_rpc_method_handler(
             recorded, handler.request_deserializer, handler.response_serializer
         )
 
 
-def _status(error: Exception) -> str:
-    return status_of(error).name if isinstance(error, DcronError) else grpc.StatusCode.INTERNAL.name
-
-
-def _results(answer: Any) -> list[str]:
-    """What came of each change that one call asked for; empty where all of it was done or none."""
-    if not isinstance(answer, pb.CreateJobsResponse):
-        return []
+def _results(answer: pb.CreateJobsResponse) -> list[str]:
+    """What came of each job of one call."""
     return [
         _STATUS_NAMES.get(each.refusal.code, str(each.refusal.code)) if each.HasField("refusal") else DONE
         for each in answer.results
@@ -136,20 +116,19 @@ _SPECIFICATION_FIELDS = tuple(pb.Specification.DESCRIPTOR.fields_by_name)
 _Describe = Callable[[Any], Sequence[Change]]
 
 CHANGES: Mapping[str, _Describe] = {
-    f"{_PUBLIC}CreateJob": _create_job,
-    f"{_PUBLIC}CreateJobs": _create_jobs,
-    f"{_PUBLIC}UpdateJob": _update_job,
-    f"{_PUBLIC}DeleteJob": lambda request: [Change("DeleteJob", request.name)],
-    f"{_PUBLIC}PauseJob": lambda request: [Change("PauseJob", request.name)],
-    f"{_PUBLIC}ResumeJob": lambda request: [Change("ResumeJob", request.name)],
-    f"{_PUBLIC}RunJob": lambda request: [Change("RunJob", request.name, {"request_id": request.request_id})],
-    f"{_PUBLIC}CancelExecution": lambda request: [Change("CancelExecution", request.id)],
-    f"{_PUBLIC}ResolveExecution": _resolve_execution,
-    f"{_PUBLIC}DrainNode": lambda request: [Change("DrainNode", request.id)],
-    f"{_PUBLIC}UndrainNode": lambda request: [Change("UndrainNode", request.id)],
-    f"{_PUBLIC}ForgetNode": lambda request: [Change("ForgetNode", request.id)],
-    f"{_PUBLIC}FreezeCluster": lambda _: [Change("FreezeCluster", _CLUSTER)],
-    f"{_PUBLIC}ThawCluster": lambda _: [Change("ThawCluster", _CLUSTER)],
+    "CreateJob": _create_job,
+    "CreateJobs": _create_jobs,
+    "UpdateJob": _update_job,
+    "DeleteJob": lambda request: [Change("DeleteJob", request.name)],
+    "PauseJob": lambda request: [Change("PauseJob", request.name)],
+    "ResumeJob": lambda request: [Change("ResumeJob", request.name)],
+    "RunJob": lambda request: [Change("RunJob", request.name, {"request_id": request.request_id})],
+    "CancelExecution": lambda request: [Change("CancelExecution", request.id)],
+    "ResolveExecution": _resolve_execution,
+    "DrainNode": lambda request: [Change("DrainNode", request.id)],
+    "UndrainNode": lambda request: [Change("UndrainNode", request.id)],
+    "ForgetNode": lambda request: [Change("ForgetNode", request.id)],
+    "FreezeCluster": lambda _: [Change("FreezeCluster", _CLUSTER)],
+    "ThawCluster": lambda _: [Change("ThawCluster", _CLUSTER)],
 }
-"""The methods that change something, and what is recorded of each. Uploads are not among them: a script
-changes nothing until a job names its digest."""
+"""What is recorded of each method that the gate wants to have recorded."""

@@ -11,20 +11,7 @@ import structlog
 from grpc import aio
 
 from dcron.api.handlers import Answer, Context, Interceptor, Stream, same_kind
-from dcron.domain.errors import (
-    AlreadyExists,
-    DcronError,
-    FailedPrecondition,
-    InvalidInput,
-    NodeUnreachable,
-    NotFound,
-    ObjectsUnreachable,
-    Overloaded,
-    SetupError,
-    SpoolFull,
-    StoreUnreachable,
-)
-from dcron.services.clients.revisions import StaleRevision
+from dcron.domain.errors import DcronError, InvalidInput
 
 __all__ = ["FIELD_METADATA", "ErrorInterceptor", "status_of"]
 
@@ -34,20 +21,6 @@ MAX_DETAILS_CHARACTERS = 1_000
 """Details travel in a header, for which clients have little room."""
 SERVICES_PREFIX = "/dcron.v1."
 
-_STATUS: tuple[tuple[type[DcronError], grpc.StatusCode], ...] = (
-    (InvalidInput, grpc.StatusCode.INVALID_ARGUMENT),
-    (NotFound, grpc.StatusCode.NOT_FOUND),
-    (AlreadyExists, grpc.StatusCode.ALREADY_EXISTS),
-    # Before its base class.
-    (StaleRevision, grpc.StatusCode.ABORTED),
-    (FailedPrecondition, grpc.StatusCode.FAILED_PRECONDITION),
-    (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED),
-    (SpoolFull, grpc.StatusCode.RESOURCE_EXHAUSTED),
-    (StoreUnreachable, grpc.StatusCode.UNAVAILABLE),
-    (ObjectsUnreachable, grpc.StatusCode.UNAVAILABLE),
-    (NodeUnreachable, grpc.StatusCode.UNAVAILABLE),
-    (SetupError, grpc.StatusCode.FAILED_PRECONDITION),
-)
 _OPERATORS_MATTER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 log = structlog.get_logger()
@@ -55,10 +28,7 @@ log = structlog.get_logger()
 
 def status_of(error: DcronError) -> grpc.StatusCode:
     """The gRPC status that says what an error says."""
-    for kind, code in _STATUS:
-        if isinstance(error, kind):
-            return code
-    return grpc.StatusCode.INTERNAL
+    return grpc.StatusCode[error.code]
 
 
 class ErrorInterceptor(Interceptor):

@@ -11,11 +11,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from dcron.api.access import AccessInterceptor
-from dcron.api.audit import AuditInterceptor, Trail
+from dcron.api.audit import AuditInterceptor
 from dcron.api.errors import ErrorInterceptor
 from dcron.credentials import Credentials
 from dcron.domain.errors import SetupError
 from dcron.rpc import dcron_pb2, dcron_pb2_grpc
+from dcron.services.clients.gate import Gate
 from dcron.wire import CHANNEL_MESSAGE_BYTES
 
 if TYPE_CHECKING:
@@ -58,11 +59,11 @@ class ApiServer:
         listen: str,
         public: dcron_pb2_grpc.PublicServicer,
         internal: dcron_pb2_grpc.InternalServicer,
-        trail: Trail,
+        gate: Gate,
         credentials: CredentialWatch | None = None,
     ) -> None:
         self._listen = listen
-        self._trail = trail
+        self._gate = gate
         self._credentials = credentials
         self._public = public
         self._internal = internal
@@ -74,8 +75,8 @@ class ApiServer:
         server = aio.server(
             interceptors=[
                 ErrorInterceptor(),
-                *([AccessInterceptor()] if self._credentials else []),
-                AuditInterceptor(self._trail),
+                *([AccessInterceptor(self._gate)] if self._credentials else []),
+                AuditInterceptor(self._gate),
             ],
             options=_OPTIONS if self._credentials is None else (*_OPTIONS, _connection_age()),
             maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,

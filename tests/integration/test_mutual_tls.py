@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from dcron.adapters.grpc.nodes import GrpcNodeClient
 from dcron.adapters.grpc.probe import ask_health
 from dcron.api import public as api_public
-from dcron.api.access import LEAST_ROLE
+from dcron.api.access import METHODS
 from dcron.api.server import ApiServer
 from dcron.certificates import CredentialWatch, read_credentials
 from dcron.credentials import CertificateFiles
@@ -25,6 +25,7 @@ from dcron.domain.access import Role
 from dcron.domain.errors import NodeUnreachable, NotFound
 from dcron.rpc import dcron_pb2 as pb
 from dcron.rpc import dcron_pb2_grpc
+from dcron.services.clients.gate import RULES, Gate
 from tests.certificates import Authority
 
 CALL_SECONDS = 5.0
@@ -53,7 +54,7 @@ class Untold:
         return None
 
 
-AUDIT = Untold()
+GATE = Gate(Untold())
 
 
 @dataclass
@@ -76,7 +77,7 @@ class Server:
 async def server(tmp_path) -> AsyncIterator[Server]:
     authority = Authority(tmp_path / "ca")
     files = authority.issue("n1", "dcron-node")
-    made = ApiServer("127.0.0.1:0", Public(), Internal(), AUDIT, CredentialWatch(files))
+    made = ApiServer("127.0.0.1:0", Public(), Internal(), GATE, CredentialWatch(files))
     port = await made.start()
     yield Server(authority, files, f"127.0.0.1:{port}")
     await made.stop(0)
@@ -120,7 +121,8 @@ async def call(channel: aio.Channel, method: str) -> tuple[grpc.StatusCode, str]
 @pytest.mark.parametrize("held", Role)
 async def test_each_role_may_call_what_the_table_says_and_nothing_else(server, held):
     async with server.channel(server.authority.issue("alice", f"dcron-{held.value}")) as channel:
-        for method, least in LEAST_ROLE.items():
+        for method, name in METHODS.items():
+            least = RULES[name].least
             code, details = await call(channel, method)
             if least is Role.NODE or held is Role.NODE:
                 allowed = least is held
@@ -177,7 +179,7 @@ async def test_who_resolves_an_execution_is_who_the_certificate_says(tmp_path):
     authority, history = Authority(tmp_path / "ca"), Executions()
     files = authority.issue("n1", "dcron-node")
     public = api_public.Public(None, None, None, history, None, None)
-    serving = ApiServer("127.0.0.1:0", public, Internal(), AUDIT, CredentialWatch(files))
+    serving = ApiServer("127.0.0.1:0", public, Internal(), GATE, CredentialWatch(files))
     made = Server(authority, files, f"127.0.0.1:{await serving.start()}")
     request = pb.ResolveExecutionRequest(id="e1", verdict=pb.VERDICT_FAILED, by="somebody else")
     try:
@@ -201,7 +203,7 @@ async def test_nodes_talk_to_nodes_by_their_certificates(server):
 async def test_a_node_is_not_believed_under_a_name_that_its_certificate_does_not_have(tmp_path):
     authority = Authority(tmp_path / "ca")
     elsewhere = authority.issue("n1", "dcron-node", hosts=["node1.example"])
-    serving = ApiServer("127.0.0.1:0", Public(), Internal(), AUDIT, CredentialWatch(elsewhere))
+    serving = ApiServer("127.0.0.1:0", Public(), Internal(), GATE, CredentialWatch(elsewhere))
     address = f"127.0.0.1:{await serving.start()}"
     mine = authority.issue("n2", "dcron-node")
     client = GrpcNodeClient(CredentialWatch(mine))
@@ -256,7 +258,7 @@ async def test_a_certificate_is_looked_at_anew_after_a_while_and_calls_under_way
     monkeypatch.setattr("dcron.api.server.CONNECTION_SECONDS", 1)
     authority = Authority(tmp_path / "ca")
     files = authority.issue("n1", "dcron-node")
-    serving = ApiServer("127.0.0.1:0", Public(), Internal(), AUDIT, CredentialWatch(files))
+    serving = ApiServer("127.0.0.1:0", Public(), Internal(), GATE, CredentialWatch(files))
     made = Server(authority, files, f"127.0.0.1:{await serving.start()}")
     try:
         async with made.channel(authority.issue("alice", "dcron-viewer")) as channel:

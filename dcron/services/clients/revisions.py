@@ -28,6 +28,8 @@ MAX_NUMBER_TRIES = 10
 class StaleRevision(FailedPrecondition):
     """The job has been changed since the revision that the client goes by."""
 
+    code = "ABORTED"
+
 
 JOB_FORM = Form(encode=job_body, decode=job_of, merge=lambda leaves: merge(list(leaves)))
 

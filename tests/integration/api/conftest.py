@@ -21,6 +21,7 @@ from dcron.services.clients.audit import AuditTrail
 from dcron.services.clients.catalogue import Catalogue
 from dcron.services.clients.cluster import ClusterService
 from dcron.services.clients.executions import Executions
+from dcron.services.clients.gate import Gate
 from dcron.services.clients.registrar import Registrar
 from dcron.services.clients.scripts import Scripts
 from tests.integration.api.served_node import (
@@ -47,7 +48,7 @@ async def node() -> AsyncIterator[Node]:
     history = Executions(store, objects, client, FixedClock(), cluster)
     audit = AuditTrail(store, TickingClock(), "n1")
     public = Public(catalogue, registrar, scripts, history, cluster, audit)
-    server = ApiServer("127.0.0.1:0", public, Internal(worker, elector), audit)
+    server = ApiServer("127.0.0.1:0", public, Internal(worker, elector), Gate(audit))
     address = f"127.0.0.1:{await server.start()}"
     record = NodeRecord("n1", "t", "s", address, "0.1.0", 4, NOW, NOW, labels={"zone": "a"}, leading=4)
     async with aio.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),)) as channel:
