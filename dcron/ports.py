@@ -4,6 +4,9 @@ Rules that hold for every port: done is a return value, a lost race is a return 
 an exception (`StoreUnreachable`, `ObjectsUnreachable`, `NodeUnreachable`), after which the request may
 or may not have been carried out. Every call has its own deadline inside the adapter, shorter than the
 lease, and no adapter repeats a write by itself.
+
+The stores in memory (`adapters/memory.py`, `adapters/memory_objects.py`) are shipped for tests and the
+simulation. No URL opens them; `dcron dev` keeps its stores on disk.
 """
 
 from __future__ import annotations
@@ -298,7 +301,10 @@ class NodeClient(Protocol):
 
 
 class Clock(Protocol):
-    """Time as this machine sees it."""
+    """Time as this machine sees it.
+
+    Pauses go by the event loop's own time. Whatever is compared with a claim, a lease or another process goes
+    by this clock, so that tests and the simulation can move it."""
 
     def now(self) -> datetime:
         """Wall clock, aware, UTC. For schedules and for people; never for measuring silence."""
