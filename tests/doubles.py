@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from dcron.adapters.memory import MemoryDocumentStore
-from dcron.domain.errors import NodeUnreachable, StoreUnreachable
+from dcron.domain.errors import NodeUnreachable, NotFound, StoreUnreachable
 from dcron.domain.model import Claim, Job, Outcome, Place, Script, Specification, State
 from dcron.domain.offers import ClaimReference, KnownClaims, OfferAnswer, OfferedAttempt, OfferResult
 from dcron.ports import Document, WriteKind, WriteResult
@@ -70,7 +70,8 @@ async def until(condition: Callable[[], object]) -> None:
 class ManualClock:
     """A clock that stands until it is moved."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: datetime = START) -> None:
+        self.start = start
         self.seconds = 1_000.0
         self.ahead = timedelta(0)
 
@@ -81,8 +82,12 @@ class ManualClock:
     def pass_seconds(self, seconds: float) -> None:
         self.seconds += seconds
 
+    def pass_until(self, at: datetime) -> None:
+        """Let time pass, or go back, until the wall clock shows this."""
+        self.seconds += (at - self.now()).total_seconds()
+
     def now(self) -> datetime:
-        return START + self.ahead + timedelta(seconds=self.seconds - 1_000.0)
+        return self.start + self.ahead + timedelta(seconds=self.seconds - 1_000.0)
 
     def monotonic(self) -> float:
         return self.seconds
@@ -92,9 +97,16 @@ class ManualClock:
 
 
 class FakeNodes:
-    """A `NodeClient` whose workers answer as each test has it; `requests` are the offers in order."""
+    """A `NodeClient` whose workers answer as each test has it; `requests` are the offers in order.
+
+    `running` are the executions that can be cancelled, `logs` what can be followed, by execution; neither
+    answers unless `reachable`, nor a log before `before_answer` was awaited."""
 
     def __init__(self) -> None:
+        self.logs: dict[str, bytes] = {}
+        self.running: set[str] = set()
+        self.reachable = True
+        self.before_answer: Callable[[], Awaitable[None]] | None = None
         self.answers: dict[str, Answer] = {}
         self.requests: list[tuple[str, tuple[str, ...]]] = []
         self.asked_claims: list[tuple[str, tuple[ClaimReference, ...]]] = []
@@ -140,7 +152,12 @@ class FakeNodes:
             self._in_flight[node_id] -= 1
 
     async def cancel(self, address: str, execution_id: str) -> bool:
-        return False
+        self._reach(address)
+        return execution_id in self.running
+
+    def _reach(self, address: str) -> None:
+        if not self.reachable:
+            raise NodeUnreachable(f"node at {address}: no answer")
 
     async def known_claims(self, address: str, node_id: str, claims: Sequence[ClaimReference]) -> KnownClaims:
         self.asked_claims.append((node_id, tuple(claims)))
@@ -151,8 +168,12 @@ class FakeNodes:
     async def follow_log(
         self, address: str, execution_id: str, offset: int, *, follow: bool
     ) -> AsyncIterator[bytes]:
-        return
-        yield b""
+        self._reach(address)
+        if self.before_answer is not None:
+            await self.before_answer()
+        if execution_id not in self.logs:
+            raise NotFound("not in the spool")
+        yield self.logs[execution_id][offset:]
 
     async def announce_resignation(self, address: str, term: int) -> None:
         return

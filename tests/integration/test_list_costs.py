@@ -23,7 +23,8 @@ from dcron.services.clients.job_lists import JobLists
 from tests.bench.counting_proxy import CountingProxy
 from tests.bench.seeding import executions_of, jobs, let_index, open_patient, store_executions, store_jobs
 from tests.couchdb_server import with_own_databases
-from tests.unit.services.doubles import FakeDirectory, FakeNodes
+from tests.doubles import FakeNodes
+from tests.unit.services.doubles import FakeDirectory
 
 FEW, MANY = 400, 2_000
 PAGE = 20

@@ -1,15 +1,15 @@
-"""Doubles for the services' tests: a clock, a store that answers as a split cluster does, nodes."""
+"""Doubles for services that clients ask: a store that answers as a split cluster does, and a directory."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from dcron.adapters.memory import MemoryDocumentStore
 from dcron.adapters.memory_objects import MemoryObjectStore
-from dcron.domain.errors import NodeUnreachable, NotFound, StoreUnreachable
+from dcron.domain.errors import StoreUnreachable
 from dcron.domain.model import Script, Specification
 from dcron.domain.nodes import LeaderReport, NodeRecord
 from dcron.ports import Document, WriteKind, WriteResult
@@ -19,23 +19,6 @@ SCRIPT_TEXT = b"#!/bin/sh\necho hello\n"
 SCRIPT = Script(hashlib.sha256(SCRIPT_TEXT).hexdigest(), len(SCRIPT_TEXT), "hello.sh")
 SPECIFICATION = Specification(schedule="*/5 * * * *", script=SCRIPT, interpreter="sh")
 ADDRESS = "192.0.2.1:7000"
-
-
-class SettableClock:
-    def __init__(self) -> None:
-        self.at = START
-
-    def now(self) -> datetime:
-        return self.at
-
-    def monotonic(self) -> float:
-        return self.at.timestamp()
-
-    def boottime(self) -> float:
-        return self.at.timestamp()
-
-    def advance(self, **amount: float) -> None:
-        self.at += timedelta(**amount)
 
 
 class SplitStore(MemoryDocumentStore):
@@ -83,34 +66,6 @@ class SplitStore(MemoryDocumentStore):
     async def read(self, database: str, ids: Sequence[str]) -> list[tuple[Document, ...]]:
         found = await super().read(database, ids)
         return [(*leaves, *self.branches.get(each, ())) for each, leaves in zip(ids, found, strict=True)]
-
-
-class FakeNodes:
-    """A `NodeClient` with one worker; `logs` by execution id."""
-
-    def __init__(self) -> None:
-        self.logs: dict[str, bytes] = {}
-        self.running: set[str] = set()
-        self.reachable = True
-        self.before_answer: Callable[[], Awaitable[None]] | None = None
-
-    async def cancel(self, address: str, execution_id: str) -> bool:
-        self._reach(address)
-        return execution_id in self.running
-
-    async def follow_log(
-        self, address: str, execution_id: str, offset: int, *, follow: bool
-    ) -> AsyncIterator[bytes]:
-        self._reach(address)
-        if self.before_answer is not None:
-            await self.before_answer()
-        if execution_id not in self.logs:
-            raise NotFound("not in the spool")
-        yield self.logs[execution_id][offset:]
-
-    def _reach(self, address: str) -> None:
-        if not self.reachable:
-            raise NodeUnreachable(f"node at {address}: no answer")
 
 
 class FakeDirectory:

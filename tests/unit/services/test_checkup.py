@@ -18,7 +18,8 @@ from dcron.services import checkup
 from dcron.services.checkup import check_clock, check_objects, look_at_cluster
 from dcron.services.clients.registrar import Registrar, Registration
 from dcron.services.clients.scripts import Scripts
-from tests.unit.services.doubles import SCRIPT, SCRIPT_TEXT, SPECIFICATION, START, SettableClock
+from tests.doubles import ManualClock
+from tests.unit.services.doubles import SCRIPT, SCRIPT_TEXT, SPECIFICATION, START
 
 TARGET = UploadTarget("http://store/bucket/key?signature=x")
 
@@ -49,9 +50,9 @@ class TimedStore(MemoryDocumentStore):
 async def test_the_clock_is_compared_with_the_stores(
     ahead: timedelta, level: Level, microsecond: int, age: timedelta
 ) -> None:
-    clock = SettableClock()
-    store = TimedStore(clock.at.replace(microsecond=microsecond), age)
-    clock.at = store.at + ahead
+    clock = ManualClock(START)
+    store = TimedStore(clock.now().replace(microsecond=microsecond), age)
+    clock.pass_until(store.at + ahead)
     assert (await check_clock(store, clock)).level is level
 
 

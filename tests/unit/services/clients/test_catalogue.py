@@ -22,19 +22,20 @@ from dcron.services.clients.catalogue import Catalogue
 from dcron.services.clients.registrar import Registrar, Registration
 from dcron.services.clients.revisions import StaleRevision
 from dcron.services.clients.scripts import Scripts
-from tests.unit.services.doubles import SCRIPT, SPECIFICATION, START, SettableClock, SplitStore
+from tests.doubles import ManualClock
+from tests.unit.services.doubles import SCRIPT, SPECIFICATION, START, SplitStore
 
 NAME = "report"
 WANTED = Registration(NAME, SPECIFICATION, paused=False)
 
 
 @pytest.fixture
-def clock() -> SettableClock:
-    return SettableClock()
+def clock() -> ManualClock:
+    return ManualClock(START)
 
 
 @pytest.fixture
-def catalogue(store: SplitStore, scripts: Scripts, clock: SettableClock) -> Catalogue:
+def catalogue(store: SplitStore, scripts: Scripts, clock: ManualClock) -> Catalogue:
     return Catalogue(store, scripts, clock, clock_trouble=str)
 
 
@@ -166,13 +167,13 @@ class TestChanging:
         assert store.written == [(NAME, WriteKind.DONE)]
 
     async def test_a_resume_by_a_node_whose_clock_is_behind_fires_nothing_twice(
-        self, catalogue: Catalogue, store: SplitStore, job: Job, clock: SettableClock
+        self, catalogue: Catalogue, store: SplitStore, job: Job, clock: ManualClock
     ) -> None:
         due_at = job.place.next_at
         launched = Active(Occurrence.of_schedule(job.uid, due_at), 1, 1, due_at)
         place = replace(job.place, active=launched, next_at=due_at + timedelta(minutes=5))
         await write_job(store, replace(job, place=place))
-        clock.at = due_at - timedelta(seconds=3)
+        clock.pass_until(due_at - timedelta(seconds=3))
         await catalogue.pause(NAME)
         resumed = await catalogue.resume(NAME)
         assert resumed.place.next_at == due_at + timedelta(minutes=5)
@@ -187,7 +188,7 @@ class TestLaunchedAhead:
     """A job whose next occurrence was launched before its instant, which has just come."""
 
     @pytest.fixture
-    async def ahead(self, store: SplitStore, job: Job, clock: SettableClock) -> None:
+    async def ahead(self, store: SplitStore, job: Job, clock: ManualClock) -> None:
         due_at = clock.now()
         launched = Active(Occurrence.of_schedule(job.uid, due_at), 1, 7, due_at - timedelta(seconds=1))
         await write_job(store, replace(job, place=replace(job.place, active=launched)))
@@ -223,9 +224,9 @@ class TestLaunchedAhead:
 
     @pytest.mark.usefixtures("ahead")
     async def test_one_that_has_run_for_long_is_not_waited_for(
-        self, catalogue: Catalogue, clock: SettableClock
+        self, catalogue: Catalogue, clock: ManualClock
     ) -> None:
-        clock.at += 2 * LONG_AGO
+        clock.pass_seconds(2 * LONG_AGO.total_seconds())
         async with asyncio.timeout(0.8):
             await catalogue.pause(NAME)
 
@@ -298,7 +299,7 @@ class TestRunning:
         assert await catalogue.run(NAME, text + "x" if len(text) < 64 else "x") != identifier
 
     async def test_a_text_names_its_run_after_that_has_been(
-        self, catalogue: Catalogue, store: SplitStore, clock: SettableClock, job: Job
+        self, catalogue: Catalogue, store: SplitStore, clock: ManualClock, job: Job
     ) -> None:
         identifier = await catalogue.run(NAME, "once")
         present = await stored(store)
@@ -307,7 +308,7 @@ class TestRunning:
         [[leaf]] = await store.read(JOBS, [NAME])
         idle = replace(present, place=replace(present.place, waiting=()))
         await store.write(JOBS, [Document(NAME, job_body(idle), leaf.revision)])
-        clock.at += timedelta(hours=23)
+        clock.pass_seconds(timedelta(hours=23).total_seconds())
         assert await catalogue.run(NAME, "once") == identifier
         assert (await stored(store)).place.waiting == ()
 

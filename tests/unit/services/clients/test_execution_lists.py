@@ -22,6 +22,7 @@ from dcron.domain.views import ExecutionView, SkippedView
 from dcron.ports import JOBS, Document
 from dcron.services.clients import execution_lists, execution_streams
 from dcron.services.clients.executions import Executions
+from tests.doubles import FakeNodes, ManualClock
 from tests.unit.services.clients.execution_samples import (
     DAY,
     NAME,
@@ -31,14 +32,7 @@ from tests.unit.services.clients.execution_samples import (
     outcome_for,
     put,
 )
-from tests.unit.services.doubles import (
-    SPECIFICATION,
-    START,
-    FakeDirectory,
-    FakeNodes,
-    SettableClock,
-    SplitStore,
-)
+from tests.unit.services.doubles import SPECIFICATION, START, FakeDirectory, SplitStore
 
 MAX_PAGES = 200
 
@@ -55,7 +49,7 @@ async def store() -> SplitStore:
 
 @pytest.fixture
 def history(store: SplitStore) -> Executions:
-    return Executions(store, MemoryObjectStore(), FakeNodes(), SettableClock(), FakeDirectory())
+    return Executions(store, MemoryObjectStore(), FakeNodes(), ManualClock(START), FakeDirectory())
 
 
 def ids(found: Sequence[Listed]) -> list[str]:

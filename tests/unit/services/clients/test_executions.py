@@ -28,15 +28,9 @@ from dcron.ports import JOBS, Document, WriteKind
 from dcron.services.clients import executions as module
 from dcron.services.clients.answering import LONG_AGO
 from dcron.services.clients.executions import Executions
+from tests.doubles import FakeNodes, ManualClock
 from tests.unit.services.clients.execution_samples import NAME, OTHER_UID, UID, claim_at, outcome_for, put
-from tests.unit.services.doubles import (
-    SPECIFICATION,
-    START,
-    FakeDirectory,
-    FakeNodes,
-    SettableClock,
-    SplitStore,
-)
+from tests.unit.services.doubles import SPECIFICATION, START, FakeDirectory, SplitStore
 
 
 @pytest.fixture
@@ -68,7 +62,7 @@ def directory() -> FakeDirectory:
 def history(
     store: SplitStore, objects: MemoryObjectStore, nodes: FakeNodes, directory: FakeDirectory
 ) -> Executions:
-    return Executions(store, objects, nodes, SettableClock(), directory)
+    return Executions(store, objects, nodes, ManualClock(START), directory)
 
 
 async def text_of(chunks: AsyncIterator[bytes]) -> bytes:
@@ -180,7 +174,7 @@ class TestLogs:
 
         claim = await self.ended(store)
         nodes.logs[claim.execution_id] = self.LOG
-        history = Executions(store, Breaking(), nodes, SettableClock(), directory)
+        history = Executions(store, Breaking(), nodes, ManualClock(START), directory)
         assert await text_of(history.read_log(claim.execution_id, follow=False)) == self.LOG
 
     async def test_a_log_that_cannot_be_had_says_where_it_is(
