@@ -208,3 +208,8 @@ async def end_of(runner: KeeperRunner, start: ProcessStart) -> ProcessExit:
 async def run(runner: KeeperRunner, start: ProcessStart) -> ProcessExit:
     assert await runner.start([start]) == [StartResult.STARTED]
     return await end_of(runner, start)
+
+
+def waits_for(path: Path) -> str:
+    """Shell text that goes on once the file is there."""
+    return f"while ! [ -e '{path}' ]; do sleep 0.05; done"
