@@ -50,7 +50,7 @@ __all__ = ["examine", "judge_keeper"]
 USUAL_INTERPRETERS = ("sh", "bash", "python3")
 WATCH_MARGIN_SECONDS = 0.5
 MAX_WATCH_SECONDS = 5.0
-"""How long nodes are watched for a renewal at most; with longer leases some seem silent."""
+"""Longest watch for a renewal of nodes; with longer leases some seem silent."""
 
 
 async def examine(
@@ -69,7 +69,7 @@ async def examine(
 
 
 async def _machine(settings: Settings, clock: Clock) -> list[Finding]:
-    """What needs no store: the spool, the limits, the keeper."""
+    """Findings that need no store: the spool, the limits, the keeper."""
     spool = await asyncio.to_thread(probe_spool, settings.spool)
     findings = [*judge_spool(spool, settings.max_log_bytes), judge_limits(limits(), settings.slots)]
     findings += await asyncio.to_thread(_certificate, settings, clock)
@@ -96,7 +96,7 @@ def judge_keeper(facts: KeeperFacts) -> Finding:
 
 
 async def _stores(settings: Settings, clock: Clock) -> list[Finding]:
-    """What the stores tell, and the cluster in them."""
+    """Findings about the stores, and the cluster in them."""
     try:
         inspector = open_inspector(settings.store, settings.store_ca)
     except SetupError as error:
@@ -160,7 +160,7 @@ def _certificate(settings: Settings, clock: Clock) -> list[Finding]:
 
 
 def _asking(settings: Settings) -> Callable[[str], Awaitable[str]]:
-    """How nodes are asked for their health: by this node's certificate, as far as that can be used."""
+    """Way to ask nodes for their health: by this node's certificate, as far as that can be used."""
     credentials = None
     if settings.tls is not None:
         with suppress(SetupError):

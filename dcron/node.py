@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 __all__ = ["Node", "serve_main"]
 
 STOP_GRACE_SECONDS = AHEAD_SECONDS + 1.0
-"""How long calls that clients have begun may go on when the node stops: some are answered that much later."""
+"""Time for which clients' calls may go on when the node stops: some are answered that much later."""
 GARBAGE_OBJECTS = 10_000
 """New objects before Python looks for cycles among them; its own 700 are a few executions."""
 
@@ -103,8 +103,9 @@ async def serve_main(settings: Settings) -> int:
 
 
 def _look_for_garbage_less_often() -> None:
-    """What is here by now stays, and most of what comes is gone before it could be part of a cycle: looking
-    at all of it again and again took a leader a tenth of its processor time."""
+    """Keep Python's search for cycles off what is loaded by now: it stays, and most of what comes is gone
+    before it could be part of a cycle. Looking at all of it again and again took a tenth of a leader's
+    processor time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE_OBJECTS)

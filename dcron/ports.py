@@ -1,4 +1,4 @@
-"""What the services need of the world, as Protocols; adapters fulfil them, tests swap them.
+"""Needs of the services towards the world, as Protocols; adapters fulfil them, tests swap them.
 
 Rules that hold for every port: done is a return value, a lost race is a return value, unreachable is
 an exception (`StoreUnreachable`, `ObjectsUnreachable`, `NodeUnreachable`), after which the request may
@@ -77,12 +77,12 @@ class Document:
 
 
 def generation(revision: str) -> int:
-    """How many writes led to a revision: the number before its dash."""
+    """Number of writes that led to a revision: the one before its dash."""
     return int(revision.partition("-")[0])
 
 
 class WriteKind(Enum):
-    """What came of one document of a write."""
+    """Result of writing one document."""
 
     DONE = "done"
     """Stored on a quorum: CouchDB's 201."""
@@ -157,8 +157,8 @@ class DocumentStore(Protocol):
         `ids`; an empty tuple where there is none (or the database is missing)."""
 
     async def confirm(self, database: str, documents: Sequence[Document]) -> list[bool]:
-        """Have documents that were created and never updated kept by a quorum, as they were read: True for
-        each that is. What a write found to be there (LOST), and what was read, may be on one copy alone.
+        """Make a quorum keep documents that were created and never updated, as they were read: True for each
+        that it keeps. What a write found to be there (LOST), and what was read, may be on one copy alone.
 
         Changes nothing. Raises StoreUnreachable."""
 
@@ -190,7 +190,7 @@ class DocumentStore(Protocol):
         limit: int = 1000,
         known: Known | None = None,
     ) -> ChangeBatch:
-        """What changed after `since`; returns at once when there is something, else after at most
+        """Changes after `since`; returns at once when there is something, else after at most
         `wait_seconds` with nothing. None means from now on: answers at once with a position.
 
         What is `known` at the revision that it has now may be left out, which can spare reading it."""
@@ -218,7 +218,8 @@ class StoreInspector(Protocol):
     """A look at a document store as this node's user finds it, for `dcron doctor`."""
 
     async def inspect(self) -> StoreFacts:
-        """What there is; makes nothing and leaves nothing. What cannot be reached is among the facts."""
+        """Facts about a store; makes nothing and leaves nothing. What cannot be reached is among the
+        facts."""
 
     async def close(self) -> None:
         """Release connections."""
@@ -226,7 +227,7 @@ class StoreInspector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UploadTarget:
-    """Where a client puts a script by HTTP PUT, until it expires."""
+    """Target of a client's HTTP PUT of a script, until it expires."""
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -267,7 +268,7 @@ class ObjectStore(Protocol):
 
 
 class NodeClient(Protocol):
-    """What a node asks of another one, at its `host:port`. NodeUnreachable when no answer came in time:
+    """Questions of a node to another one, at its `host:port`. NodeUnreachable when no answer came in time:
     then the other may or may not have acted."""
 
     async def offer(
@@ -350,7 +351,7 @@ class StartResult(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ProcessExit:
-    """How a script ended. Exactly one of exit_code, signal and error is set, unless the runner itself
+    """End of a script. Exactly one of exit_code, signal and error is set, unless the runner itself
     was killed (`lost`): then none is, for nobody saw the end."""
 
     token: str
@@ -388,7 +389,7 @@ class ProcessRunner(Protocol):
         `read_exit`."""
 
     def read_exit(self, folder: Path, token: str) -> ProcessExit | None:
-        """What `folder` says about the end of the script; None while it runs or never started."""
+        """End of the script as `folder` has it; None while it runs or never started."""
 
     async def close(self) -> None:
         """Let go; scripts run on."""

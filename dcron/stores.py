@@ -26,7 +26,7 @@ def open_store(url: str, ca: Path | None = None) -> DocumentStore:
 
 
 def open_inspector(url: str, ca: Path | None = None) -> StoreInspector:
-    """What looks at the document store of a URL for `dcron doctor`. `ca` and errors as for `open_store`."""
+    """Inspector of the document store of a URL, for `dcron doctor`. `ca` and errors as for `open_store`."""
     return _document_kind(url).inspect(url, ca)
 
 
@@ -70,7 +70,7 @@ def _couchdb_inspector(url: str, ca: Path | None) -> StoreInspector:
 
 
 def _couchdb_trust(url: str, ca: Path | None) -> SSLContext | None:
-    """How the store's certificate is checked; None: by the machine's CAs."""
+    """Trust in the store's certificate; None: by the machine's CAs."""
     if ca is None:
         return None
     if not url.startswith("couchdbs:"):

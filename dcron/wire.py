@@ -84,7 +84,7 @@ def duration(seconds: float) -> Duration:
 
 
 def specification_message(specification: Specification) -> pb.Specification:
-    """What is wanted of a job."""
+    """Specification as a message."""
     return pb.Specification(
         **{name: getattr(specification, name) for name in _PLAIN_FIELDS},
         script=_script_message(specification.script),

@@ -113,7 +113,7 @@ def verdict_from(number: pb.Verdict.ValueType) -> VerdictKind:
 
 
 def audit_query_from(message: pb.ListAuditRequest) -> AuditQuery:
-    """Which records of changes are asked for."""
+    """Query for records of changes, from a message."""
     return AuditQuery(
         since=instant_from("since", message.since) if message.HasField("since") else None,
         until=instant_from("until", message.until) if message.HasField("until") else None,

@@ -49,7 +49,7 @@ class AccessInterceptor(Interceptor):
 
 
 def caller_of(context: Context) -> Caller:
-    """Whoever makes a call: by the certificate that TLS has verified; ANONYMOUS where there is none."""
+    """Caller of a method, by the certificate that TLS has verified; ANONYMOUS where there is none."""
     address = _address(context.peer())
     certificates = list(context.auth_context().get("x509_pem_cert", ()))
     if not certificates:

@@ -1,4 +1,4 @@
-"""What other nodes ask of this one."""
+"""Service for other nodes."""
 
 from __future__ import annotations
 

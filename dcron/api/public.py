@@ -1,4 +1,4 @@
-"""What clients ask of any node."""
+"""Service for clients, which any node gives."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ __all__ = ["MAX_ANSWER_BYTES", "MAX_CHUNK_BYTES", "Public"]
 MAX_CHUNK_BYTES = 1024 * 1024
 """Bytes of a script or log in one message."""
 MAX_ANSWER_BYTES = 3 * 1024 * 1024
-"""Where a page of jobs ends early: clients of gRPC take messages of 4 MiB unless told otherwise."""
+"""Size at which a page of jobs ends early: clients of gRPC take messages of 4 MiB unless told otherwise."""
 
 _Context = aio.ServicerContext[Any, Any]
 

@@ -31,7 +31,7 @@ MAX_CONCURRENT_CALLS = 1_000
 MIN_PING_SECONDS = 5
 """Clients and nodes may ask for a sign of life this often; gRPC's own limit of minutes would cut them off."""
 KEEPALIVE_SECONDS = 30
-"""How often a client that reads a stream is asked for a sign of life."""
+"""Period of asking a client that reads a stream for a sign of life."""
 
 _OPTIONS = (
     # Two nodes on one port would each get some of the calls.
@@ -43,8 +43,8 @@ _OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
 )
 CONNECTION_SECONDS = 3_600
-"""With TLS, how long a connection takes calls. Then the client makes another one, for which its certificate
-is looked at anew; calls under way go on."""
+"""Time for which a connection takes calls with TLS. Then the client makes another one, for which its
+certificate is looked at anew; calls under way go on."""
 _HEALTH_NAMES = ("", PUBLIC_SERVICE)
 
 

@@ -1,4 +1,4 @@
-"""Who may do what: roles, as the certificate of a caller names them."""
+"""Roles and what they allow, as the certificate of a caller names them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ __all__ = ["ANONYMOUS", "Caller", "Role", "refusal", "roles_of"]
 
 
 class Role(Enum):
-    """What a certificate allows. Of the three for clients each allows what those before it do; NODE
-    allows what nodes ask of each other, and nothing of that."""
+    """Right that a certificate gives. Of the three for clients each allows what those before it do; NODE
+    allows what nodes ask of each other, and nothing else."""
 
     VIEWER = "viewer"
     OPERATOR = "operator"
@@ -26,7 +26,7 @@ _CLIENT_RANKS = {Role.VIEWER: 1, Role.OPERATOR: 2, Role.ADMIN: 3}
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever asks. `name` is the common name of the certificate; `address` is host:port."""
+    """Caller of a method. `name` is the common name of the certificate; `address` is host:port."""
 
     name: str
     roles: frozenset[Role]
@@ -43,7 +43,7 @@ def roles_of(units: Iterable[str]) -> frozenset[Role]:
 
 
 def refusal(caller: Caller, least: Role) -> str:
-    """Why a caller may not do what takes at least a role, in words; empty when it may."""
+    """Reason why a caller may not do what takes at least a role, in words; empty when it may."""
     if least is Role.NODE:
         allowed = Role.NODE in caller.roles
     else:

@@ -1,4 +1,4 @@
-"""What came of an attempt as far as its job is concerned, and whether a next one may follow it: pure."""
+"""Results of attempts as far as their job is concerned, and whether a next one may follow: pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 SILENCE_MARGIN_SECONDS = 10.0
-"""How much longer than timeout and grace an outcome may take before its attempt counts as silent."""
+"""Time beyond timeout and grace that an outcome may take before its attempt counts as silent."""
 
 
 def is_true_end(outcome: Outcome) -> bool:
@@ -39,7 +39,7 @@ def most_telling(outcomes: Iterable[Outcome]) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class AttemptView:
-    """What is known of an attempt from the database.
+    """Knowledge of an attempt from the database.
 
     `verified` says that it was read from a quorum, all leaves. Without it, only what cannot be
     overturned counts: the outcome of a script that was seen to run proves whose claim it was.
@@ -70,7 +70,7 @@ class AttemptView:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How an attempt ended, as far as the schedule is concerned."""
+    """End of an attempt, as far as the schedule is concerned."""
 
     state: State | Unrecognized
     node_ids: tuple[str, ...]
@@ -80,14 +80,14 @@ class Result:
 
 
 def silence_limit_seconds(timeout_seconds: float, grace_seconds: float) -> float | None:
-    """How long a claimed attempt may stay without outcome; None when it may for ever."""
+    """Seconds that a claimed attempt may stay without outcome; None when it may for ever."""
     if timeout_seconds <= 0:
         return None
     return timeout_seconds + grace_seconds + SILENCE_MARGIN_SECONDS
 
 
 def result_of(job: Job, active: Active, view: AttemptView) -> Result | None:
-    """What came of the active attempt; None while that is open.
+    """Result of the active attempt; None while that is open.
 
     A state that only a newer version knows is an end like another, without a further attempt."""
     nodes = tuple(claim.node_id for claim in view.claims)

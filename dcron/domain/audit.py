@@ -1,4 +1,4 @@
-"""What clients asked to change: who, from where, what, when, and what came of it.
+"""Records of changes that clients asked for: who, from where, what, when, and what came of it.
 
 A document for each change before it is made, and one with the results of all changes of a call after; created
 and never updated.
@@ -31,7 +31,7 @@ __all__ = [
 
 MAX_SUBJECT_CHARACTERS = 200
 MAX_VALUE_CHARACTERS = 500
-"""What is longer is cut: a record is about a change, and does not hold it."""
+"""Longest value in a record; the rest is cut: a record is about a change, and does not hold it."""
 DONE = "OK"
 """The result of a change that was made; any other is the name of a gRPC status."""
 _RESULT_SUFFIX = ":result"
@@ -39,8 +39,8 @@ _RESULT_SUFFIX = ":result"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is to be changed. `method` is the proto's, `subject` a job's name or an id; `content` is what is
-    essential of the rest, and has no secrets."""
+    """Change that a client asks for. `method` is the proto's, `subject` a job's name or an id; `content` is
+    what is essential of the rest, and has no secrets."""
 
     method: str
     subject: str
@@ -63,7 +63,7 @@ class AuditRecord:
 
 @dataclass(frozen=True, slots=True)
 class AuditQuery:
-    """Which records: None and "" mean any."""
+    """Filter of records: None and "" mean any."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -110,7 +110,7 @@ def results_body(results: Mapping[str, str], answered_at: datetime) -> Body:
 
 
 def results_of(body: Mapping[str, Any]) -> dict[str, tuple[str, datetime]]:
-    """What came of each record, and when, from the document of results."""
+    """Result of each record, and when it came, from the document of results."""
     answered_at = parse_instant(body["answered_at"])
     return {record_id: (result, answered_at) for record_id, result in body["results"].items()}
 

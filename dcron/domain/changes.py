@@ -1,4 +1,4 @@
-"""What clients do to jobs, as pure functions from the job before to the job after.
+"""Changes of jobs by clients, as pure functions from the job before to the job after.
 
 "Nothing due later than the answer starts under the old state" holds because the leader writes its
 intent over the very revision it planned from: these writes take that revision away from it. What it intended
@@ -262,7 +262,7 @@ def _held_back(job: Job, now: datetime) -> Skip | None:
 
 
 def _coalesced_so_far(job: Job, due_at: datetime, now: datetime) -> Skip | None:
-    """What the old schedule named after the waiting occurrence; None when there was nothing."""
+    """Occurrence that the old schedule named after the waiting one; None when there was none."""
     following = parse_schedule(job.specification.schedule, job.specification.timezone).next_after(
         max(due_at, job.place.counts_from)
     )

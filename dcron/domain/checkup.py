@@ -1,4 +1,4 @@
-"""What `dcron doctor` makes of what it found on a node's machine and in the stores: pure judgements.
+"""Judgements of `dcron doctor` on what it found on a node's machine and in the stores: pure.
 
 Facts are gathered elsewhere; here each becomes a finding, in words, with the remedy.
 """
@@ -49,7 +49,7 @@ _GIB = 1024**3
 
 
 class Level(Enum):
-    """How bad a finding is."""
+    """Severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"

@@ -1,4 +1,4 @@
-"""What `dcron doctor` makes of a node's certificate."""
+"""Judgements of `dcron doctor` on a node's certificate."""
 
 from __future__ import annotations
 

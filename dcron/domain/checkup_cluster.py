@@ -1,4 +1,4 @@
-"""What `dcron doctor` makes of the other nodes: does this one fit into their cluster? Pure judgements."""
+"""Judgements of `dcron doctor` on the other nodes: whether this one fits into their cluster; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a cluster is not as it should be, and what a person can do about it, in words: pure."""
+"""Concerns about a cluster, each with what a person can do about it, in words: pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Concern:
 
 
 def concerns_of(view: ClusterView, now: datetime) -> tuple[Concern, ...]:
-    """What to tell a person about a cluster, the worst first."""
+    """Concerns to tell a person about a cluster, the worst first."""
     present = [node for node in view.nodes if not node.record.stopped]
     alive = [node for node in present if node.alive]
     return tuple(
@@ -94,7 +94,8 @@ def _draining(node: NodeView) -> Concern:
 
 
 def _spool(node: NodeView, now: datetime) -> Iterable[Concern]:
-    """What an alive node says of itself: its results that wait, and its warnings, which name their remedy."""
+    """Concerns that an alive node tells of itself: its results that wait, and its warnings, which name their
+    remedy."""
     record = node.record
     since = record.spooled_since
     if record.spooled and since is not None and (record.warnings or now - since > SPOOL_PATIENCE):

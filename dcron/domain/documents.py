@@ -1,4 +1,4 @@
-"""How the nouns are written down: JSON bodies and ids of the documents, both ways.
+"""JSON bodies and ids of the documents, both ways.
 
 Bodies carry a `kind`. What this version does not know of a body is kept and written again, so that nodes of
 two neighbouring versions can share a cluster; a change that older nodes must not read raises FORMAT_VERSION.

@@ -39,7 +39,7 @@ def is_ulid(text: str) -> bool:
 
 
 def ulid_time(ulid: str) -> datetime:
-    """When a ULID was made, to the millisecond; ValueError when it is not one."""
+    """Instant at which a ULID was made, to the millisecond; ValueError when it is not one."""
     if not is_ulid(ulid):
         raise ValueError(f"not a ULID: {ulid!r}")
     return _EPOCH + _milliseconds(ulid) * _MILLISECOND

@@ -1,4 +1,4 @@
-"""How a job is written down: its specification, and its place in the schedule."""
+"""JSON of a job: its specification, and its place in the schedule."""
 
 from __future__ import annotations
 

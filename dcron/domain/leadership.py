@@ -1,4 +1,4 @@
-"""Who leads: pure rules over what a node has seen, measured by its own monotonic clock.
+"""Leadership: pure rules over what a node has seen, measured by its own monotonic clock.
 
 A term is claimed once, by creating its document. Its holder leads while its own node document says
 `leading: <term>` and keeps changing. No node compares its clock with another's: a follower counts a
@@ -29,7 +29,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """How long a silent leader is still believed, and how often it renews."""
+    """Time for which a silent leader is still believed, and how often it renews."""
 
     length_seconds: float = 6.0
 
@@ -40,7 +40,7 @@ class Lease:
 
     @property
     def leading_seconds(self) -> float:
-        """How long after the start of its last good renewal a leader still acts: it must have
+        """Seconds after the start of its last good renewal for which a leader still acts: it must have
         stopped well before any follower may count it as gone."""
         return self.length_seconds * 2 / 3
 
@@ -61,7 +61,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class TermView:
-    """What a node believes of the newest term; `seen_at` is its monotonic clock at the last sign of life, and
+    """Belief of a node about the newest term; `seen_at` is its monotonic clock at the last sign of life, and
     `led` says whether the holder was ever seen to lead it."""
 
     reading: Reading
@@ -70,7 +70,7 @@ class TermView:
 
 
 class Action(Enum):
-    """What a node does about leadership."""
+    """Act of a node about leadership."""
 
     FOLLOW = "follow"
     CLAIM = "claim"
@@ -79,7 +79,7 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do, why (in words, for log and status), and when to look again at the latest."""
+    """Act, its reason (in words, for log and status), and when to look again at the latest."""
 
     action: Action
     why: str
@@ -102,7 +102,7 @@ def observe(view: TermView | None, reading: Reading, monotonic: float) -> TermVi
 def decide(
     view: TermView | None, incarnation: str, lease: Lease, monotonic: float, *, hindrance: str = ""
 ) -> Decision:
-    """What the node of this `incarnation` does now. `hindrance` says why it may not lead."""
+    """Decision of the node of this `incarnation`. `hindrance` says why it may not lead."""
     if view is None:
         return _claim_unless(hindrance, "no term has been claimed yet", lease)
     reading = view.reading
@@ -127,7 +127,8 @@ def decide(
 
 
 def _turn(incarnation: str, term: int) -> float:
-    """When this node is to claim what follows a term that nobody led, from 0 to 1, each time another.
+    """Share of the wait, from 0 to 1, after which this node claims what follows a term that nobody led; each
+    time another.
 
     Many may have claimed such a term at once, so that none got a plain success. They have all seen it at the
     same moment, and would all claim the next one at the same moment."""
@@ -172,7 +173,7 @@ def claims_since(
 
 
 def lead_until(lease: Lease, renewal_started_at: float) -> float:
-    """Until when (monotonic) a leader may act after a renewal that got a plain success.
+    """Monotonic time until which a leader may act after a renewal that got a plain success.
 
     Counted from before the request was sent: followers can have seen it no earlier."""
     return renewal_started_at + lease.leading_seconds

@@ -37,7 +37,7 @@ __all__ = [
 
 
 class State(Enum):
-    """What came of an execution; RUNNING while nothing has."""
+    """State of an execution; RUNNING while nothing has come of it."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -49,7 +49,7 @@ class State(Enum):
 
 
 class SkipReason(Enum):
-    """Why an occurrence has no execution."""
+    """Reason why an occurrence has no execution."""
 
     COALESCED = "coalesced"
     MISSED = "missed"
@@ -58,7 +58,7 @@ class SkipReason(Enum):
 
 
 class VerdictKind(Enum):
-    """How a person settled an execution."""
+    """Way in which a person settled an execution."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -81,7 +81,7 @@ class Script(Stored):
 
 @dataclass(frozen=True, slots=True)
 class Specification(Stored):
-    """What a user wants of a job. See CONTRIBUTING for what a further field takes."""
+    """Wishes of a user for a job. See CONTRIBUTING for what a further field takes."""
 
     schedule: str
     script: Script
@@ -193,7 +193,8 @@ class Active(Stored):
 
     @property
     def ahead_seconds(self) -> float:
-        """How long before its instant it was intended; 0 when that had come. By the leader's clock alone."""
+        """Seconds before its instant at which it was intended; 0 when that had come. By the leader's clock
+        alone."""
         if self.occurrence.manual:
             return 0.0
         return max((self.occurrence.scheduled_at - self.intended_at).total_seconds(), 0.0)
@@ -208,7 +209,7 @@ class ManualRun(Stored):
 
 @dataclass(frozen=True, slots=True)
 class LastOutcome(Stored):
-    """How the last settled occurrence ended."""
+    """End of the last settled occurrence."""
 
     execution_id: str
     state: State | Unrecognized
@@ -237,7 +238,7 @@ class Place(Stored):
 
 @dataclass(frozen=True, slots=True)
 class Job(Stored):
-    """What a user registered, and its place in the schedule."""
+    """Job as a user registered it, and its place in the schedule."""
 
     name: str
     uid: str
@@ -286,7 +287,7 @@ class Claim(Stored):
 
 @dataclass(frozen=True, slots=True)
 class LogObject(Stored):
-    """Where a log is kept; `cut_bytes` were printed beyond the limit and not kept."""
+    """Place of a log; `cut_bytes` were printed beyond the limit and not kept."""
 
     key: str
     size_bytes: int
@@ -295,7 +296,7 @@ class LogObject(Stored):
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Stored):
-    """What came of an attempt, written by its claimant alone. `state` is never RUNNING."""
+    """Outcome of an attempt, written by its claimant alone. `state` is never RUNNING."""
 
     execution_id: str
     token: str
@@ -320,7 +321,7 @@ class Outcome(Stored):
 
 @dataclass(frozen=True, slots=True)
 class Verdict(Stored):
-    """How a person settled an execution: steers the schedule, hides nothing."""
+    """Word of a person that settles an execution: steers the schedule, hides nothing."""
 
     execution_id: str
     kind: VerdictKind | Unrecognized
@@ -331,15 +332,15 @@ class Verdict(Stored):
 
 @dataclass(frozen=True, slots=True)
 class ClusterSettings(Stored):
-    """What holds for the whole cluster."""
+    """Settings that hold for the whole cluster."""
 
     format_version: int
     floor: datetime
     """Nothing scheduled before this instant is ever started."""
     frozen: bool = False
     frozen_at: datetime | None = None
-    """When the last freeze began; it ended at `thawed_at` unless `frozen`."""
+    """Begin of the last freeze; it ended at `thawed_at` unless `frozen`."""
     sequence: int = 0
     thawed_at: datetime | None = None
     said_at: datetime | None = None
-    """When somebody last said that the cluster is to be frozen, or not, whether that changed anything."""
+    """Time at which somebody last asked for a freeze or a thaw, whether that changed anything or not."""

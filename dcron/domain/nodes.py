@@ -1,4 +1,4 @@
-"""What a node says of itself in its own document, which nobody else writes."""
+"""Record of a node in its own document, which nobody else writes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class LeaderReport:
-    """What only the leader knows, for every node to tell: at most MAX_REPORTED of each list."""
+    """Report of the leader, for every node to tell: at most MAX_REPORTED of each list."""
 
     alive: tuple[str, ...] = ()
     waiting: tuple[Waiting, ...] = ()

@@ -1,4 +1,4 @@
-"""What passes between leader and worker."""
+"""Values that pass between leader and worker."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class OfferedAttempt:
     manual: bool
     coalesced: Coalesced | None = None
     start_in_seconds: float = 0.0
-    """How long after the offer its instant comes: its script starts then. A length of time, for no node
-    compares its clock with another's."""
+    """Seconds from the offer to its instant, when its script starts. A length of time, for no node compares
+    its clock with another's."""
 
     def at(self, now: datetime) -> OfferedAttempt:
         """The same as it is offered now, by the leader's clock."""
@@ -48,7 +48,7 @@ class OfferedAttempt:
 
 
 class OfferResult(Enum):
-    """What a worker says to an offered attempt."""
+    """Answer of a worker to an offered attempt."""
 
     ACCEPTED = "accepted"
     """It is claimed by this worker, now or at an earlier asking."""

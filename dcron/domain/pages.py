@@ -16,14 +16,15 @@ from dcron.domain.errors import InvalidInput
 __all__ = ["Position", "page_size", "page_token", "position_of"]
 
 Position = tuple[str, ...]
-"""Where a list goes on: texts that only the list itself understands; empty for its beginning, or its end."""
+"""Position at which a list goes on: texts that only the list itself understands; empty for its beginning, or
+its end."""
 
 _DIGEST_BYTES = 9
 _REFUSAL = "is not from an answer to this list with these filters; start again without it"
 
 
 def page_size(asked: int, usual: int, most: int) -> int:
-    """How many a page may have: `usual` for 0, and never more than `most`."""
+    """Size of a page: `usual` for 0, and never more than `most`."""
     if asked < 0:
         raise InvalidInput("page_size", f"{asked} is not valid; give 0 (for {usual}) to {most}")
     return min(asked or usual, most)

@@ -1,4 +1,4 @@
-"""Which worker is offered what: round-robin over those that match, others before those tried already."""
+"""Choice of workers for attempts: round-robin over those that match, others before those tried already."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def candidates(
 
 
 def refused(refusals: Mapping[str, str]) -> str:
-    """What workers said to an attempt, by node id, in one line; empty when none has said anything.
+    """Answers of workers to an attempt, by node id, in one line; empty when none has answered.
 
     Nodes that say the same are named together."""
     by_reason: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""What is to be done about a job at an instant: pure functions from (job, now, what is known) to decisions.
+"""Planning of a job at an instant: pure functions from (job, now, what is known) to decisions.
 
 The leader asks `step` for every job that is due or whose attempt has news; the answer is the job
 document to write. Nothing is launched before that write is a plain success.
@@ -38,8 +38,9 @@ __all__ = [
 ]
 
 AHEAD_SECONDS = 2.0
-"""How long before its instant an occurrence may be decided on, offered and claimed, so that nothing but its
-start is left for the instant. A pause, a change and a freeze are answered so much later, where it matters."""
+"""Time before its instant in which an occurrence may be decided on, offered and claimed, so that nothing but
+its start is left for the instant. A pause, a change and a freeze are answered so much later, where it
+matters."""
 MAX_PENDING_SKIPS = 16
 """Skip records that a job document carries at most until they are copied."""
 
@@ -189,7 +190,7 @@ def _start_next(job: Job, moment: Moment) -> Step | None:
 
 
 def _thawed_after(due_at: datetime, settings: ClusterSettings) -> datetime | None:
-    """When the last freeze ended, if an occurrence fell due during it."""
+    """End of the last freeze, if an occurrence fell due during it."""
     if settings.frozen_at is None or settings.thawed_at is None:
         return None
     return settings.thawed_at if settings.frozen_at <= due_at <= settings.thawed_at else None

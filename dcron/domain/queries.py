@@ -1,4 +1,4 @@
-"""Which jobs and executions a list is to have, and whether one is among them."""
+"""Filters of lists of jobs and executions, and whether one passes them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Listed = ExecutionView | SkippedView
 
 
 class JobState(Enum):
-    """What a job is doing. A paused one may be at work on what was launched before."""
+    """State of a job. A paused one may be at work on what was launched before."""
 
     IDLE = "idle"
     ACTIVE = "active"
@@ -27,14 +27,14 @@ class JobState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class JobQuery:
-    """Which jobs: those that meet everything that is given; of several states any one will do."""
+    """Filter of jobs: those that meet everything that is given; of several states any one will do."""
 
     name_prefix: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     """Labels that its specification has, sorted by name."""
     states: tuple[JobState, ...] = ()
     last_states: tuple[State, ...] = ()
-    """How its last settled occurrence may have ended."""
+    """End of its last settled occurrence."""
 
     @property
     def is_selective(self) -> bool:
@@ -61,7 +61,7 @@ def _states_of(job: Job) -> set[JobState]:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionQuery:
-    """Which executions and skip records; what is empty or None lets any pass.
+    """Filter of executions and skip records; what is empty or None lets any pass.
 
     Without states, skip records are listed of one job only."""
 

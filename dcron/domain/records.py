@@ -1,4 +1,4 @@
-"""How values are written down as JSON: one table for both ways, in which unknown fields survive.
+"""JSON of values: one table for both ways, in which unknown fields survive.
 
 Two versions share a cluster, and the older one rewrites what the newer one wrote. So each value keeps, as
 `unknown`, the fields of its body that this version does not know, and they are written again. A word that
@@ -54,7 +54,7 @@ class Unrecognized:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """How one field is written: its key where that is not its name, and its value as JSON and back."""
+    """Form of one field: its key where that is not its name, and its value as JSON and back."""
 
     key: str = ""
     encode: Callable[[Any], Any] | None = None

@@ -1,4 +1,4 @@
-"""What scripts inherit of their node's environment."""
+"""Variables that scripts inherit of their node's environment."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def script_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What scripts inherit of the node's environment: where programs are and who runs them, no secrets."""
+    """Variables that scripts inherit of the node's environment: where programs are and who runs them, no
+    secrets."""
     passed_on = {name: environment[name] for name in _PASSED_ON if name in environment}
     return {"PATH": _DEFAULT_PATH, "SHELL": "/bin/sh", **passed_on}

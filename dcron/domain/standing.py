@@ -15,7 +15,7 @@ __all__ = ["Standing", "standing"]
 
 
 class Standing(Enum):
-    """What the leader may do with an active attempt."""
+    """Act that the leader may do with an active attempt."""
 
     OFFER = "offer"
     """Nobody has claimed it, and its intent is on a quorum: workers may have it."""
@@ -54,7 +54,7 @@ def standing(
     confirmed: bool,
     looked_back: bool,
 ) -> Standing:
-    """Where an active attempt stands.
+    """Standing of an active attempt.
 
     `held` says that its job was not changed since it was read, as far as is known, and has this attempt;
     `confirmed`, that the job was written as it is held with a plain success; `looked_back`, that the attempt

@@ -1,4 +1,4 @@
-"""What a client may ask for: names, specifications and words of a person, checked before anything is stored.
+"""Validation of requests: names, specifications and words of a person, checked before anything is stored.
 
 Every error is InvalidInput with the field at fault, what is wrong and what is allowed. Values are shown
 as Python writes them, so that control characters are seen and cannot move a terminal's cursor.

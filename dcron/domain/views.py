@@ -1,4 +1,4 @@
-"""What people are shown: executions put together from their documents, nodes and the cluster."""
+"""Views for people: executions put together from their documents, nodes and the cluster."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class ExecutionView:
 
     @property
     def state(self) -> State | Unrecognized:
-        """What came of it; RUNNING while nothing has. A verdict steers the schedule, not this."""
+        """State that its outcomes tell; RUNNING while there is none. A verdict steers the schedule, not
+        this."""
         return self.outcome.state if self.outcome else State.RUNNING
 
 

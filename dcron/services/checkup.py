@@ -38,7 +38,8 @@ UPLOADS_REMEDY = (
 
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
-    """What the document store tells of the cluster: name, interpreter and labels of each job are `asked`."""
+    """Facts that the document store tells about the cluster. `asked` has name, interpreter and labels of each
+    job."""
 
     settings: ClusterSettings
     peers: tuple[Peer, ...]
@@ -164,7 +165,7 @@ async def _round_trip(objects: ObjectStore, key: str) -> None:
 async def _upload_as_client(
     objects: ObjectStore, put_by_url: Callable[[UploadTarget, bytes], Awaitable[str]], key: str
 ) -> str:
-    """Why a client cannot upload, in words; empty when it can, or does so through a node."""
+    """Reason why a client cannot upload, in words; empty when it can, or does so through a node."""
     target = await objects.presign_put(key, size_bytes=len(PROBE_BODY), expires_seconds=URL_SECONDS)
     if target is None:
         return ""

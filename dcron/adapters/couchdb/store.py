@@ -206,7 +206,7 @@ class CouchDocumentStore:
             if batch is None:
                 await asyncio.sleep(min(remaining, MISSING_DATABASE_POLL_SECONDS))
                 batch = ChangeBatch((), since)
-            # What is known is nothing new, but it is not waited for once more either, change by change.
+            # Known changes are no news, but do not restart the wait for each of them.
             is_over = batch.documents or (known is not None and batch.since != since)
             if is_over or loop.time() >= until:
                 return batch

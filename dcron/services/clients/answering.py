@@ -1,4 +1,4 @@
-"""When and by which time a change is answered.
+"""Answers to changes: when they are given, and by which time.
 
 The leader launches an occurrence up to AHEAD_SECONDS before its instant. Whoever is answered later than that
 may go by the answer: nothing that falls due afterwards starts under the state from before.
@@ -16,7 +16,7 @@ from dcron.ports import Clock
 __all__ = ["let_come", "trusted_now"]
 
 LONG_AGO = timedelta(seconds=60)
-"""How long ago an instant has to be, by this node's clock, to have come by the leader's too: both are within
+"""Age of an instant, by this node's clock, at which it has come by the leader's clock too: both are within
 seconds of the store's."""
 
 

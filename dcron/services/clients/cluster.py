@@ -43,7 +43,7 @@ ALIVE_LEASES = 3
 """Leases after which a node's last renewal no longer speaks for it, while no leader watches."""
 
 OBEDIENCE_LOOKS = 8
-"""How often a drain looks whether its node has taken notice, twice in each renewal: four renewals."""
+"""Looks of a drain at whether its node has taken notice, two in each renewal: four renewals."""
 
 NODES_PAGE = 100
 """Nodes in one page, where the client does not say."""
@@ -57,14 +57,14 @@ log = structlog.get_logger()
 
 
 class ElectorView(Protocol):
-    """What this node's elector knows of leadership."""
+    """Knowledge of this node's elector about leadership."""
 
     @property
     def store_trouble(self) -> StoreTrouble:
         """Whether the document store cannot be reached from here."""
 
     def record(self) -> NodeRecord:
-        """What this node says of itself now."""
+        """Record of this node as it is now."""
 
     def summary(self) -> str:
         """In words: who leads, or why nobody does."""
@@ -76,10 +76,10 @@ class ElectorView(Protocol):
         """Number of the newest term."""
 
     def clock_trouble(self) -> str:
-        """Why this node's wall clock cannot be relied on; empty when it can."""
+        """Reason why this node's wall clock cannot be relied on; empty when it can."""
 
     def report(self) -> LeaderReport | None:
-        """What this node has to report while it leads; None while it does not."""
+        """Report of this node while it leads; None while it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ class ClusterService:
         )
 
     def status_of_this_node(self, trouble: str) -> ClusterView:
-        """What this node knows by itself, when the store cannot be reached because of `trouble`."""
+        """Status that this node knows by itself, while `trouble` keeps it from the store."""
         record = self._elector.record()
         known = self._elector.store_trouble
         return ClusterView(
@@ -204,7 +204,7 @@ class ClusterService:
         )
 
     def concerns(self, view: ClusterView) -> Sequence[Concern]:
-        """What is not as it should be in a view, the worst first."""
+        """Concerns about a view of the cluster, the worst first."""
         return concerns_of(view, self._clock.now())
 
     async def freeze(self) -> ClusterView:
@@ -220,12 +220,12 @@ class ClusterService:
         return await self.status()
 
     async def address_of(self, node_id: str) -> str | None:
-        """Where a node is reached; None when there is no such node, or it has stopped."""
+        """Address of a node; None when there is no such node, or it has stopped."""
         record = await self._read_record(node_id)
         return None if record is None or record.stopped else record.address
 
     async def report(self) -> LeaderReport:
-        """What the leader last said, in its node document; empty when there is no leader."""
+        """Last report of the leader, from its node document; empty when there is no leader."""
         own = self._elector.report()
         if own is not None:
             return own

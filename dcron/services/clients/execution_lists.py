@@ -25,7 +25,7 @@ DEFAULT_PAGE = 20
 MAX_PAGE = 1_000
 """Executions in one page."""
 CLOCK_MARGIN = timedelta(days=1)
-"""How much later than its first occurrence a job may seem to be made, by a wrong clock."""
+"""Time after its first occurrence at which a job may seem to be made, by a wrong clock."""
 MAX_LOOKED_AT = 2_000
 """Executions that are read for one page; where few of them are wanted, it comes short."""
 

@@ -25,7 +25,7 @@ GROWTH = 4
 
 @dataclass(slots=True)
 class Budget:
-    """What one call may still ask for."""
+    """Documents that one call may still ask for."""
 
     documents: int = MAX_DOCUMENTS
     requests: int = MAX_REQUESTS
@@ -60,7 +60,7 @@ class Group:
 
     @property
     def order(self) -> tuple[datetime, str]:
-        """Where it comes among others."""
+        """Place among others."""
         return self.instant, self.id
 
 
@@ -150,7 +150,7 @@ class Row:
 
     @property
     def order(self) -> tuple[str, str]:
-        """Where it comes among others."""
+        """Place among others."""
         return self.key, self.id
 
 

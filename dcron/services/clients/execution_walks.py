@@ -30,7 +30,7 @@ __all__ = ["Hit", "IdWalk", "IndexWalk", "RunningWalk", "Walk"]
 ACTIVE_BATCH = 500
 """Active jobs that are read at a time to see what they have running."""
 MARGIN = timedelta(hours=1)
-"""How much earlier than its instant an execution may seem to be claimed or ended, by a wrong clock."""
+"""Time before its instant at which an execution may seem to be claimed or ended, by a wrong clock."""
 _SECOND = timedelta(seconds=1)
 # A schedule's occurrences are keyed by their year, manual ones by a ULID.
 _SCHEDULED = ("2", "3")
@@ -55,7 +55,7 @@ class Walk(Protocol):
     """One way through executions."""
 
     position: Position
-    """Where to go on after the last hit; empty when nothing follows."""
+    """Token to go on after the last hit; empty when nothing follows."""
 
     def hits(self, wanted: int) -> AsyncIterator[Sequence[Hit]]:
         """Hits in order, at most `wanted` at a time."""
@@ -221,7 +221,7 @@ class IndexWalk(_MonthWalk):
 
 
 class RunningWalk:
-    """What active jobs have running, by when that was decided. What removed jobs have running is missing."""
+    """Running executions of active jobs, by when they were decided on. Those of removed jobs are missing."""
 
     PARTS = 2
 

@@ -46,13 +46,13 @@ log = structlog.get_logger()
 
 
 class NodeDirectory(Protocol):
-    """What `ClusterService` knows of nodes."""
+    """Knowledge of `ClusterService` about nodes."""
 
     async def address_of(self, node_id: str) -> str | None:
-        """Where a node is reached; None when there is no such node, or it has stopped."""
+        """Address of a node; None when there is no such node, or it has stopped."""
 
     async def report(self) -> LeaderReport:
-        """What the leader last said; empty when there is none."""
+        """Last report of the leader; empty when there is none."""
 
 
 class Executions:

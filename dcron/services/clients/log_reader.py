@@ -14,7 +14,7 @@ from dcron.ports import NodeClient, ObjectStore
 __all__ = ["LogReader"]
 
 SEARCH_ROUNDS = 2
-"""How often both places are searched: a log moves from the node to the object store while we look."""
+"""Searches of both places: a log moves from the node to the object store while we look."""
 
 log = structlog.get_logger()
 
@@ -92,7 +92,7 @@ class LogReader:
 
 
 def _nowhere(view: ExecutionView, from_objects: DcronError, from_node: DcronError) -> DcronError:
-    """Why a log cannot be read: the error that names what has to come back first."""
+    """Error for a log that cannot be read; it names what has to come back first."""
     node_id = view.claim.node_id
     if isinstance(from_objects, ObjectsUnreachable):
         return ObjectsUnreachable(f"log of {view.id} cannot be read: {from_objects}; {from_node}")

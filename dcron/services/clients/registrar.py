@@ -44,7 +44,7 @@ class Registration:
 
 
 class _Batch:
-    """What one call wants, by its place in the call, and what has come of it so far."""
+    """Registrations of one call, by their place in it, with their results so far."""
 
     def __init__(self, wanted: Sequence[Registration]) -> None:
         self.open = dict(enumerate(wanted))
@@ -117,7 +117,7 @@ class Registrar:
                 batch.answer(place, refusal)
 
     async def _refusals(self, scripts: Sequence[Script]) -> dict[Script, DcronError]:
-        """Why these scripts cannot be used, of those that cannot."""
+        """Reasons why scripts cannot be used, for those that cannot."""
         refusals: dict[Script, DcronError] = {}
         room = asyncio.Semaphore(VERIFIED_AT_ONCE)
 
@@ -142,7 +142,7 @@ class Registrar:
             await self._write_new(batch, kept)
 
     async def _keep_revisions(self, batch: _Batch, jobs: dict[int, Job]) -> dict[int, Job]:
-        """Keep each job's first revision; the jobs of which it is kept."""
+        """Store each job's first revision. Returns those that were stored."""
         done = await self._revisions.keep_all(list(jobs.values()))
         kept = dict(itertools.compress(jobs.items(), done))
 

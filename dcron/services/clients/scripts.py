@@ -17,16 +17,17 @@ from dcron.ports import ObjectStore, UploadTarget
 __all__ = ["UPLOAD_EXPIRES_SECONDS", "Scripts", "UploadPlan"]
 
 UPLOAD_EXPIRES_SECONDS = 900
-"""How long a client may take to start its upload."""
+"""Time in which a client has to start its upload."""
 MAX_UPLOADS = 8
 """Uploads through this node at once, each with a temporary file of at most one script's size."""
 UPLOAD_IDLE_SECONDS = 30.0
-"""How long a client may leave an upload without a further byte."""
+"""Time for which a client may leave an upload without a further byte."""
 
 
 @dataclass(frozen=True, slots=True)
 class UploadPlan:
-    """What a client has to do: nothing when `present`, else PUT to `target`, or upload through a node."""
+    """Way of a script into the store: none is needed when `present`, else PUT to `target`, or upload through
+    a node."""
 
     present: bool
     target: UploadTarget | None = None
@@ -41,7 +42,7 @@ class Scripts:
         self._uploads = 0
 
     async def prepare_upload(self, sha256: str, size_bytes: int) -> UploadPlan:
-        """How a client gets this script into the object store.
+        """Way in which a client brings this script into the object store.
 
         A broken upload of it does not count as present: it could never be replaced otherwise."""
         check_digest("sha256", sha256)

@@ -53,7 +53,7 @@ class ClockCheck:
         return abs(by_wall_seconds - passed_seconds) <= MAX_STEP_SECONDS
 
     def trouble(self) -> str:
-        """Why the wall clock cannot be relied on, in words; empty when it can."""
+        """Reason why the wall clock cannot be relied on, in words; empty when it can."""
         if self.hindrance or self.is_steady():
             return self.hindrance
         return "its clock was set a moment ago, and is being compared with the store's"

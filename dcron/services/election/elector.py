@@ -72,7 +72,7 @@ class Elector:
     # What others ask.
 
     def summary(self) -> str:
-        """Who leads or why nobody does, in words, as this node sees it."""
+        """Sentence on who leads or why nobody does, as this node sees it."""
         if self.store_trouble:
             return f"{self._node_id} cannot reach the document store, and does not know who leads"
         leader_id = self.leader_id()
@@ -105,11 +105,11 @@ class Elector:
         return self._scheduler.report() if self._scheduler else None
 
     def record(self) -> NodeRecord:
-        """What this node says of itself now."""
+        """Record of this node as it is now."""
         return self._own.present()
 
     def clock_trouble(self) -> str:
-        """Why this node's wall clock cannot be relied on, in words; empty when it can."""
+        """Reason why this node's wall clock cannot be relied on, in words; empty when it can."""
         return self._clock_check.trouble()
 
     async def resignation(self, term: int) -> None:

@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What a renewal tells of the node's other role."""
+    """Figures that a renewal tells of the node's other role."""
 
     running: int
     spooled: int
@@ -130,8 +130,8 @@ class OwnDocument:
         return None
 
     async def _write_once(self, record: NodeRecord) -> bool:
-        """Without a plain success the revision is read again: an earlier write of ours may have arrived
-        though its answer did not."""
+        """Write once. Without a plain success the revision is read again: an earlier write of ours may have
+        arrived though its answer did not."""
         [result] = await self._store.write(CLUSTER, [Document(self._key, node_body(record), self._revision)])
         if result.done:
             self._revision = result.revision

@@ -1,4 +1,4 @@
-"""What a node believes of the newest term: read from a quorum, and claimed by creating its document.
+"""Belief of a node about the newest term: read from a quorum, and claimed by creating its document.
 
 The rules are in dcron.domain.leadership; here they meet the store.
 """

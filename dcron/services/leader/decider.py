@@ -38,11 +38,11 @@ CYCLE_JOBS = 200
 """Jobs decided on in one cycle, and written in one request: workers start the first of many while the leader
 decides on the next."""
 DECIDE_SECONDS = 0.1
-"""How long one cycle may plan before it lets others run."""
+"""Time for which one cycle may plan before it lets others run."""
 LOOK_SECONDS = 1.0
 """The longest sleep between two looks at the clock, which may have been set."""
 STALE_SECONDS = 0.05
-"""How soon a doubtful job is read again for the first time."""
+"""Wait before a doubtful job is read again for the first time."""
 MAX_DOUBLINGS = 6
 MAX_PUT_OFF_SECONDS = 2.0
 """The longest interval between two readings of a doubtful job."""
@@ -75,7 +75,7 @@ class Decider:
         self._dirty: dict[str, None] = {}
         self._news_pace = Pace(by_duration=True)
         self._put_off_until: dict[str, tuple[int, float]] = {}
-        """How often in a row a job was put off, and until when by the event loop's time."""
+        """Times in a row that a job was put off, and until when, by the event loop's time."""
         self._trouble = Trouble("cycle", "cannot decide on jobs", "decides on jobs again")
         self._woken = asyncio.Event()
 
@@ -247,7 +247,7 @@ class Decider:
         return steps, []
 
     def _decide_one(self, job: Job, moment: Moment, *, is_due: bool) -> Step | None:
-        """What is to be written of a job now; `is_due` when its instant has come or is about to."""
+        """Decision on a job now; `is_due` when its instant has come or is about to."""
         tidy = self._without_copied(job)
         decision = step(tidy, moment, self._view(job))
         if decision is None and is_due:
@@ -277,7 +277,7 @@ class Decider:
         return bool(job.place.skips) and not self._book.is_confirmed(job.name)
 
     def _view(self, job: Job) -> AttemptView | None:
-        """What is known of the active attempt and of no other one: a poll may have read the job anew."""
+        """Knowledge of the active attempt and of no other one: a poll may have read the job anew."""
         active, tracked = job.place.active, self._tracker.of_job(job.name)
         if active is not None and (tracked is None or tracked.active.execution_id != active.execution_id):
             self._follow(job.name, job)
@@ -344,7 +344,7 @@ class Decider:
 
 
 def _tell(done: Step) -> None:
-    """What goes as it should is told once for each execution, by its worker."""
+    """Log a decision at its level. A normal course is told once for each execution, by its worker."""
     active = done.job.place.active
     is_usual = active is None or (done.launch and active.attempt == 1)
     (log.debug if is_usual else log.info)(done.why, action="plan", job=done.job.name)

@@ -27,9 +27,10 @@ from dcron.services.shared.trouble import Trouble
 __all__ = ["CLAIM_SETTLE_SECONDS", "Dispatcher"]
 
 CLAIM_SETTLE_SECONDS = 17.0
-"""An offer whose answer was lost can become a claim for at most this long after its deadline: it can come as
-late as a silent connection is given up (15 s after it was sent), and then there are the pause that a worker
-allows itself and the deadline of the claim's write. One that was answered cannot: see `Worker.offer`."""
+"""Time after its deadline in which an offer whose answer was lost can still become a claim. It can arrive
+until a silent connection is given up (15 s after it was sent). Then come the pause that a worker allows
+itself and the deadline of the claim's write. An offer that was answered can become none: see
+`Worker.offer`."""
 MAX_SHARE = 100
 """Attempts in one request: a worker claims them together, and has to start them
 within seconds."""
@@ -70,7 +71,7 @@ class _Pending:
 
 @dataclass(slots=True)
 class _Peer:
-    """What the leader remembers of a worker between offers."""
+    """Memory of the leader about a worker between offers."""
 
     trouble: Trouble
     in_flight: bool = False
@@ -181,7 +182,7 @@ class Dispatcher:
         return reasons, refused(said) or ABOUT_TO_BE_OFFERED
 
     def waiting_count(self) -> int:
-        """How much is not claimed."""
+        """Number of attempts that nobody has claimed."""
         return len(self._pending)
 
     def freed(self) -> None:

@@ -11,8 +11,8 @@ from dcron.domain.planning import AHEAD_SECONDS
 __all__ = ["DueQueue"]
 
 AHEAD_PER_JOB = timedelta(milliseconds=4)
-"""How long ahead of their instant jobs are launched, for each of them that is due at it: more than intent,
-offer and claim of one take on CouchDB while many are launched."""
+"""Time ahead of an instant for each job that is due at it and launched early: more than intent, offer and
+claim of one take on CouchDB while many are launched."""
 
 
 class DueQueue:
@@ -22,7 +22,7 @@ class DueQueue:
         self._due_at: dict[str, datetime] = {}
         self._heap: list[tuple[datetime, str]] = []
         self._left: list[tuple[datetime, str]] = []
-        """What cannot be decided on ahead of its instant."""
+        """Jobs that cannot be decided on ahead of their instant."""
         self._due_at_once: Counter[datetime] = Counter()
         """Entries of the heap by their instants."""
 
@@ -38,7 +38,7 @@ class DueQueue:
             self._due_at_once[due_at] += 1
 
     def remove(self, name: str) -> None:
-        """Have a job taken no more."""
+        """Take a job out of the queue."""
         self._due_at.pop(name, None)
 
     def clear(self) -> None:
@@ -52,7 +52,7 @@ class DueQueue:
         self._due_at_once.clear()
 
     def next_due_at(self, *, early: bool = False) -> datetime | None:
-        """When `take_due` has something next."""
+        """Instant at which `take_due` has something next."""
         at_instant, ahead = self._first_of(self._left), self._first_of(self._heap)
         if ahead is not None and early:
             ahead -= self._early(ahead)
@@ -74,14 +74,14 @@ class DueQueue:
         return list(taken)
 
     def leave(self, name: str, now: datetime) -> None:
-        """Have a job that was taken ahead of its instant come back at that."""
+        """Put a job that was taken ahead of its instant back, for that instant."""
         due_at = self._due_at.get(name)
         if due_at is not None and due_at > now:
             heapq.heappush(self._left, (due_at, name))
 
     def _early(self, due_at: datetime) -> timedelta:
-        """How long ahead of an instant its jobs may be taken: about what launching those that are left takes.
-        Whoever has claimed something and dies before it starts holds it up, so that is to be short."""
+        """Time ahead of an instant at which its jobs may be taken: about as long as launching those that are
+        left. It is short, since a worker that claims early and dies before the start holds the attempt up."""
         return min(AHEAD_PER_JOB * self._due_at_once[due_at], timedelta(seconds=AHEAD_SECONDS))
 
     def _first_of(self, heap: list[tuple[datetime, str]]) -> datetime | None:

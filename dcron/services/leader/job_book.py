@@ -24,7 +24,7 @@ from dcron.services.leader.due_queue import DueQueue
 __all__ = ["READ_BATCH", "JobBook", "is_job_id"]
 
 LOOKS_AGAIN = 3
-"""How often a job is read again of which a write may be on one copy alone."""
+"""Reads of a job whose write may be on one copy alone, before it is given up for now."""
 READ_BATCH = 500
 """Job documents in one read."""
 POLL_ROWS = 20_000
@@ -193,7 +193,7 @@ class JobBook:
                     self.forget(name)
 
     def _dropped(self, jobs: Sequence[Job]) -> Job | None:
-        """What is held, if it has an attempt that may have been offered and that no leaf knows of any more:
+        """Held job, if it has an attempt that may have been offered and that no leaf knows of any more:
         somebody merged branches who could not know which intent counted."""
         held = self._held.get(jobs[0].name) if jobs else None
         if (
@@ -263,8 +263,9 @@ class JobBook:
         return [result.done for result in results]
 
     async def look_again(self) -> list[str]:
-        """Read jobs again of which a write had no plain success, some times; their names. One copy alone may
-        have stored it, and bring it to the others as a branch when nobody has a reason to read the job."""
+        """Read jobs again, up to LOOKS_AGAIN times, whose last write was not confirmed. Returns their names.
+        One copy alone may have stored it, and bring it to the others as a branch when nobody has a reason to
+        read the job."""
         names = list(self._looks_left)
         self._looks_left = {name: left - 1 for name, left in self._looks_left.items() if left > 1}
         await self.load(names)

@@ -1,4 +1,4 @@
-"""What a leader believes during one term, in one place: docs/leader-knowledge.md has a row for each fact."""
+"""Beliefs of a leader during one term, in one place: docs/leader-knowledge.md has a row for each fact."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Knowledge:
         self.settings = settings
 
     def standing_of(self, tracked: Tracked) -> Standing:
-        """Where an attempt that is followed stands now."""
+        """Standing of an attempt that is followed."""
         job, revision = self.book.get(tracked.job), self.book.confirmed_revision(tracked.job)
         active = job.place.active if job is not None else None
         held = active is not None and active.execution_id == tracked.active.execution_id

@@ -1,4 +1,4 @@
-"""What the elector lends to a scheduler: a term, and whether it may still be acted in."""
+"""Mandate that the elector lends to a scheduler: a term, and whether it may still be acted in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Leadership:
     node_id: str
     may_lead: Callable[[], bool]
     look: Callable[[], None]
-    """Have the elector look at once: whether somebody else leads, and what the store's clock says."""
+    """Ask the elector to look at once whether somebody else leads, and what the store's clock says."""
     clock_is_steady: Callable[[], bool]
     """Whether the wall clock has gone on as it should since it was compared with the store's."""
     silent: Mapping[str, str]

@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 class Observer:
-    """What was so at the last look."""
+    """State at the last look."""
 
     def __init__(self) -> None:
         self._alive: frozenset[str] | None = None

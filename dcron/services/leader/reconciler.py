@@ -1,4 +1,4 @@
-"""What no feed tells: attempts that are silent, claims that their worker lost, nodes that are gone."""
+"""Comparison with what no feed tells: silent attempts, claims that their worker lost, nodes that are gone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Reconciler"]
 MAX_CLAIMS = 500
 """Claims in one question to a worker."""
 MISSED_LOOKS = 3
-"""How often in a row an outcome that was delivered is not read before a person is told."""
+"""Readings in a row that miss a delivered outcome before a person is told."""
 
 _NO_ANSWER = KnownClaims(frozenset())
 

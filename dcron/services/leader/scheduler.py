@@ -35,18 +35,18 @@ from dcron.services.shared.trouble import Trouble
 __all__ = ["Scheduler"]
 
 POLL_SECONDS = 60.0
-"""How often the index is asked for what falls due, and all that is active is reconciled."""
+"""Period of asking the index for what falls due, and of reconciling all that is active."""
 EARLY_POLL_SECONDS = (5.0, 15.0)
 """Pauses after the first polls of a term. What was registered just before it may be missing from the copy
 that is asked, and come before the position at which the feed was taken up on another one."""
 HORIZON = timedelta(seconds=2 * POLL_SECONDS)
-"""How far ahead a poll looks: beyond the next poll, with room for a slow one."""
+"""Time that a poll looks ahead: beyond the next poll, with room for a slow one."""
 SILENCE_SECONDS = 1.0
-"""How often overdue attempts are looked for, and the index is asked again when it named too many."""
+"""Period of looking for overdue attempts, and of asking the index again when it named too many."""
 DOUBT_SECONDS = 0.25
-"""How often doubtful attempts are read from a quorum."""
+"""Period of reading doubtful attempts from a quorum."""
 MADE_AHEAD = timedelta(days=1)
-"""How long before a month begins its database is made."""
+"""Time before a month begins at which its database is made."""
 
 log = structlog.get_logger()
 
@@ -110,7 +110,7 @@ class Scheduler:
             await self._decider.run()
 
     def report(self) -> LeaderReport:
-        """What this leader knows, for all nodes to tell."""
+        """Report of this leader, for all nodes to tell."""
         waiting = [
             Waiting(job, execution_id, reason)
             for execution_id, (job, reason) in self._dispatcher.waiting(MAX_REPORTED).items()

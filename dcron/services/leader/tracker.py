@@ -1,4 +1,4 @@
-"""What the leader knows of the attempts that are being worked on, and when it last heard of them.
+"""Knowledge of the leader about active attempts, and when it last heard of them.
 
 The changes feed brings news quickly; a read from a quorum (`verify`) settles what a feed cannot: that
 nobody started an attempt, or that nothing has come of it.
@@ -72,7 +72,8 @@ class Tracked:
 
     @property
     def silence_limit_seconds(self) -> float | None:
-        """How long it may stay without outcome, by the timeouts that it was claimed with."""
+        """Seconds that it may stay without outcome, by the timeouts that it was claimed with; None for
+        ever."""
         timeouts = [claim.timeout_seconds for claim in self.view.claims] or [self.timeout_seconds]
         longest_seconds = max(timeouts) if min(timeouts) > 0 else 0.0
         return silence_limit_seconds(longest_seconds, self.grace_seconds)
@@ -123,20 +124,20 @@ class Tracker:
         return frozenset(self._doubtful)
 
     def doubt(self, execution_id: str) -> None:
-        """Have an attempt read from a quorum, if it is followed."""
+        """Mark an attempt, if it is followed, to be read from a quorum."""
         if execution_id in self._tracked:
             self._doubtful.add(execution_id)
 
     def trust(self, execution_id: str) -> None:
-        """Have an attempt read no more until there is a new doubt."""
+        """Unmark an attempt until there is a new doubt."""
         self._doubtful.discard(execution_id)
 
     def get(self, execution_id: str) -> Tracked | None:
-        """What is followed under an execution id."""
+        """Attempt that is followed under an execution id; None when there is none."""
         return self._tracked.get(execution_id)
 
     def of_job(self, job: str) -> Tracked | None:
-        """What is followed of a job."""
+        """Attempt of a job that is followed; None when there is none."""
         return self._tracked.get(self._of_job.get(job, ""))
 
     def all(self) -> list[Tracked]:

@@ -1,4 +1,5 @@
-"""What a quorum of the store is certain to know, although a copy that is cut off answers a reading alone."""
+"""Readings that a quorum of the store is certain to stand behind, although a copy that is cut off answers a
+reading alone."""
 
 from __future__ import annotations
 

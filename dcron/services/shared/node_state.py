@@ -1,4 +1,4 @@
-"""What this node has learnt of the cluster and both its roles act on."""
+"""Facts that this node has learnt of the cluster; both its roles act on them."""
 
 from __future__ import annotations
 

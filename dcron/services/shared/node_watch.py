@@ -1,4 +1,4 @@
-"""Which nodes are alive, as the leader sees it: by new revisions of their documents, on its own clock. The
+"""Watch over the nodes that are alive: by new revisions of their documents, on the watcher's own clock. The
 settings of the cluster are read along with them."""
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class NodeWatch:
         return frozenset(node_id for node_id, seen in self._seen.items() if self._is_alive(seen))
 
     def address(self, node_id: str) -> str | None:
-        """Where a live node is reached; None when it is not alive."""
+        """Address of a live node; None when it is not alive."""
         seen = self._seen.get(node_id)
         return seen.record.address if seen and self._is_alive(seen) else None
 

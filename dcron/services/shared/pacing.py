@@ -12,13 +12,13 @@ from dcron.domain.errors import StoreUnreachable
 __all__ = ["Pace", "together", "wait_for"]
 
 GATHER_SECONDS = 0.1
-"""How long what comes in quick succession is gathered for one request. A request for a single document costs
-CouchDB as much processor time as one for fifty."""
+"""Time for which documents in quick succession are gathered for one request. A request for a single document
+costs CouchDB as much processor time as one for fifty."""
 MAX_GATHER_SECONDS = 0.5
 """The same while the store is slow."""
 REST = 2.0
-"""How many times as long as a request has taken passes until the next one: the slower the store is, the more
-is done by each."""
+"""Pause before the next request, as a multiple of what the last one took: the slower the store is, the more
+each request does."""
 
 
 class Pace:
@@ -30,7 +30,7 @@ class Pace:
         self._next_at = 0.0
 
     def left_seconds(self) -> float:
-        """Until the next turn; 0 for now."""
+        """Seconds until the next turn; 0 for now."""
         return max(0.0, self._next_at - _now())
 
     @asynccontextmanager
@@ -66,7 +66,7 @@ async def together(*work: Coroutine[Any, Any, Any]) -> list[Any]:
 
 
 async def wait_for(event: asyncio.Event, seconds: float) -> None:
-    """Until the event or the time, whichever is first; the event is clear afterwards."""
+    """Wait until the event or the time, whichever is first; the event is clear afterwards."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()

@@ -32,7 +32,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Form(Generic[Value]):
-    """How one kind of document is written down, and how two or more branches of it become one."""
+    """Form of one kind of document: how it is written down, and how two or more branches become one."""
 
     encode: Callable[[Value], Mapping[str, Any]]
     decode: Callable[[str, Mapping[str, Any]], Value]

@@ -1,4 +1,4 @@
-"""What waits while much is being started: the processor and the stores are for the starts then."""
+"""Traffic light for what waits while much is being started: processor and stores are for the starts then."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["StartsFirst"]
 BURST_STARTS = 10
 """Executions that are being started at once, from which on that goes before the rest."""
 STARTS_FIRST_SECONDS = 0.25
-"""How long after such starts the rest is put off: more may follow, and those are what is waited for."""
+"""Time after such starts for which the rest is put off, since more starts may follow."""
 MAX_PUT_OFF_SECONDS = 2.0
-"""How long starts can put off the rest."""
+"""Longest time for which starts can put off the rest."""
 SHORT_SECONDS = 2.0
-"""How long nothing is put off after a slot was missing; the leader asks again sooner than that."""
+"""Time for which nothing is put off after a slot was missing; the leader asks again sooner than that."""
 LOOK_SECONDS = 0.05
-"""How often it is looked whether they are over."""
+"""Period of looking whether the starts are over."""
 
 
 class StartsFirst:
@@ -30,7 +30,7 @@ class StartsFirst:
 
     @contextmanager
     def of(self, count: int) -> Iterator[None]:
-        """So many more are being started meanwhile."""
+        """Count so many more executions as being started meanwhile."""
         self._starting += count
         try:
             yield
@@ -43,8 +43,8 @@ class StartsFirst:
         self._short_until = _now() + SHORT_SECONDS
 
     async def over(self, since: float | None = None) -> None:
-        """Wait for the end of a burst with what could be done since a moment of the event loop's time, or
-        since now."""
+        """Wait until the burst is over, at most MAX_PUT_OFF_SECONDS after `since`, a moment of the event
+        loop's time (by default now)."""
         latest = (_now() if since is None else since) + MAX_PUT_OFF_SECONDS
         while True:
             left_seconds = self._left_seconds(latest)

@@ -22,7 +22,7 @@ class Trouble:
         self._begins = begins
         self._ends = ends
         self.reason = ""
-        """As last met; empty when there is none."""
+        """Trouble as last met, in words; empty when there is none."""
 
     def __bool__(self) -> bool:
         return bool(self.reason)
@@ -68,7 +68,7 @@ class _Watched:
 
 
 class StoreTrouble(Trouble):
-    """That the document store cannot be reached from here, and since when."""
+    """Note that the document store cannot be reached from here, and since when."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(

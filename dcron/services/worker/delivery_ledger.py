@@ -1,4 +1,4 @@
-"""Which attempts a spool has delivered, long after their folders are gone: `<spool>/deliveries`.
+"""Memory of attempts that a spool has delivered, long after their folders are gone: `<spool>/deliveries`.
 
 A leader may ask for the claim of a delivered attempt because its copy of the store was cut off. The node is
 then not to say that its spool has lost it. The file is a ring of fixed records: the newest CAPACITY

@@ -85,7 +85,7 @@ class Executor:
         return len(self._running)
 
     def held(self) -> Iterator[HeldExecution]:
-        """What runs here, then what has ended and is on its way."""
+        """Executions that run here, then those that have ended and are on their way."""
         for entry in self._running.values():
             claim = entry.claim
             yield HeldExecution(claim.execution_id, claim.job, State.RUNNING, claim.claimed_at)
@@ -150,7 +150,7 @@ class Executor:
             await self._start_now(launches)
 
     async def _await_instant(self, launches: list[Launch], left_seconds: float) -> list[Launch]:
-        """What of them is still to start then."""
+        """Those of them that are still to start then."""
         tokens = {launch.entry.claim.token for launch in launches}
         assert not tokens & self._ahead, "what waits for its instant is started once"
         self._ahead |= tokens

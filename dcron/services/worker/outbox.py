@@ -35,10 +35,10 @@ OUTCOME_BATCH = 500
 UPLOADS = 8
 """Logs uploaded at once."""
 LOG_PATIENCE_SECONDS = 3.0
-"""How long an outcome waits for its log to be stored first."""
+"""Time for which an outcome waits for its log to be stored first."""
 LOGS_WAITED_FOR = 2 * UPLOADS
-"""How many logs may be waiting if an outcome is to wait for its own. Where more do, a burst has ended, and
-its outcomes go ahead in few requests."""
+"""Logs that may be waiting if an outcome is to wait for its own. With more, a burst has ended, and its
+outcomes go ahead in few requests."""
 MAX_NAMED = 5
 """Rejected outcomes that the node names in its warnings."""
 LOG_CUT_NOTICE = "\n[dcron: the log is cut here; {cut_bytes} more bytes were printed and not kept]\n"
@@ -60,7 +60,7 @@ class _Item:
 
 
 class Outbox:
-    """What ended here and has not arrived yet, by token. What is being started goes first."""
+    """Outcomes and logs that have not arrived yet, by token. What is being started goes first."""
 
     def __init__(self, store: DocumentStore, objects: ObjectStore, spool: Spool, burst: StartsFirst) -> None:
         self._store = store
@@ -129,7 +129,7 @@ class Outbox:
         return item is not None and item.outcome.state is State.NOT_STARTED
 
     def held(self) -> Iterator[HeldExecution]:
-        """What is on its way, and to where; the longest first."""
+        """Results on their way and where to, the oldest first."""
         for item in self._items.values():
             missing = ("" if item.recorded else "document store", "" if item.log_stored else "object store")
             yield HeldExecution(
@@ -141,11 +141,11 @@ class Outbox:
             )
 
     def oldest_at(self) -> datetime | None:
-        """When the first of what is on its way ended; None when nothing is."""
+        """End of the oldest result that is on its way; None when there is none."""
         return min((item.outcome.finished_at for item in self._items.values()), default=None)
 
     def warnings(self) -> tuple[str, ...]:
-        """Why the stores do not take what is on its way, in words."""
+        """Reason why the stores do not take what is on its way, in words."""
         store = f"the document store does not answer ({self.store_trouble.reason})"
         objects = f"the object store does not answer ({self.objects_trouble.reason})"
         return (

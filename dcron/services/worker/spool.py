@@ -50,7 +50,7 @@ class Entry:
 
     @property
     def log_path(self) -> Path:
-        """What the script printed."""
+        """Output of the script."""
         return self.folder / "log"
 
 
@@ -123,7 +123,7 @@ class Spool:
         _write_json(entry.folder / "outcome.json", outcome_body(outcome))
 
     def outcome(self, entry: Entry) -> Outcome | None:
-        """What was noted; None when nothing was, or not completely."""
+        """Note as it was written; None when there is none, or not a whole one."""
         body = _read_json(entry.folder / "outcome.json")
         return outcome_of(body) if body is not None else None
 
@@ -187,7 +187,7 @@ def read_spool_id(folder: Path) -> str:
 
 
 def claim_note(claim: Claim) -> dict[str, Any]:
-    """What `attempt.json` holds."""
+    """Content of `attempt.json`."""
     return {"execution": claim.execution_id, **claim_body(claim)}
 
 

@@ -30,7 +30,7 @@ from dcron.services.worker.write_offs import WriteOffs
 __all__ = ["Worker"]
 
 SCRIPT_PATIENCE_SECONDS = 2.0
-"""How long an offer waits for its script; after that the worker refuses, and goes on fetching."""
+"""Time for which an offer waits for its script. After it the worker refuses, and goes on fetching."""
 START_PATIENCE_SECONDS = 1.5
 """How long an offer waits for what was claimed before to be started. Together with the above it is less
 than the leader's patience: `dcron/node.py` holds that."""
@@ -38,7 +38,7 @@ OFFER_AGE_SECONDS = 4.0
 """An offer that got this old (CLOCK_BOOTTIME) before its claim is refused: the node was paused, and the
 leader is about to believe that no claim can come of it any more."""
 FINISH_SECONDS = 3.0
-"""How long a node that stops waits for the claims and starts that it has begun."""
+"""Time for which a node that stops waits for the claims and starts that it has begun."""
 
 _STARTING = OfferAnswer(OfferResult.BUSY)
 _STOPPING = OfferAnswer(OfferResult.UNABLE, "the node is stopping")
@@ -116,13 +116,13 @@ class Worker:
             await asyncio.wait(self._begun, timeout=left_seconds, return_when=asyncio.FIRST_COMPLETED)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Have something done whoever asked for it goes away or not."""
+        """Run this to its end even if the caller hangs up."""
         task = asyncio.create_task(work)
         self._begun.add(task)
         task.add_done_callback(self._begun.discard)
 
     def _refusal(self, term: int, number: int) -> OfferAnswer | None:
-        """Why nothing at all is taken now."""
+        """Reason why nothing at all is taken now; None when something may be."""
         if self._stopping:
             return _STOPPING
         if not self.ready:
@@ -281,7 +281,7 @@ class Worker:
         return await self._executor.cancel(execution_id)
 
     async def known_claims(self, node_id: str, claims: Sequence[ClaimReference]) -> KnownClaims:
-        """Which claims of this node it holds or has delivered.
+        """Claims of this node that it holds or has delivered.
 
         The others it goes on to write off as lost: their spool entry is gone (a new disk, a wiped folder), so
         nobody will ever tell how they ended."""
