@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -12,13 +11,14 @@ import structlog
 
 from dcron.domain.errors import DcronError, InvalidInput
 from dcron.domain.instants import format_instant
-from dcron.domain.model import Claim, LogObject, Outcome, State
+from dcron.domain.model import Outcome, State
 from dcron.domain.offers import OfferedAttempt
 from dcron.domain.views import HeldExecution
-from dcron.ports import Clock, ProcessExit, ProcessRunner, ProcessStart, StartResult
+from dcron.ports import Clock, ProcessRunner, ProcessStart, StartResult
 from dcron.services.shared.starts_first import StartsFirst
 from dcron.services.worker.claim_confirmer import ClaimConfirmer
 from dcron.services.worker.outbox import Outbox
+from dcron.services.worker.script_end import outcome_of_end
 from dcron.services.worker.spool import Entry, Spool, claim_note
 
 __all__ = ["CLAIM_TO_START_SECONDS", "Executor", "Launch"]
@@ -309,7 +309,9 @@ class Executor:
     def _seen_end(self, entry: Entry) -> Outcome | None:
         """The outcome of a script whose end its keeper has written down."""
         ended = self._runner.read_exit(entry.folder, entry.claim.token)
-        return self._outcome(entry.claim, ended) if ended is not None else None
+        if ended is None:
+            return None
+        return outcome_of_end(entry.claim, ended, self._node_id, self._clock.now(), self.max_log_bytes)
 
     def _is_decided(self, entry: Entry, running: frozenset[str]) -> bool:
         token = entry.claim.token
@@ -348,55 +350,3 @@ class Executor:
             max_log_bytes=self.max_log_bytes,
             not_after_boottime=max(launch.claimed_boottime, launch.start_boottime) + CLAIM_TO_START_SECONDS,
         )
-
-    def _outcome(self, claim: Claim, ended: ProcessExit) -> Outcome:
-        state, message = _state_of(ended)
-        kept_bytes = min(ended.log_bytes, self.max_log_bytes)
-        log_object = (
-            LogObject(_log_key(claim), kept_bytes, ended.log_bytes - kept_bytes) if kept_bytes else None
-        )
-        return Outcome(
-            execution_id=claim.execution_id,
-            token=claim.token,
-            node_id=self._node_id,
-            state=state,
-            finished_at=ended.finished_at or self._clock.now(),
-            started_at=ended.started_at,
-            exit_code=ended.exit_code,
-            signal=ended.signal,
-            message=message,
-            cpu_seconds=ended.cpu_seconds,
-            peak_memory_bytes=ended.peak_memory_bytes,
-            log=log_object,
-        )
-
-
-def _state_of(ended: ProcessExit) -> tuple[State, str]:
-    """The state that an end amounts to, and what is to be said of it."""
-    if ended.cancelled:
-        return State.CANCELLED, "stopped on request"
-    if ended.timed_out:
-        return State.TIMED_OUT, "stopped at its timeout"
-    if ended.lost:
-        return (
-            State.LOST,
-            "nobody saw how it ended: the keeper of its node was killed, or the machine restarted",
-        )
-    if ended.error:
-        return State.FAILED, ended.error
-    if ended.signal is not None:
-        return State.FAILED, f"ended by signal {_signal_name(ended.signal)}"
-    return (State.SUCCEEDED, "") if ended.exit_code == 0 else (State.FAILED, "")
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return str(number)
-
-
-def _log_key(claim: Claim) -> str:
-    """logs/<month>/<uid>/<occurrence>-<attempt>-<token>.log, so that a lifecycle rule can end a month."""
-    uid, key, attempt = claim.id
-    return f"logs/{claim.scheduled_at:%Y-%m}/{uid}/{key}-{attempt:03d}-{claim.token}.log"
