@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation.mutants.__main__ import mutants
+
 FIRST_SEED_VARIABLE = "DCRON_TEST_FIRST_SEED"
 FIRST_SEED = int(os.environ.get(FIRST_SEED_VARIABLE) or "1")
 """CI names another one for each commit, so that it tries seeds that nobody has tried."""
@@ -68,6 +70,14 @@ def test_a_seed_gives_the_same_history_in_every_process():
     outputs = [_run("tests.simulation", "--seed", "3", PYTHONHASHSEED=number).stdout for number in "01"]
     digests = [re.findall(r"history ([0-9a-f]{64})", output) for output in outputs]
     assert digests[0] and digests[0] == digests[1]
+
+
+@pytest.mark.parametrize("name", sorted(mutants()))
+def test_a_deliberate_bug_can_be_put_in(name):
+    mutant, checkers = mutants()[name]
+    assert checkers
+    with mutant():
+        pass
 
 
 def test_a_deliberate_bug_is_found_and_the_command_that_repeats_a_failure_is_named():

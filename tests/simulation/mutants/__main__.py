@@ -25,14 +25,14 @@ Mutant = Callable[[], AbstractContextManager[Any]]
 
 def main(arguments: list[str]) -> int:
     """The exit code: 0 when every mutant is caught."""
-    mutants = _mutants()
+    known = mutants()
     options = _options(arguments)
-    unknown = set(options.names) - mutants.keys()
+    unknown = set(options.names) - known.keys()
     if unknown:
-        print(f"no such mutant: {', '.join(sorted(unknown))}; there are {', '.join(mutants)}")
+        print(f"no such mutant: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
         return 2
     survived = []
-    chosen = options.names or list(mutants)
+    chosen = options.names or list(known)
     for name, found in zip(chosen, in_processes(_first_finding, chosen, options.jobs), strict=True):
         print(f"caught   {name} by {found}" if found else f"SURVIVED {name}: {MOST_SEEDS} seeds", flush=True)
         if not found:
@@ -41,12 +41,12 @@ def main(arguments: list[str]) -> int:
     return 1 if survived else 0
 
 
-def _mutants() -> dict[str, tuple[Mutant, str]]:
+def mutants() -> dict[str, tuple[Mutant, str]]:
     """Every mutant with the letters of the checkers that are to find it, by name."""
     from tests.simulation.mutants import claims, leader, recording, schedule, versions
 
-    mutants = claims.MUTANTS | leader.MUTANTS | schedule.MUTANTS | recording.MUTANTS | versions.MUTANTS
-    return {mutant.__name__: (mutant, by) for mutant, by in mutants.items()}
+    known = claims.MUTANTS | leader.MUTANTS | schedule.MUTANTS | recording.MUTANTS | versions.MUTANTS
+    return {mutant.__name__: (mutant, by) for mutant, by in known.items()}
 
 
 def _first_finding(name: str) -> str:
@@ -56,7 +56,7 @@ def _first_finding(name: str) -> str:
     from tests.simulation.storms import simulate_storm
     from tests.simulation.world import simulate
 
-    mutant, by = _mutants()[name]
+    mutant, by = mutants()[name]
     in_storms = by in IN_STORMS
     for seed in range(1, MOST_SEEDS + 1):
         with mutant():

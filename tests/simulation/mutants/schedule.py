@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 from dcron.domain import changes, planning
+from dcron.domain.attempt_results import AttemptView, Result
 from dcron.domain.model import Active, ClusterSettings, Job, State
 from dcron.services.clients import catalogue
 from dcron.services.leader import tracker
@@ -45,14 +46,14 @@ def coalesced_without_a_record() -> AbstractContextManager[Any]:
 
 def overlap() -> AbstractContextManager[Any]:
     """An execution counts as ended as soon as it is claimed."""
-    result_of = planning._result_of
+    result_of = planning.result_of
 
-    def hasty(job: Job, active: Active, view: planning.AttemptView) -> Any:
+    def hasty(job: Job, active: Active, view: AttemptView) -> Any:
         if view.claims:
-            return planning._Result(State.SUCCEEDED, (), retry=False, spends=False, why="was claimed")
+            return Result(State.SUCCEEDED, (), retry=False, spends=False, why="was claimed")
         return result_of(job, active, view)
 
-    return patch.object(planning, "_result_of", hasty)
+    return patch.object(planning, "result_of", hasty)
 
 
 def impatient_retry() -> AbstractContextManager[Any]:
