@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from dcron.domain.cron import parse_schedule
 from dcron.domain.errors import FailedPrecondition, Overloaded
 from dcron.domain.execution_id import ExecutionId
-from dcron.domain.ids import ulid_randomness
 from dcron.domain.model import Active, Job, ManualRun, Occurrence, Place, Skip, SkipReason, Specification
 from dcron.domain.planning import MAX_PENDING_SKIPS, skip_range
 from dcron.domain.records import all_unknown
@@ -85,25 +84,27 @@ def resume(job: Job, now: datetime) -> Job:
     return replace(job, paused=False, revision=job.revision + 1, changed_at=now, place=place)
 
 
-def asked_run(job: Job, key: str) -> str:
-    """The key of the run that waits or is worked on for the same request as `key`; empty where there is none.
+def asked_run(job: Job, *keys: str) -> str:
+    """The key of the run that waits or is worked on under one of these keys; empty where there is none.
 
-    Keys of one request differ in their times alone, where it was asked of two nodes at once."""
+    Keys are compared whole: two ULIDs of clients are two runs, whatever they have in common."""
     active = job.place.active
-    keys = [run.request_id for run in job.place.waiting]
-    keys += [active.occurrence.key] if active is not None and active.occurrence.manual else []
-    return next((each for each in keys if ulid_randomness(each) == ulid_randomness(key)), "")
+    present = [run.request_id for run in job.place.waiting]
+    present += [active.occurrence.key] if active is not None and active.occurrence.manual else []
+    return next((key for key in present if key in keys), "")
 
 
-def request_run(job: Job, request_id: str) -> Job:
-    """The job with a manual run waiting; unchanged when that one waits or runs already."""
-    if asked_run(job, request_id):
+def request_run(job: Job, key: str, *others: str) -> Job:
+    """The job with a manual run waiting; unchanged when that one waits or runs already.
+
+    `others` are further keys of the same request, as a split store may have kept them."""
+    if asked_run(job, key, *others):
         return job
     if len(job.place.waiting) >= MAX_WAITING_RUNS:
         raise Overloaded(
             f"{MAX_WAITING_RUNS} runs of {job.name!r} wait already; try again when one has ended"
         )
-    waiting = (*job.place.waiting, ManualRun(request_id))
+    waiting = (*job.place.waiting, ManualRun(key))
     return replace(job, place=replace(_advance(job.place), waiting=waiting))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["ULID_RANDOMNESS_BYTES", "is_ulid", "new_ulid", "ulid_randomness", "ulid_time"]
+__all__ = ["ULID_RANDOMNESS_BYTES", "is_ulid", "new_ulid", "ulid_time"]
 
 ULID_RANDOMNESS_BYTES = 10
 
@@ -43,11 +43,6 @@ def ulid_time(ulid: str) -> datetime:
     if not is_ulid(ulid):
         raise ValueError(f"not a ULID: {ulid!r}")
     return _EPOCH + _milliseconds(ulid) * _MILLISECOND
-
-
-def ulid_randomness(ulid: str) -> str:
-    """What tells a ULID from others of its millisecond."""
-    return ulid[_TIME_LENGTH:]
 
 
 def _milliseconds(ulid: str) -> int:

@@ -1687,7 +1687,8 @@ class RunJobRequest(_message.Message):
     """Name of the job."""
     request_id: _builtins.str
     """A text of the client's own, of 1 to 64 characters: the same one runs once, however often it is sent within 24
-    hours. A UUID or a ULID does well; a ULID has to be of these 24 hours, and is the occurrence in the ids.
+    hours. Take a new one for each run: a text is known for a month and a day at most, and names its first run
+    until then. A UUID or a ULID does well; a ULID has to be of these 24 hours, and is the occurrence in the ids.
     """
     def __init__(
         self,

@@ -16,7 +16,7 @@ from dcron.domain.errors import FailedPrecondition, InvalidInput, NotFound
 from dcron.domain.execution_id import ExecutionId
 from dcron.domain.model import Job, Occurrence, Specification
 from dcron.domain.queries import JobQuery
-from dcron.domain.validation import check_request_id, check_specification, is_job_name, shown
+from dcron.domain.validation import check_specification, is_job_name, shown
 from dcron.ports import Clock, DocumentStore, executions_database
 from dcron.services.clients.answering import let_come, trusted_now
 from dcron.services.clients.job_lists import JobLists, JobPart
@@ -116,25 +116,30 @@ class Catalogue:
 
     async def run(self, name: str, request_id: str) -> str:
         """Ask for one run now; the id of its first attempt. The same `request_id` runs once."""
-        check_request_id(request_id)
         now = self._trusted_now()
         job = await self.get(name)
-        key = await self._requests.key_of(job.uid, request_id, now)
-        first_attempt = Occurrence.of_request(job.uid, key).attempt(1)
-        if await self._is_claimed(first_attempt):
-            return first_attempt.text
+        known = await self._requests.known(job.uid, request_id, now)
+        claimed = await self._claimed(job.uid, known)
+        if claimed:
+            return claimed[0]
+        # Before anything is kept: what was refused here leaves no trace of its instant.
         if (await read_settings(self._store)).frozen:
             raise FailedPrecondition("cluster is frozen; thaw it with 'dcron cluster thaw'")
+        keys = await self._requests.keep(job.uid, request_id, now)
 
         async def ask(present: Job | None) -> Job:
+            nonlocal claimed
             if present is None or present.uid != job.uid:
                 raise _not_found(name)
-            return changes.request_run(present, key)
+            # After the job was read: what no longer waits in it has been claimed by then.
+            claimed = await self._claimed(job.uid, keys)
+            return present if claimed else changes.request_run(present, *keys)
 
         written = await self._jobs.rewrite(name, ask)
-        first_attempt = first_attempt._replace(key=changes.asked_run(written, key))
-        log.info("run asked for", action="run_job", job=name, execution=first_attempt.text)
-        return first_attempt.text
+        key = changes.asked_run(written, *keys)
+        first_attempt = claimed[0] if claimed else Occurrence.of_request(job.uid, key).attempt(1).text
+        log.info("run asked for", action="run_job", job=name, execution=first_attempt)
+        return first_attempt
 
     async def next_occurrences(self, name: str, count: int) -> tuple[Sequence[datetime], str]:
         """The next instants of a job and its timezone; none while it is paused."""
@@ -211,9 +216,12 @@ class Catalogue:
     def _trusted_now(self) -> datetime:
         return trusted_now(self._clock, self._clock_trouble())
 
-    async def _is_claimed(self, attempt: ExecutionId) -> bool:
-        [leaves] = await self._store.read(executions_database(attempt.instant), [attempt.text])
-        return bool(leaves)
+    async def _claimed(self, uid: str, keys: Iterable[str]) -> list[str]:
+        """The first attempts at the runs of these keys that workers have claimed."""
+        attempts = [Occurrence.of_request(uid, key).attempt(1) for key in keys]
+        reads = [self._store.read(executions_database(each.instant), [each.text]) for each in attempts]
+        found = await asyncio.gather(*reads)
+        return [each.text for each, [leaves] in zip(attempts, found, strict=True) if leaves]
 
 
 def _not_found(name: str) -> NotFound:
