@@ -45,8 +45,9 @@ def _name(enum: EnumDescriptor, prefix: str, number: int) -> str:
 
 
 def is_settled(execution: pb.Execution) -> bool:
-    """Whether it has an outcome, or a person has said how it ended."""
-    return execution.state != pb.EXECUTION_STATE_RUNNING or bool(execution.verdict)
+    """Whether it has an outcome, or a person has said how it ended, if only by a newer version's word."""
+    has_verdict = bool(execution.verdict) or execution.HasField("verdict_at")
+    return execution.state != pb.EXECUTION_STATE_RUNNING or has_verdict
 
 
 def exit_code_of(execution: pb.Execution) -> int:

@@ -20,7 +20,7 @@ from dcron.cli.execution_views import (
     state_name,
     verdict_name,
 )
-from dcron.cli.following import await_outcome, await_start
+from dcron.cli.following import await_outcome, await_settled, await_start
 from dcron.cli.instants import PastType, stamp
 from dcron.cli.options import output_option, server_option
 from dcron.cli.output import print_json, print_note
@@ -148,8 +148,7 @@ def log(context: click.Context, execution_id: str, follow: bool) -> None:
         else:
             request = pb.GetExecutionRequest(id=execution_id)
             found = client.read(lambda public: public.GetExecution, request, execution_named(execution_id))
-    still_runs = found.state == pb.EXECUTION_STATE_RUNNING and not found.verdict
-    context.exit(0 if still_runs else exit_code_of(found))
+    context.exit(exit_code_of(found) if is_settled(found) else 0)
 
 
 @execution.command()
@@ -158,12 +157,13 @@ def log(context: click.Context, execution_id: str, follow: bool) -> None:
 @server_option
 @click.pass_context
 def wait(context: click.Context, execution_id: str, output: str) -> None:
-    """Wait until an execution is settled, show it, and exit as the script did."""
-    request = pb.WaitExecutionRequest(id=execution_id)
+    """Wait until an execution is settled, show it, and exit as the script did.
+
+    One that its job still lists as waiting is waited for, too. Its end is that of this attempt:
+    'dcron job run --wait' waits for further attempts. Exit codes are those of 'dcron execution log'.
+    """
     with connect() as client:
-        found = client.read(lambda public: public.WaitExecution, request, execution_named(execution_id))
-        while not is_settled(found):
-            found = client.read(lambda public: public.WaitExecution, request, execution_named(execution_id))
+        found = await_settled(client, execution_id)
     if output == "json":
         print_json(found)
     else:

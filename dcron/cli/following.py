@@ -9,11 +9,11 @@ from typing import TypeVar
 from dcron.cli.client import Client
 from dcron.cli.execution_views import is_settled
 from dcron.cli.failures import CommandFailed, NotFoundFailure, UnreachableFailure
-from dcron.cli.subjects import execution_named, job_named
+from dcron.cli.subjects import JOBS, execution_named, job_named
 from dcron.domain.execution_id import MAX_ATTEMPT, ExecutionId
 from dcron.rpc import dcron_pb2 as pb
 
-__all__ = ["await_occurrence", "await_outcome", "await_start"]
+__all__ = ["await_occurrence", "await_outcome", "await_settled", "await_start"]
 
 FIRST_PAUSE_SECONDS = 0.05
 PAUSE_GROWTH = 1.5
@@ -55,6 +55,53 @@ def await_outcome(client: Client, execution_id: str) -> pb.Execution:
         f"the log has ended, but the outcome has not arrived yet; "
         f"see 'dcron execution show {execution_id}' later"
     )
+
+
+def await_settled(client: Client, execution_id: str) -> pb.Execution:
+    """One execution once it is settled, however long it waits for its start and runs.
+
+    NotFoundFailure where neither it is stored nor its job is to start it."""
+    answered_at = time.monotonic()
+    for _ in _pauses():
+        try:
+            found = _wait_once(client, execution_id)
+        except UnreachableFailure:
+            if time.monotonic() > answered_at + PATIENCE_SECONDS:
+                raise
+            continue
+        if found is not None and is_settled(found):
+            return found
+        answered_at = time.monotonic()
+    raise AssertionError("pauses never end")
+
+
+def _wait_once(client: Client, execution_id: str) -> pb.Execution | None:
+    """What a node answers after its time of waiting; None for what is yet to start."""
+    request = pb.WaitExecutionRequest(id=execution_id)
+    try:
+        return client.read(lambda public: public.WaitExecution, request, execution_named(execution_id))
+    except NotFoundFailure:
+        if _is_to_start(client, execution_id):
+            return None
+        # It may have started between the two looks.
+        found = _execution(client, execution_id)
+        if found is None:
+            raise
+        return found
+
+
+def _is_to_start(client: Client, execution_id: str) -> bool:
+    """Whether a job lists an execution as waiting or as worked on."""
+    identifier = ExecutionId.parse_or_none(execution_id)
+    if identifier is None:
+        return False
+    newest = pb.ListJobRevisionsRequest(job=identifier.uid, page_size=1)
+    kept = client.read(lambda public: public.ListJobRevisions, newest, JOBS).revisions
+    if not kept:
+        return False
+    request = pb.GetJobRequest(name=kept[0].job)
+    job = _or_none(lambda: client.read(lambda public: public.GetJob, request, job_named(request.name)))
+    return job is not None and execution_id in (job.active.execution_id, *job.waiting_execution_ids)
 
 
 def await_occurrence(client: Client, job: str, first_attempt_id: str) -> pb.Execution:

@@ -307,7 +307,7 @@ class PublicServicer:
 
     def WaitExecution(self, request, context):
         """One execution once it is settled, or as it is when the time is over. NOT_FOUND when nobody has claimed it
-        by then.
+        by then: a run that its job lists as waiting or active may still come, so ask again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -75,7 +75,7 @@ class PublicStub:
     """One execution with its outcome, if it has one yet; or one skipped record."""
     WaitExecution: _grpc.UnaryUnaryMultiCallable[_dcron_pb2.WaitExecutionRequest, _dcron_pb2.Execution]
     """One execution once it is settled, or as it is when the time is over. NOT_FOUND when nobody has claimed it
-    by then.
+    by then: a run that its job lists as waiting or active may still come, so ask again.
     """
     ReadLog: _grpc.UnaryStreamMultiCallable[_dcron_pb2.ReadLogRequest, _dcron_pb2.ReadLogResponse]
     """The log of an execution, from the object store or from the node that runs it."""
@@ -141,7 +141,7 @@ class PublicAsyncStub(PublicStub):
     """One execution with its outcome, if it has one yet; or one skipped record."""
     WaitExecution: _aio.UnaryUnaryMultiCallable[_dcron_pb2.WaitExecutionRequest, _dcron_pb2.Execution]  # type: ignore[assignment]
     """One execution once it is settled, or as it is when the time is over. NOT_FOUND when nobody has claimed it
-    by then.
+    by then: a run that its job lists as waiting or active may still come, so ask again.
     """
     ReadLog: _aio.UnaryStreamMultiCallable[_dcron_pb2.ReadLogRequest, _dcron_pb2.ReadLogResponse]  # type: ignore[assignment]
     """The log of an execution, from the object store or from the node that runs it."""
@@ -312,7 +312,7 @@ class PublicServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_dcron_pb2.Execution, _abc.Awaitable[_dcron_pb2.Execution]]:
         """One execution once it is settled, or as it is when the time is over. NOT_FOUND when nobody has claimed it
-        by then.
+        by then: a run that its job lists as waiting or active may still come, so ask again.
         """
 
     @_abc_1.abstractmethod
