@@ -27,7 +27,7 @@ MAX_PAGE = 1_000
 CLOCK_MARGIN = timedelta(days=1)
 """Time after its first occurrence at which a job may seem to be made, by a wrong clock."""
 MAX_LOOKED_AT = 2_000
-"""Executions that are read for one page; where few of them are wanted, it comes short."""
+"""Executions, or active jobs, that are read for one page; where few of them are wanted, it comes short."""
 
 
 @dataclass(frozen=True, slots=True)

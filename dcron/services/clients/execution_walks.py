@@ -22,13 +22,21 @@ from dcron.domain.model import State
 from dcron.domain.pages import Position
 from dcron.domain.queries import SKIPPED, ExecutionQuery
 from dcron.domain.views import SkippedView
-from dcron.ports import JOBS, DocumentStore
-from dcron.services.clients.execution_streams import Budget, Group, IdStream, IndexStream, Row, occurrence_of
+from dcron.ports import JOBS, Document, DocumentStore
+from dcron.services.clients.execution_streams import (
+    GROWTH,
+    Budget,
+    Group,
+    IdStream,
+    IndexStream,
+    Row,
+    occurrence_of,
+)
 
 __all__ = ["Hit", "IdWalk", "IndexWalk", "RunningWalk", "Walk"]
 
-ACTIVE_BATCH = 500
-"""Active jobs that are read at a time to see what they have running."""
+MAX_BATCH = 500
+"""Hits in one batch, and active jobs that are read at a time to see what they have running."""
 MARGIN = timedelta(hours=1)
 """Time before its instant at which an execution may seem to be claimed or ended, by a wrong clock."""
 _SECOND = timedelta(seconds=1)
@@ -40,8 +48,9 @@ _NOTHING = ("", "")
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """An execution to look at, or a skip record; `position` is where the list goes on behind it.
+    """An execution to look at, a skip record, or (with neither) a job that was read and has nothing wanted.
 
+    `position` is where the list goes on behind it.
     `ended_by` is the outcome document by which it was found, `skip_id` a record that is still to be read."""
 
     position: Position
@@ -58,7 +67,8 @@ class Walk(Protocol):
     """Token to go on after the last hit; empty when nothing follows."""
 
     def hits(self, wanted: int) -> AsyncIterator[Sequence[Hit]]:
-        """Hits in order, at most `wanted` at a time."""
+        """Hits in order, at most `wanted` at first. Each batch is GROWTH times longer, up to MAX_BATCH:
+        where few hits are what is asked for, few batches find them."""
 
 
 class _MonthWalk(ABC):
@@ -89,6 +99,7 @@ class _MonthWalk(ABC):
 
     async def hits(self, wanted: int) -> AsyncIterator[Sequence[Hit]]:
         """See `Walk.hits`."""
+        wanted = min(wanted, MAX_BATCH)
         for month in self._months:
             resumed = bool(self._start) and self._start[0] == month
             after = self._start[1:] if resumed else _NOTHING
@@ -96,6 +107,7 @@ class _MonthWalk(ABC):
             streams = self._streams(month, after, wanted)
             while batch := await self._batch(month, streams, wanted):
                 yield batch
+                wanted = _longer(wanted)
             if not all(stream.exhausted for stream in streams):
                 return
         self.position = ()
@@ -233,6 +245,7 @@ class RunningWalk:
 
     async def hits(self, wanted: int) -> AsyncIterator[Sequence[Hit]]:
         """See `Walk.hits`."""
+        wanted = min(wanted, MAX_BATCH)
         after = (self._start[0], self._start[1]) if self._start else _NOTHING
         stream = IndexStream(
             self._store,
@@ -244,9 +257,10 @@ class RunningWalk:
             Budget(),
             descending=not self._query.oldest_first,
         )
-        while rows := await self._rows(stream, min(wanted, ACTIVE_BATCH)):
+        while rows := await self._rows(stream, wanted):
             self.position = rows[-1].order
             yield await self._hits_of(rows)
+            wanted = _longer(wanted)
         if stream.exhausted:
             self.position = ()
 
@@ -259,16 +273,24 @@ class RunningWalk:
         return rows
 
     async def _hits_of(self, rows: Sequence[Row]) -> Sequence[Hit]:
-        hits = []
+        """A hit for each row, for each has cost a read."""
         stored = await self._store.read(JOBS, [row.id for row in rows])
-        for row, leaves in zip(rows, stored, strict=True):
-            active = merge([job_of(row.id, leaf.body) for leaf in leaves]).place.active if leaves else None
-            if active is None:
-                continue
-            occurrence = active.occurrence
-            if self._query.reaches(occurrence.scheduled_at, manual=occurrence.manual):
-                hits.append(Hit(row.order, active.execution_id))
-        return hits
+        return [
+            Hit(row.order, self._wanted_of(row.id, leaves)) for row, leaves in zip(rows, stored, strict=True)
+        ]
+
+    def _wanted_of(self, name: str, leaves: Sequence[Document]) -> str:
+        """The execution that a job is at work on; empty where it has none that the query reaches."""
+        active = merge([job_of(name, leaf.body) for leaf in leaves]).place.active if leaves else None
+        if active is None:
+            return ""
+        occurrence = active.occurrence
+        reached = self._query.reaches(occurrence.scheduled_at, manual=occurrence.manual)
+        return active.execution_id if reached else ""
+
+
+def _longer(wanted: int) -> int:
+    return min(MAX_BATCH, wanted * GROWTH)
 
 
 def _cursors(streams: Sequence[IdStream | IndexStream]) -> tuple[str, ...]:

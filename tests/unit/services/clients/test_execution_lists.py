@@ -16,7 +16,7 @@ from dcron.domain.documents import removal_id
 from dcron.domain.errors import InvalidInput, NotFound
 from dcron.domain.ids import is_ulid, new_ulid
 from dcron.domain.job_documents import job_body
-from dcron.domain.model import Active, Claim, Occurrence, Outcome, Skip, SkipReason, State
+from dcron.domain.model import Active, Claim, Job, Occurrence, Outcome, Skip, SkipReason, State
 from dcron.domain.queries import SKIPPED, ExecutionQuery, Listed
 from dcron.domain.views import ExecutionView, SkippedView
 from dcron.ports import JOBS, Document
@@ -288,6 +288,55 @@ async def test_a_call_ends_at_its_bound_and_the_next_one_goes_on(
     assert first.executions == ()
     assert first.next_token
     assert await whole(history, query, 1) == [claims[0].execution_id]
+
+
+@pytest.mark.parametrize("job", ["", NAME], ids=["all jobs", "one job"])
+async def test_a_filter_that_matches_nothing_takes_few_reads_however_short_the_page_is(
+    history: Executions, store: SplitStore, monkeypatch: pytest.MonkeyPatch, job: str
+) -> None:
+    await put(store, *(claim_at(START + n * DAY / 48) for n in range(600)))
+    monkeypatch.setattr(execution_lists, "MAX_LOOKED_AT", 500)
+    reads = count_reads(store, monkeypatch)
+    first = await history.list(ExecutionQuery(job, node_id="n8"), 1)
+    assert first.executions == ()
+    assert len(reads) <= 20
+    assert await whole(history, ExecutionQuery(job, node_id="n8"), 1) == []
+
+
+async def test_active_jobs_of_which_nothing_is_wanted_count_as_looked_at(
+    history: Executions, store: SplitStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uids = [new_ulid(START - DAY, bytes([n]) * 10) for n in range(60)]
+    for n, uid in enumerate(uids):
+        await store.write(JOBS, [Document(f"job-{n:02}", job_body(active_job(f"job-{n:02}", uid)))])
+    monkeypatch.setattr(execution_lists, "MAX_LOOKED_AT", 20)
+    reads = count_reads(store, monkeypatch)
+    query = ExecutionQuery(states=(State.RUNNING,), scheduled_from=START + DAY)
+    first = await history.list(query, 1)
+    assert first.executions == ()
+    assert first.next_token
+    assert sum(reads) <= 60
+    assert await whole(history, query, 1) == []
+
+
+def count_reads(store: SplitStore, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many documents each read asks for, from now on."""
+    counts: list[int] = []
+    read = store.read
+
+    async def counted(database: str, asked: Sequence[str]) -> list[tuple[Document, ...]]:
+        counts.append(len(asked))
+        return await read(database, asked)
+
+    monkeypatch.setattr(store, "read", counted)
+    return counts
+
+
+def active_job(name: str, uid: str) -> Job:
+    """A job that is at work on its occurrence at START."""
+    job = changes.create(name, uid, SPECIFICATION, START - DAY, paused=False)
+    active = Active(Occurrence.of_schedule(uid, START), 1, 1, START)
+    return replace(job, place=replace(job.place, active=active))
 
 
 @pytest.mark.parametrize("state", [State.RUNNING, SKIPPED])
