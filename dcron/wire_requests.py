@@ -13,7 +13,7 @@ from dcron.domain.audit import AuditQuery
 from dcron.domain.errors import InvalidInput
 from dcron.domain.model import VerdictKind
 from dcron.domain.queries import SKIPPED, ExecutionQuery, JobQuery, JobState, StateFilter
-from dcron.domain.validation import shown
+from dcron.domain.validation import check_name_prefix, shown
 from dcron.rpc import dcron_pb2 as pb
 from dcron.wire import MODEL_NAMES, instant_from
 from dcron.wire_words import STATES_BACK, VERDICTS_BACK
@@ -44,6 +44,7 @@ _JOB_STATES: Mapping[int, JobState] = {
 
 def job_query_from(message: pb.ListJobsRequest) -> JobQuery:
     """Which jobs are asked for."""
+    check_name_prefix(message.name_prefix)
     return JobQuery(
         name_prefix=message.name_prefix,
         labels=tuple(sorted(message.labels.items())),

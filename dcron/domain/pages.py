@@ -19,6 +19,8 @@ Position = tuple[str, ...]
 """Position at which a list goes on: texts that only the list itself understands; empty for its beginning, or
 its end."""
 
+MAX_TOKEN_CHARACTERS = 1024
+"""Characters of a token: a position names a few ids, and nobody's URL gets longer than they are."""
 _DIGEST_BYTES = 9
 _REFUSAL = "is not from an answer to this list with these filters; start again without it"
 
@@ -46,6 +48,8 @@ def position_of(query: object, token: str, parts: int) -> Position:
     InvalidInput where it is none of `query`'s."""
     if not token:
         return ()
+    if len(token) > MAX_TOKEN_CHARACTERS:
+        raise InvalidInput("page_token", _REFUSAL)
     try:
         # Padding in excess is ignored.
         digest, *position = json.loads(base64.b64decode(f"{token}===", altchars=b"-_"))

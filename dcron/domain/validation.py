@@ -21,6 +21,7 @@ __all__ = [
     "check_digest",
     "check_job_name",
     "check_labels",
+    "check_name_prefix",
     "check_node_id",
     "check_note",
     "check_request_id",
@@ -71,6 +72,16 @@ def check_job_name(name: str) -> None:
         raise InvalidInput(
             "name",
             f"{shown(name)} cannot be a job's name; use up to 100 of a-z, 0-9, '.', '_' and '-', "
+            "starting with a letter or digit",
+        )
+
+
+def check_name_prefix(prefix: str) -> None:
+    """Refuse what no job's name begins with."""
+    if prefix and not is_job_name(prefix):
+        raise InvalidInput(
+            "name_prefix",
+            f"{shown(prefix)} begins no job's name; use up to 100 of a-z, 0-9, '.', '_' and '-', "
             "starting with a letter or digit",
         )
 

@@ -190,6 +190,12 @@ def test_every_state_of_a_job_can_be_asked_for(state: JobState) -> None:
     assert wire_requests.job_query_from(request).states == (state,)
 
 
+@pytest.mark.parametrize("prefix", ["~", "Report", "a/", "a" * 101, "a\ufff0"])
+def test_a_prefix_that_no_name_begins_with_is_refused(prefix: str) -> None:
+    with pytest.raises(InvalidInput, match=r"name_prefix: .* begins no job's name"):
+        wire_requests.job_query_from(pb.ListJobsRequest(name_prefix=prefix))
+
+
 def test_what_a_filter_cannot_mean_is_refused_and_what_lies_beyond_all_schedules_is_cut() -> None:
     with pytest.raises(InvalidInput, match="states: 99 is nothing that this node knows"):
         wire_requests.execution_query_from(pb.ListExecutionsRequest(states=[99]))

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from dcron.domain.documents import REVISIONS_START
+from dcron.domain.errors import InvalidInput
 from dcron.domain.job_documents import job_of
 from dcron.domain.model import Job
 from dcron.domain.pages import page_size, page_token, position_of
@@ -44,6 +45,8 @@ class JobLists:
         left = page_size(asked, MAX_PAGE, MAX_PAGE)
         unread = MAX_LOOKED_AT if query.is_selective else left
         position = position_of(query, token, 1)
+        if position and position[0] >= REVISIONS_START:
+            raise InvalidInput("page_token", "is not from an earlier answer; start again without it")
         reading = self._read_part(query, position, unread)
         try:
             while True:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dcron.domain.errors import InvalidInput, StoreUnreachable
+from dcron.domain.pages import page_token
 from dcron.domain.queries import JobQuery
 from dcron.ports import Document
 from dcron.services.clients import job_lists
@@ -114,6 +115,14 @@ class TestListing:
         monkeypatch.setattr(store, "range", unplugged)
         with pytest.raises(StoreUnreachable):
             await page_of(lists, 0, "")
+
+    @pytest.mark.parametrize("position", ["~", "a" * 1_000], ids=["of a revision", "huge"])
+    async def test_a_forged_token_reads_nothing(
+        self, lists: JobLists, store: SplitStore, monkeypatch: pytest.MonkeyPatch, position: str
+    ) -> None:
+        monkeypatch.delattr(type(store).__mro__[1], "range")
+        with pytest.raises(InvalidInput, match="page_token"):
+            await page_of(lists, 5, page_token(JobQuery(), (position,)))
 
     @pytest.mark.parametrize(
         ("size", "token", "field"), [(-1, "", "page_size"), (5, "~", "page_token"), (5, "YQ", "page_token")]
