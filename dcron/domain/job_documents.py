@@ -35,6 +35,8 @@ __all__ = ["job_body", "job_of", "revision_of", "specification_body", "specifica
 
 REVISION_BESIDE = frozenset({"kind", "job", "deleted", "paused", "changed_at"})
 """What the document of a revision says beside the members of its specification."""
+_SPOILT = (AttributeError, KeyError, TypeError, ValueError)
+"""Exceptions that reading a body raises where it is not as this version writes it."""
 TEXTS = Field(encode=list, decode=tuple)
 
 _SPECIFICATION = Record(Specification, script=one(SCRIPT), arguments=TEXTS)
@@ -97,11 +99,15 @@ def job_of(name: str, body: Mapping[str, Any]) -> Job:
     """The job of a document; NotUnderstood when this version can make nothing of it."""
     try:
         return _job_of(name, body)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise NotUnderstood(
-            f"the document of job {name!r} is left alone, for this node does not understand it ({error!r}): "
-            "it was written by a newer version of dcron, or spoilt; upgrade this node, or ask a newer one"
-        ) from error
+    except _SPOILT as error:
+        raise _not_understood(f"the document of job {name!r}", error) from error
+
+
+def _not_understood(what: str, error: Exception) -> NotUnderstood:
+    return NotUnderstood(
+        f"{what} is left alone, for this node does not understand it ({error!r}): "
+        "it was written by a newer version of dcron, or spoilt; upgrade this node, or ask a newer one"
+    )
 
 
 def _job_of(name: str, body: Mapping[str, Any]) -> Job:
@@ -120,7 +126,14 @@ def _job_of(name: str, body: Mapping[str, Any]) -> Job:
 
 
 def revision_of(identifier: str, body: Mapping[str, Any]) -> JobRevision:
-    """The revision of a document that keeps one."""
+    """The revision of a document that keeps one; NotUnderstood when this version can make nothing of it."""
+    try:
+        return _revision_of(identifier, body)
+    except _SPOILT as error:
+        raise _not_understood(f"the document of revision {identifier!r}", error) from error
+
+
+def _revision_of(identifier: str, body: Mapping[str, Any]) -> JobRevision:
     uid, _, number = identifier.removeprefix(REVISIONS_START).partition(":")
     removed = body.get("deleted", False)
     wanted = {key: value for key, value in body.items() if key not in REVISION_BESIDE}

@@ -1481,7 +1481,9 @@ class ListJobsResponse(_message.Message):
     """Empty on the last page."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Job]:
-        """The jobs, by name."""
+        """The jobs, by name. One whose document the node that answers does not understand, for a newer version wrote it,
+        is left out; the node logs it.
+        """
 
     def __init__(
         self,

@@ -32,6 +32,7 @@ from dcron.services.clients.execution_streams import (
     Row,
     occurrence_of,
 )
+from dcron.services.clients.understanding import understood
 
 __all__ = ["Hit", "IdWalk", "IndexWalk", "RunningWalk", "Walk"]
 
@@ -275,13 +276,13 @@ class RunningWalk:
     async def _hits_of(self, rows: Sequence[Row]) -> Sequence[Hit]:
         """A hit for each row, for each has cost a read."""
         stored = await self._store.read(JOBS, [row.id for row in rows])
-        return [
-            Hit(row.order, self._wanted_of(row.id, leaves)) for row, leaves in zip(rows, stored, strict=True)
-        ]
+        return [Hit(row.order, self._wanted_of(leaves)) for row, leaves in zip(rows, stored, strict=True)]
 
-    def _wanted_of(self, name: str, leaves: Sequence[Document]) -> str:
+    def _wanted_of(self, leaves: Sequence[Document]) -> str:
         """The execution that a job is at work on; empty where it has none that the query reaches."""
-        active = merge([job_of(name, leaf.body) for leaf in leaves]).place.active if leaves else None
+        jobs = [job for leaf in leaves if (job := understood(job_of, leaf)) is not None]
+        # As for the leader: of a document that is not understood as a whole, nothing is known.
+        active = merge(jobs).place.active if jobs and len(jobs) == len(leaves) else None
         if active is None:
             return ""
         occurrence = active.occurrence

@@ -13,6 +13,7 @@ from dcron.domain.model import Job
 from dcron.domain.pages import page_size, page_token, position_of
 from dcron.domain.queries import JobQuery
 from dcron.ports import JOBS, Document, DocumentStore
+from dcron.services.clients.understanding import understood
 
 __all__ = ["MAX_PAGE", "JobLists", "JobPart"]
 
@@ -58,8 +59,8 @@ class JobLists:
                 if unread and more:
                     reading = self._read_part(query, (documents[-1].id,), unread)
                     await asyncio.sleep(0)  # so that it is asked for before the caller takes its time
-                jobs = [job_of(each.id, each.body) for each in documents]
-                wanted = [job for job in jobs if query.matches(job)]
+                jobs = [understood(job_of, each) for each in documents]
+                wanted = [job for job in jobs if job is not None and query.matches(job)]
                 if len(wanted) > left:
                     wanted, more = wanted[:left], True
                     documents = [each for each in documents if each.id <= wanted[-1].name]

@@ -14,6 +14,7 @@ from dcron.domain.model import Job, JobRevision
 from dcron.domain.pages import page_size, page_token, position_of
 from dcron.domain.records import Body
 from dcron.ports import JOBS, Document, DocumentStore, WriteKind
+from dcron.services.clients.understanding import understood
 from dcron.services.shared.shared_documents import Form, SharedDocuments
 
 __all__ = ["JOB_FORM", "Revisions", "StaleRevision", "job_documents", "same_revision"]
@@ -97,7 +98,8 @@ class Revisions:
         found = await self._store.range(JOBS, first, end, limit=size + 1, descending=True)
         shown = found[:size]
         next_token = page_token(query, (shown[-1].id,)) if len(found) > size else ""
-        return [revision_of(document.id, document.body) for document in shown], next_token
+        revisions = [understood(revision_of, document) for document in shown]
+        return [revision for revision in revisions if revision is not None], next_token
 
     async def last_removed(self, name: str) -> str:
         """The uid of the last job of that name that was removed; empty where there is none. A hint."""

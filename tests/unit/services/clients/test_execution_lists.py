@@ -319,6 +319,17 @@ async def test_active_jobs_of_which_nothing_is_wanted_count_as_looked_at(
     assert await whole(history, query, 1) == []
 
 
+async def test_running_ones_are_listed_beside_a_job_that_is_not_understood(
+    history: Executions, store: SplitStore
+) -> None:
+    spoilt, sound = (active_job(name, new_ulid(START - DAY, name.encode() * 10)) for name in "ab")
+    await store.write(JOBS, [Document("a", {**job_body(spoilt), "uid": "of a newer version"})])
+    await store.write(JOBS, [Document("b", job_body(sound))])
+    await put(store, claim_at(START, uid=sound.uid))
+    found = await whole(history, ExecutionQuery(states=(State.RUNNING,)), 1)
+    assert found == [Occurrence.of_schedule(sound.uid, START).attempt(1).text]
+
+
 def count_reads(store: SplitStore, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many documents each read asks for, from now on."""
     counts: list[int] = []

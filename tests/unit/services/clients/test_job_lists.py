@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from dcron.domain.errors import InvalidInput, StoreUnreachable
 from dcron.domain.pages import page_token
 from dcron.domain.queries import JobQuery
-from dcron.ports import Document
+from dcron.ports import JOBS, Document
 from dcron.services.clients import job_lists
 from dcron.services.clients.job_lists import JobLists
 from dcron.services.clients.registrar import Registrar, Registration
@@ -115,6 +116,20 @@ class TestListing:
         monkeypatch.setattr(store, "range", unplugged)
         with pytest.raises(StoreUnreachable):
             await page_of(lists, 0, "")
+
+    @pytest.mark.parametrize("size", [0, 1])
+    @pytest.mark.usefixtures("one_by_one")
+    async def test_a_document_that_is_not_understood_is_left_out_and_logged(
+        self, lists: JobLists, store: SplitStore, size: int
+    ) -> None:
+        await store.write(JOBS, [Document("aa", {"kind": "job", "place": "of a newer version"})])
+        with capture_logs() as lines:
+            found, token = await page_of(lists, size, "")
+            while token:
+                more, token = await page_of(lists, size, token)
+                found += more
+        assert found == ["a", "b", "c"]
+        assert {line["document"] for line in lines} == {"aa"}
 
     @pytest.mark.parametrize("position", ["~", "a" * 1_000], ids=["of a revision", "huge"])
     async def test_a_forged_token_reads_nothing(
