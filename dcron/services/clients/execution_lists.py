@@ -74,6 +74,8 @@ class ExecutionLists:
     async def page(self, query: ExecutionQuery, name: str, uid: str, asked: int, token: str) -> ExecutionPage:
         """A page of `query`, of the job with this name and uid, or (with "") of all."""
         size = page_size(asked, DEFAULT_PAGE, MAX_PAGE)
+        # A name may come to mean another job between two pages.
+        list_id = (query, uid)
         walk = await self._walk(query, uid, token)
         found: list[Listed] = []
         looked_at = 0
@@ -85,23 +87,24 @@ class ExecutionLists:
                 if each is not None and query.matches(each):
                     found.append(_named(each, name))
                     if len(found) == size:
-                        return ExecutionPage(tuple(found), page_token(query, position))
+                        return ExecutionPage(tuple(found), page_token(list_id, position))
             looked_at += len(hits)
             if looked_at >= MAX_LOOKED_AT:
-                return ExecutionPage(tuple(found), page_token(query, position))
-        return ExecutionPage(tuple(found), page_token(query, walk.position))
+                return ExecutionPage(tuple(found), page_token(list_id, position))
+        return ExecutionPage(tuple(found), page_token(list_id, walk.position))
 
     async def _walk(self, query: ExecutionQuery, uid: str, token: str) -> Walk:
+        list_id = (query, uid)
         if uid:
-            start = position_of(query, token, IdWalk.PARTS)
+            start = position_of(list_id, token, IdWalk.PARTS)
             return IdWalk(self._store, uid, query, await self._months(query, uid), start)
         if query.states == (State.RUNNING,):
-            return RunningWalk(self._store, query, position_of(query, token, RunningWalk.PARTS))
+            return RunningWalk(self._store, query, position_of(list_id, token, RunningWalk.PARTS))
         if SKIPPED in query.states and State.RUNNING in query.states:
             raise InvalidInput(
                 "states", "skipped records and running executions of all jobs are two lists; ask for each"
             )
-        start = position_of(query, token, IndexWalk.PARTS)
+        start = position_of(list_id, token, IndexWalk.PARTS)
         return IndexWalk(self._store, query, await self._months(query), start)
 
     async def _months(self, query: ExecutionQuery, uid: str = "") -> Sequence[str]:

@@ -174,6 +174,17 @@ class TestListing:
         await put(store, *(claim_at(START + n * DAY) for n in range(3)))
         assert len(await listed(history, size=1000)) == 2
 
+    async def test_a_token_is_of_the_job_that_had_the_name_then(
+        self, history: Executions, store: SplitStore
+    ) -> None:
+        await put(store, *(claim_at(START + n * DAY) for n in range(3)))
+        token = (await history.list(ExecutionQuery(NAME), 1)).next_token
+        [[leaf]] = await store.read(JOBS, [NAME])
+        anew = changes.create(NAME, new_ulid(START + DAY, b"n" * 10), SPECIFICATION, START, paused=False)
+        await store.write(JOBS, [Document(NAME, job_body(anew), leaf.revision)])
+        with pytest.raises(InvalidInput, match="page_token"):
+            await history.list(ExecutionQuery(NAME), 1, token)
+
     async def test_a_token_is_of_its_list_and_filters(self, history: Executions, store: SplitStore) -> None:
         await put(store, *(claim_at(START + n * DAY) for n in range(3)))
         token = (await history.list(ExecutionQuery(NAME), 1)).next_token
