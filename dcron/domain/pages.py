@@ -53,7 +53,7 @@ def position_of(query: object, token: str, parts: int) -> Position:
     try:
         # Padding in excess is ignored.
         digest, *position = json.loads(base64.b64decode(f"{token}===", altchars=b"-_"))
-    except (binascii.Error, ValueError, TypeError):
+    except (binascii.Error, ValueError, TypeError, RecursionError):
         raise InvalidInput("page_token", _REFUSAL) from None
     whole = len(position) == parts and all(isinstance(part, str) and part.isascii() for part in position)
     if digest != _digest(query) or not whole:

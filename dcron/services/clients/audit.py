@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from secrets import token_bytes
 
 import structlog
@@ -41,6 +41,7 @@ MAX_DOCUMENTS = 20_000
 """Documents that one page looks at; a record has one, and its call one more."""
 _AFTER_ALL = "~"
 _MILLISECOND = timedelta(milliseconds=1)
+_LAST_INSTANT = datetime.max.replace(tzinfo=UTC) - _MILLISECOND
 
 log = structlog.get_logger()
 
@@ -130,10 +131,10 @@ class AuditTrail:
         self, query: AuditQuery, position: Position, wanted: int
     ) -> AsyncIterator[Document]:
         """Documents from a position on, with those of its millisecond: the results of its call are there."""
-        start = _first_id(query.since) if query.since else ""
-        end = _first_id(query.until) if query.until else _AFTER_ALL
-        if position:
-            end = min(end, _first_id(ulid_time(position[0]) + _MILLISECOND))
+        start = _first_id("since", query.since) if query.since else ""
+        end = _first_id("until", query.until) if query.until else _AFTER_ALL
+        if position and (made_at := ulid_time(position[0])) < _LAST_INSTANT:
+            end = min(end, _first_id("page_token", made_at + _MILLISECOND))
         limit = min(RANGE_DOCUMENTS, DOCUMENTS_PER_RECORD * (wanted + 1) + 1)
         while True:
             page = await self._store.range(AUDIT, start, end, limit=limit, descending=True)
@@ -145,12 +146,12 @@ class AuditTrail:
             limit = min(RANGE_DOCUMENTS, limit * GROWTH)
 
 
-def _first_id(instant: datetime) -> str:
-    """Sorts before all records of an instant and after all of earlier ones."""
+def _first_id(field: str, instant: datetime) -> str:
+    """Sorts before all records of an instant and after all of earlier ones. `field` is what a client gave."""
     try:
         return new_ulid(instant, bytes(ULID_RANDOMNESS_BYTES))
     except ValueError as error:
-        raise InvalidInput("since", str(error)) from error
+        raise InvalidInput(field, str(error)) from error
 
 
 def _is_asked_for(record: AuditRecord, query: AuditQuery, uid: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from structlog.testing import capture_logs
@@ -10,7 +10,9 @@ from structlog.testing import capture_logs
 from dcron.domain.access import Caller
 from dcron.domain.audit import AuditQuery, Change
 from dcron.domain.errors import InvalidInput, SetupError, StoreUnreachable
+from dcron.domain.ids import new_ulid
 from dcron.domain.job_documents import job_body
+from dcron.domain.pages import page_token
 from dcron.ports import AUDIT, JOBS, Document, WriteKind, WriteResult
 from dcron.services.clients import audit
 from dcron.services.clients.audit import AuditTrail
@@ -193,3 +195,16 @@ async def test_what_is_long_is_cut(scene):
     )
     [[leaf]] = await scene.store.read(AUDIT, [record_id])
     assert (len(leaf.body["subject"]), len(leaf.body["content"]["reason"])) == (200, 500)
+
+
+async def test_a_forged_token_of_the_last_millisecond_finds_what_there_is(scene):
+    await scene.change("a")
+    last = new_ulid(datetime.max.replace(tzinfo=UTC), b"\xff" * 10)
+    page = await scene.trail.list(AuditQuery(), 0, page_token(AuditQuery(), (last,)))
+    assert [record.change.subject for record in page.records] == ["a"]
+
+
+@pytest.mark.parametrize("field", ["since", "until"])
+async def test_a_bound_before_1970_is_refused_by_its_name(scene, field):
+    with pytest.raises(InvalidInput, match=f"{field}: "):
+        await scene.subjects(**{field: datetime(1969, 12, 31, tzinfo=UTC)})
