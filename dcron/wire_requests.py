@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from google.protobuf.field_mask_pb2 import FieldMask
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from dcron.domain.audit import AuditQuery
 from dcron.domain.errors import InvalidInput
@@ -30,6 +29,7 @@ __all__ = [
 USUAL_PATIENCE_SECONDS = 20.0
 MAX_PATIENCE_SECONDS = 60.0
 _Meaning = TypeVar("_Meaning")
+_BoundName = Literal["scheduled_from", "scheduled_until"]
 
 # Bounds of what a filter can ask for: what is before the one or after the other is never scheduled.
 _FIRST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -59,8 +59,8 @@ def execution_query_from(message: pb.ListExecutionsRequest) -> ExecutionQuery:
         job=message.job,
         states=_known("states", _LISTED_STATES, message.states),
         node_id=message.node_id,
-        scheduled_from=_bound("scheduled_from", message.scheduled_from),
-        scheduled_until=_bound("scheduled_until", message.scheduled_until),
+        scheduled_from=_bound(message, "scheduled_from"),
+        scheduled_until=_bound(message, "scheduled_until"),
         manual=message.manual if message.HasField("manual") else None,
         oldest_first=message.oldest_first,
     )
@@ -74,11 +74,11 @@ def _known(field: str, meanings: Mapping[int, _Meaning], numbers: Iterable[int])
     return tuple(meanings[number] for number in sorted(set(numbers)))
 
 
-def _bound(field: str, message: Timestamp) -> datetime | None:
+def _bound(message: pb.ListExecutionsRequest, field: _BoundName) -> datetime | None:
     """The bound of a filter; absent is None. What no occurrence can be beyond is cut to what ids can tell."""
-    if not message.ByteSize():
+    if not message.HasField(field):
         return None
-    return min(max(instant_from(field, message), _FIRST), _LAST)
+    return min(max(instant_from(field, getattr(message, field)), _FIRST), _LAST)
 
 
 def mask_from(mask: FieldMask, message: pb.Specification) -> list[str]:

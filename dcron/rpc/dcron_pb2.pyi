@@ -35,7 +35,7 @@ class _ExecutionState:
 class _ExecutionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExecutionState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     EXECUTION_STATE_UNSPECIFIED: _ExecutionState.ValueType  # 0
-    """Not given; in a filter: any."""
+    """Not given. A filter refuses it: one that lets any state pass names none."""
     EXECUTION_STATE_RUNNING: _ExecutionState.ValueType  # 1
     """Claimed by a worker, without an outcome yet."""
     EXECUTION_STATE_SUCCEEDED: _ExecutionState.ValueType  # 2
@@ -57,7 +57,7 @@ class ExecutionState(_ExecutionState, metaclass=_ExecutionStateEnumTypeWrapper):
     """The state of an execution."""
 
 EXECUTION_STATE_UNSPECIFIED: ExecutionState.ValueType  # 0
-"""Not given; in a filter: any."""
+"""Not given. A filter refuses it: one that lets any state pass names none."""
 EXECUTION_STATE_RUNNING: ExecutionState.ValueType  # 1
 """Claimed by a worker, without an outcome yet."""
 EXECUTION_STATE_SUCCEEDED: ExecutionState.ValueType  # 2

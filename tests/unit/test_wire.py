@@ -201,6 +201,8 @@ def test_what_a_filter_cannot_mean_is_refused_and_what_lies_beyond_all_schedules
         wire_requests.execution_query_from(pb.ListExecutionsRequest(states=[99]))
     with pytest.raises(InvalidInput, match="last_states: 99 is nothing"):
         wire_requests.job_query_from(pb.ListJobsRequest(last_states=[99]))
+    with pytest.raises(InvalidInput, match="states: 0 is nothing that this node knows; leave it out"):
+        wire_requests.execution_query_from(pb.ListExecutionsRequest(states=[0]))
     far = pb.ListExecutionsRequest(
         scheduled_from=wire.timestamp(datetime(1970, 1, 2, tzinfo=UTC)),
         scheduled_until=wire.timestamp(datetime(9000, 1, 1, tzinfo=UTC)),
@@ -208,6 +210,12 @@ def test_what_a_filter_cannot_mean_is_refused_and_what_lies_beyond_all_schedules
     query = wire_requests.execution_query_from(far)
     assert query.scheduled_from == datetime(2000, 1, 1, tzinfo=UTC)
     assert query.scheduled_until == datetime(3000, 1, 1, tzinfo=UTC)
+
+
+def test_a_bound_at_the_beginning_of_1970_is_one() -> None:
+    epoch = wire.timestamp(datetime(1970, 1, 1, tzinfo=UTC))
+    query = wire_requests.execution_query_from(pb.ListExecutionsRequest(scheduled_until=epoch))
+    assert query.scheduled_until == datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
