@@ -193,11 +193,11 @@ def _check_environment(environment: Mapping[str, str]) -> None:
             raise InvalidInput("environment", f"the value of {name} holds a NUL character")
 
 
-def check_node_id(node_id: str) -> None:
-    """Refuse what cannot name a node."""
+def check_node_id(node_id: str, field: str = "node_id") -> None:
+    """Refuse what cannot name a node; `field` is where it was given."""
     if not _NODE_ID.fullmatch(node_id):
         raise InvalidInput(
-            "node_id", f"{shown(node_id)} is not valid; use up to 63 letters, digits, '.', '_' and '-'"
+            field, f"{shown(node_id)} is not valid; use up to 63 letters, digits, '.', '_' and '-'"
         )
 
 

@@ -28,7 +28,7 @@ from dcron.domain.nodes import LeaderReport, NodeRecord, node_of
 from dcron.domain.pages import page_size, page_token, position_of
 from dcron.domain.planning import AHEAD_SECONDS
 from dcron.domain.records import Record, Stored, all_unknown
-from dcron.domain.validation import shown
+from dcron.domain.validation import check_node_id, shown
 from dcron.domain.views import ClusterView, HeldExecution, NodeView
 from dcron.ports import CLUSTER, Clock, Document, DocumentStore, WriteKind
 from dcron.services.clients.answering import trusted_now
@@ -158,20 +158,29 @@ class ClusterService:
         """Remove the document of a node that is gone for good. FailedPrecondition while it may be alive.
 
         One that starts again after all makes itself another."""
+        check_node_id(node_id, "id")
         wanted = [node_key(node_id), drain_id(node_id)]
         leaves, drains = await self._store.read(CLUSTER, wanted)
         record = _record(node_id, leaves)
-        if record is None:
+        if record is None and not drains:
             raise NotFound(f"node {shown(node_id)} not found")
-        if self._is_alive(record, await self.report()):
-            raise FailedPrecondition(f"node {node_id} is alive; stop dcron there first")
-        gone = [Document(leaf.id, {}, leaf.revision, deleted=True) for leaf in (*leaves, *drains)]
-        results = await self._store.write(CLUSTER, gone)
+        if record is not None:
+            # The leader may not have seen yet that it has started.
+            if self._is_alive(record, await self.report()) or self._is_heard_of(record):
+                raise FailedPrecondition(f"node {node_id} is alive; stop dcron there first")
+            await self._remove(node_id, leaves)
+        # Last: a node that turns out to be there keeps its drain.
+        await self._remove(node_id, drains)
+        log.info("node forgotten", action="forget_node", forgotten=node_id)
+
+    async def _remove(self, node_id: str, leaves: Sequence[Document]) -> None:
+        """Remove documents of a node. FailedPrecondition when one has changed since it was read."""
+        gone = [Document(leaf.id, {}, leaf.revision, deleted=True) for leaf in leaves]
+        results = await self._store.write(CLUSTER, gone) if gone else []
         if any(result.kind is WriteKind.LOST for result in results):
             raise FailedPrecondition(f"node {node_id} has just been heard of; look at it again")
         if not all(result.done for result in results):
             raise StoreUnreachable(f"node {node_id} may or may not have been forgotten; ask again")
-        log.info("node forgotten", action="forget_node", forgotten=node_id)
 
     async def status(self) -> ClusterView:
         """The cluster in one answer. StoreUnreachable: then there is `status_of_this_node`."""
@@ -262,12 +271,17 @@ class ClusterService:
         """By the word of the leader, which watches it; without one by its last renewal."""
         if record.stopped:
             return False
-        if report.alive:
-            return record.node_id in report.alive
+        return record.node_id in report.alive if report.alive else self._is_heard_of(record)
+
+    def _is_heard_of(self, record: NodeRecord) -> bool:
+        """Whether a node that has not stopped has renewed its record lately."""
+        if record.stopped:
+            return False
         silence = self._clock.now() - record.renewed_at
         return silence < timedelta(seconds=ALIVE_LEASES * self._lease.length_seconds)
 
     async def _set_drain(self, node_id: str, *, draining: bool) -> NodeView:
+        check_node_id(node_id, "id")
         if await self._read_record(node_id) is None:
             raise NotFound(f"node {shown(node_id)} not found")
 

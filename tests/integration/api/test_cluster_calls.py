@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, timedelta
 from typing import NoReturn
 
 import grpc
+import pytest
 
-from dcron.domain.documents import node_key
+from dcron.domain.documents import drain_id, node_key
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.ids import new_ulid
 from dcron.domain.model import State
 from dcron.domain.nodes import LeaderReport, NodeRecord, Waiting, node_body
 from dcron.domain.views import HeldExecution
-from dcron.ports import CLUSTER, Document
+from dcron.ports import CLUSTER, Document, WriteResult
 from dcron.rpc import dcron_pb2 as pb
+from dcron.services.clients.cluster import DRAIN_FORM, Drain
 from tests.integration.api.served_node import NOW, Node, put_claim, refused
+
+DRAIN = DRAIN_FORM.encode(Drain(draining=True, at=NOW))
 
 
 class TestCluster:
@@ -41,7 +46,7 @@ class TestCluster:
         assert (ids, token) == (["n1", "n2", "n3"], "")
 
     async def test_a_node_that_is_gone_is_forgotten_and_one_that_is_alive_is_not(self, node: Node) -> None:
-        record = replace(node.elector.record(), node_id="n2")
+        record = replace(node.elector.record(), node_id="n2", renewed_at=NOW - timedelta(hours=1))
         await node.put(CLUSTER, node_key("n2"), node_body(record))
         await node.public.DrainNode(pb.DrainNodeRequest(id="n2"))
         node.elector.said = LeaderReport(alive=("n1", "n2"))
@@ -53,6 +58,54 @@ class TestCluster:
         assert [each.id for each in (await node.public.ListNodes(pb.ListNodesRequest())).nodes] == ["n1"]
         error = await refused(node.public.ForgetNode(pb.ForgetNodeRequest(id="n2")))
         assert error.code() is grpc.StatusCode.NOT_FOUND
+
+    async def test_a_drained_node_that_the_leader_has_yet_to_see_is_not_forgotten(self, node: Node) -> None:
+        record = replace(node.elector.record(), node_id="n2", renewed_at=NOW)
+        await node.put(CLUSTER, node_key("n2"), node_body(record))
+        await node.put(CLUSTER, drain_id("n2"), DRAIN)
+        node.elector.said = LeaderReport(alive=("n1",))
+        error = await refused(node.public.ForgetNode(pb.ForgetNodeRequest(id="n2")))
+        assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+        [_, found] = (await node.public.ListNodes(pb.ListNodesRequest())).nodes
+        assert found.draining
+
+    async def test_a_node_heard_of_while_it_is_forgotten_keeps_its_drain(
+        self, node: Node, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        record = replace(node.elector.record(), node_id="n2", renewed_at=NOW - timedelta(hours=1))
+        await node.put(CLUSTER, node_key("n2"), node_body(record))
+        await node.put(CLUSTER, drain_id("n2"), DRAIN)
+        node.elector.said = LeaderReport(alive=("n1",))
+        write = node.store.write
+
+        async def renew_first(database: str, documents: Sequence[Document]) -> list[WriteResult]:
+            if database != CLUSTER:
+                return await write(database, documents)
+            monkeypatch.setattr(node.store, "write", write)
+            [[leaf]] = await node.store.read(CLUSTER, [node_key("n2")])
+            renewed = node_body(replace(record, renewed_at=NOW))
+            await write(CLUSTER, [Document(leaf.id, renewed, leaf.revision)])
+            return await write(database, documents)
+
+        monkeypatch.setattr(node.store, "write", renew_first)
+        error = await refused(node.public.ForgetNode(pb.ForgetNodeRequest(id="n2")))
+        assert "has just been heard of" in error.details()
+        [_, found] = (await node.public.ListNodes(pb.ListNodesRequest())).nodes
+        assert found.draining
+
+    async def test_a_drain_that_was_left_without_its_node_is_removed(self, node: Node) -> None:
+        await node.put(CLUSTER, drain_id("n2"), DRAIN)
+        await node.public.ForgetNode(pb.ForgetNodeRequest(id="n2"))
+        [leaves] = await node.store.read(CLUSTER, [drain_id("n2")])
+        assert not leaves
+
+    @pytest.mark.parametrize("call", ["DrainNode", "UndrainNode", "ForgetNode"])
+    @pytest.mark.parametrize("identifier", ["", "n 2", "n/2", "n" * 64])
+    async def test_what_cannot_be_a_nodes_id_is_refused(self, node: Node, call: str, identifier: str) -> None:
+        request = getattr(pb, f"{call}Request")(id=identifier)
+        error = await refused(getattr(node.public, call)(request))
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert error.details().startswith("id: ")
 
     async def test_who_the_leader_does_not_see_is_not_alive(self, node: Node) -> None:
         node.elector.said = LeaderReport(alive=("n5",))
