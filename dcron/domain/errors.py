@@ -103,6 +103,6 @@ class NodeUnreachable(DcronError):
 
 
 class SpoolFull(DcronError):
-    """The worker's disk takes no more; the attempt was not started."""
+    """The worker's disk takes no more; what was asked was not done: an attempt was not started, say."""
 
     code = "RESOURCE_EXHAUSTED"

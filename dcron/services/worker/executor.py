@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import structlog
 
-from dcron.domain.errors import DcronError, InvalidInput
+from dcron.domain.errors import DcronError, InvalidInput, SpoolFull
 from dcron.domain.instants import format_instant
-from dcron.domain.model import Outcome, State
+from dcron.domain.model import Claim, Outcome, State
 from dcron.domain.offers import OfferedAttempt
 from dcron.domain.views import HeldExecution
 from dcron.ports import Clock, ProcessRunner, ProcessStart, StartResult
@@ -115,12 +115,31 @@ class Executor:
         return entry.claim.token in self._running
 
     async def cancel(self, execution_id: str) -> bool:
-        """Stop a script and all it left behind; False when it does not run here."""
+        """Stop a script and all it left behind; False when it does not run here.
+
+        SpoolFull: it goes on, for its cancelling could not be noted."""
         entry = self._of_execution.get(execution_id)
         if entry is not None and entry.claim.token in self._ahead:
-            self.refuse(entry, "cancelled before its instant", State.CANCELLED)
+            self._cancel_ahead(entry)
             return True
         return entry is not None and await self._runner.cancel(entry.claim.token)
+
+    def _cancel_ahead(self, entry: Entry) -> None:
+        outcome = self._outcome(entry.claim, "cancelled before its instant", State.CANCELLED)
+        try:
+            self._spool.finish(entry, outcome)
+        except OSError as error:
+            # After a restart it would count as not started, and be tried again.
+            raise SpoolFull(
+                f"the node cannot note that {entry.claim.execution_id} is cancelled, and goes on with it "
+                f"({error.strerror}); make room on its disk and cancel again"
+            ) from error
+        self._end(entry, outcome)
+
+    async def write_off(self, claim: Claim, why: str) -> None:
+        """Deliver that nobody will ever tell how a claimed attempt ended. SpoolFull: it is not delivered."""
+        outcome = self._outcome(claim, why, State.LOST)
+        self._end(await asyncio.to_thread(self._spool.add_ended, claim, outcome), outcome)
 
     def occupy(self, entries: Iterable[Entry]) -> None:
         """Take the slots of claimed attempts; `start` must follow."""
@@ -218,21 +237,25 @@ class Executor:
 
         `closes` says that no other claim of it can win: this one did, or a quorum has had it for
         CLAIM_TO_START_SECONDS."""
-        outcome = Outcome(
-            entry.claim.execution_id,
-            entry.claim.token,
+        outcome = self._outcome(entry.claim, why, state, closes=closes)
+        try:
+            self._spool.finish(entry, outcome)
+        except OSError as error:
+            # The outbox has it in memory. A restart finds no sign of a start, and says that there was none.
+            log.warning("cannot note outcome", action="end", error=str(error))
+        self._end(entry, outcome)
+
+    def _outcome(self, claim: Claim, why: str, state: State, *, closes: bool = False) -> Outcome:
+        """Outcome that no exit of a script tells."""
+        return Outcome(
+            claim.execution_id,
+            claim.token,
             self._node_id,
             state,
             self._clock.now(),
             message=why,
             closes=closes,
         )
-        try:
-            self._spool.finish(entry, outcome)
-        except OSError as error:
-            # The outbox has it in memory; without a sign of a start, a restart comes to the same.
-            log.warning("cannot note outcome", action="end", error=str(error))
-        self._end(entry, outcome)
 
     def _end(self, entry: Entry, outcome: Outcome) -> None:
         assert outcome.token == entry.claim.token, "an outcome is its claimant's own"

@@ -36,6 +36,7 @@ from dcron.services.worker.delivery_ledger import DeliveryLedger
 
 __all__ = ["Entry", "Spool", "claim_note", "read_spool_id"]
 
+_OUTCOME = "outcome.json"
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 log = structlog.get_logger()
@@ -102,7 +103,7 @@ class Spool:
 
     def add(self, claims: Iterable[Claim]) -> list[Entry]:
         """Note attempts before they are claimed. SpoolFull: none of them is noted."""
-        entries = [Entry(claim, self._attempts / f"{claim.execution_id}:{claim.token}") for claim in claims]
+        entries = [Entry(claim, self._folder_of(claim)) for claim in claims]
         made: list[Path] = []
         try:
             for entry in entries:
@@ -113,18 +114,43 @@ class Spool:
         except OSError as error:
             for folder in made:
                 shutil.rmtree(folder, ignore_errors=True)
-            if error.errno in _DISK_FULL:
-                raise SpoolFull(f"spool {self.folder} is full") from error
-            raise SpoolFull(f"spool {self.folder} cannot be written: {error.strerror}") from error
+            raise self._full(error) from error
         return entries
+
+    def add_ended(self, claim: Claim, outcome: Outcome) -> Entry:
+        """Note an attempt together with its outcome. SpoolFull: neither is noted.
+
+        The outcome is on the disk first: the attempt alone would count as one that was not started."""
+        entry = Entry(claim, self._folder_of(claim))
+        try:
+            entry.folder.mkdir(mode=0o700)
+        except OSError as error:
+            raise self._full(error) from error
+        try:
+            self.finish(entry, outcome)
+            _sync(entry.folder / _OUTCOME)
+            _sync(entry.folder)
+            (entry.folder / "attempt.json").write_text(json.dumps(claim_note(claim)))
+        except OSError as error:
+            shutil.rmtree(entry.folder, ignore_errors=True)
+            raise self._full(error) from error
+        return entry
+
+    def _folder_of(self, claim: Claim) -> Path:
+        return self._attempts / f"{claim.execution_id}:{claim.token}"
+
+    def _full(self, error: OSError) -> SpoolFull:
+        if error.errno in _DISK_FULL:
+            return SpoolFull(f"spool {self.folder} is full")
+        return SpoolFull(f"spool {self.folder} cannot be written: {error.strerror}")
 
     def finish(self, entry: Entry, outcome: Outcome) -> None:
         """Note what is to be recorded where no exit of a script tells it. Raises OSError."""
-        _write_json(entry.folder / "outcome.json", outcome_body(outcome))
+        _write_json(entry.folder / _OUTCOME, outcome_body(outcome))
 
     def outcome(self, entry: Entry) -> Outcome | None:
         """Note as it was written; None when there is none, or not a whole one."""
-        body = _read_json(entry.folder / "outcome.json")
+        body = _read_json(entry.folder / _OUTCOME)
         return outcome_of(body) if body is not None else None
 
     def entries(self) -> list[Entry]:
@@ -196,6 +222,15 @@ def _write_json(path: Path, body: dict[str, Any]) -> None:
     draft = path.with_suffix(".draft")
     draft.write_text(json.dumps(body))
     draft.replace(path)
+
+
+def _sync(path: Path) -> None:
+    """Have what is at a path survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -77,7 +77,7 @@ class Worker:
         self._begun: set[asyncio.Task[None]] = set()
         self._newest_offer = (0, 0)
         """Term and number of the newest offer that came."""
-        self._write_offs = WriteOffs(node_id, store, spool, executor)
+        self._write_offs = WriteOffs(node_id, store, executor)
         self._stopping = False
         self.ready = False
 

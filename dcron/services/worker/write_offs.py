@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 
 import structlog
@@ -10,12 +9,11 @@ import structlog
 from dcron.domain.documents import claim_of
 from dcron.domain.errors import SpoolFull, StoreUnreachable
 from dcron.domain.execution_id import ExecutionId
-from dcron.domain.model import Claim, State
+from dcron.domain.model import Claim
 from dcron.domain.offers import ClaimReference
 from dcron.ports import DocumentStore, executions_database
 from dcron.services.shared.certainty import certainly
 from dcron.services.worker.executor import Executor
-from dcron.services.worker.spool import Spool
 
 __all__ = ["WriteOffs"]
 
@@ -25,10 +23,9 @@ log = structlog.get_logger()
 class WriteOffs:
     """The claims that are being written off. They are neither held here nor known to be delivered."""
 
-    def __init__(self, node_id: str, store: DocumentStore, spool: Spool, executor: Executor) -> None:
+    def __init__(self, node_id: str, store: DocumentStore, executor: Executor) -> None:
         self._node_id = node_id
         self._store = store
-        self._spool = spool
         self._executor = executor
         self._under_way: set[str] = set()
 
@@ -50,9 +47,8 @@ class WriteOffs:
     async def _write_off(self, reference: ClaimReference) -> None:
         claim = await self._claim_without_end(reference)
         if claim is not None:
-            [entry] = await asyncio.to_thread(self._spool.add, [claim])
+            await self._executor.write_off(claim, "the node's spool has lost it")
             log.warning("writes off a claim", action="write_off", execution=claim.execution_id)
-            self._executor.refuse(entry, "the node's spool has lost it", State.LOST)
 
     async def _claim_without_end(self, reference: ClaimReference) -> Claim | None:
         """The claim, if a quorum knows it and no outcome of it; None also where that is not certain."""

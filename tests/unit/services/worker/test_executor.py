@@ -9,13 +9,15 @@ from dataclasses import replace
 import pytest
 
 from dcron.domain.documents import claim_body
-from dcron.domain.errors import DcronError, InvalidInput
+from dcron.domain.errors import DcronError, InvalidInput, SpoolFull
 from dcron.domain.model import Outcome, State
 from dcron.ports import Document, ProcessExit, StartResult
 from dcron.services.worker import claim_confirmer, executor
 from dcron.services.worker.executor import CLAIM_TO_START_SECONDS, Launch
 from tests.doubles import sample_claim, until
 from tests.service_doubles import MONTH, Machine, WorkerNode, an_attempt, new_world
+
+FAR = 1e9
 
 
 @pytest.fixture(autouse=True)
@@ -224,6 +226,25 @@ async def test_a_restarted_node_closes_only_attempts_whose_claims_a_quorum_has(s
     await recovering
     outcome = (await scene.outcomes())["token0"]
     assert (outcome.state, outcome.closes) == (State.NOT_STARTED, arrived)
+
+
+async def test_what_cannot_be_noted_as_cancelled_is_not_cancelled(scene, monkeypatch):
+    """A restarted node would say that it was not started, and it would run after all."""
+
+    def full(entry, outcome):
+        raise OSError(28, "No space left on device")
+
+    [launch] = scene.launches(1)
+    starting = asyncio.create_task(scene.node.executor.start([replace(launch, start_boottime=FAR)]))
+    await until(lambda: len(scene.node.executor))
+    with monkeypatch.context() as patch:
+        patch.setattr(scene.node.spool, "finish", full)
+        with pytest.raises(SpoolFull, match="make room"):
+            await scene.node.executor.cancel(launch.entry.claim.execution_id)
+    assert scene.node.executor.is_running(launch.entry) and not len(scene.node.outbox)
+    assert await scene.node.executor.cancel(launch.entry.claim.execution_id)
+    assert (await scene.outcomes())["token0"].state is State.CANCELLED
+    starting.cancel()
 
 
 async def test_a_full_disk_at_the_end_loses_no_outcome(scene, monkeypatch):

@@ -44,6 +44,33 @@ def test_claims_and_outcomes_come_back_as_they_were(spool):
     again.close()
 
 
+def test_an_attempt_that_has_ended_comes_back_with_its_outcome_or_not_at_all(spool, monkeypatch):
+    claim, outcome = sample_claim(EXECUTION, "token"), sample_outcome(EXECUTION, "token", State.LOST)
+    write = Path.write_text
+    for last in (1, 2):
+        taken: list[Path] = []
+
+        def limited(path, text, taken=taken, last=last):
+            taken.append(path)
+            if len(taken) == last:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write(path, text)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_text", limited)
+            with pytest.raises(SpoolFull):
+                spool.add_ended(claim, outcome)
+        assert list((spool.folder / "attempts").iterdir()) == []
+    spool.add_ended(claim, outcome)
+    again = reopened(spool)
+    [found] = again.entries()
+    assert (found.claim, again.outcome(found)) == (claim, outcome)
+    with pytest.raises(SpoolFull):
+        again.add_ended(claim, outcome)
+    assert again.entries() == [found]
+    again.close()
+
+
 def test_a_folder_belongs_to_one_node_at_a_time(spool):
     other = Spool(spool.folder)
     with pytest.raises(SetupError, match="in use by another"):

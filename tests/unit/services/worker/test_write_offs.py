@@ -32,6 +32,10 @@ from tests.service_doubles import (
 LOST = KnownClaims(frozenset())
 
 
+class ProcessDeath(Exception):
+    """Stands for the end of the daemon: nothing that follows in the same call happens."""
+
+
 def held(*tokens: str) -> KnownClaims:
     return KnownClaims(frozenset(tokens))
 
@@ -290,6 +294,46 @@ async def test_a_claim_that_cannot_be_written_off_leaves_the_answer_about_others
     scene.store.unreachable = True
     assert await scene.ask(reference, other) == held(other.token)
     scene.store.unreachable = False
+    await scene.ask(reference)
+    assert await scene.states() == [State.LOST]
+
+
+async def test_a_node_that_dies_in_the_middle_of_a_write_off_never_says_that_it_was_not_started(
+    scene, monkeypatch
+):
+    """Its script may have run: what is not noted as lost is not noted at all."""
+    reference = await claimed_by_a_lost_spool(scene)
+    write = Path.write_text
+
+    def die_before_the_second(path, text):
+        notes.append(path)
+        if len(notes) == 2:
+            raise ProcessDeath
+        return write(path, text)
+
+    notes: list[Path] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", die_before_the_second)
+        await scene.node.worker.known_claims("a", [reference])
+        await until(lambda: len(notes) == 2 and not scene.node.worker._begun)
+    await scene.restart()
+    await until(scene.is_idle)
+    assert await scene.states() == []
+    await scene.ask(reference)
+    assert await scene.states() == [State.LOST]
+
+
+async def test_what_a_full_disk_does_not_take_is_not_written_off(scene, monkeypatch):
+    reference = await claimed_by_a_lost_spool(scene)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scene.node.spool, "finish", full)
+        await scene.ask(reference)
+    assert scene.node.folders() == []
+    assert await scene.states() == []
     await scene.ask(reference)
     assert await scene.states() == [State.LOST]
 
