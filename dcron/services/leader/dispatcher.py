@@ -358,6 +358,9 @@ class Dispatcher:
             else:
                 self._tracker.doubt(execution_id)
             return
+        if self._pending.get(execution_id) is not pending:
+            # It was withdrawn meanwhile. Whoever looked at it since has found it under way, and left it.
+            self._tracker.doubt(execution_id)
         pending.ask_again = ""
         pending.asked.add(worker.node_id)
         pending.refusals[worker.node_id] = answer.reason or answer.result.value

@@ -14,6 +14,7 @@ from dcron.domain.documents import node_key
 from dcron.domain.job_documents import job_body, job_of
 from dcron.domain.model import Job, State
 from dcron.domain.nodes import NodeRecord, node_body
+from dcron.domain.offers import OfferAnswer, OfferResult
 from dcron.ports import CLUSTER, JOBS, Document, WriteKind
 from dcron.services.leader import dispatcher
 from dcron.services.leader.dispatcher import CLAIM_SETTLE_SECONDS
@@ -73,6 +74,28 @@ async def test_a_job_that_is_changed_twice_waits_for_what_it_says_last(scene):
     await rewrite(scene, labelled(disk="ssd"))
     await waits(scene, "disk=ssd")
     assert scene.machine.started == []
+
+
+@pytest.mark.parametrize("result", [OfferResult.BUSY, OfferResult.UNABLE, OfferResult.DRAINING])
+async def test_what_is_changed_while_it_is_offered_and_then_refused_is_offered_as_it_is_now(scene, result):
+    offer, go_on, offered = scene.nodes.offer, asyncio.Event(), asyncio.Event()
+
+    async def refuse(*_):
+        offered.set()
+        await go_on.wait()
+        scene.nodes.offer = offer
+        return [OfferAnswer(result)]
+
+    scene.nodes.offer = refuse
+    await scene.add_job()
+    scene.lead()
+    await offered.wait()
+    await rewrite(scene, labelled(zone="odd"))
+    await until(lambda: (job := scene.scheduler._book.get("job")) is not None and job.revision == 2)
+    await until(lambda: not scene.scheduler._knowledge.tracker.doubtful)
+    await asyncio.sleep(0.1)  # The leader has time to trust what it has read.
+    go_on.set()
+    await waits(scene, "zone=odd")
 
 
 async def test_a_next_attempt_that_waits_follows_its_job_too(scene):
