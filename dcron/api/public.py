@@ -100,17 +100,11 @@ class Public(dcron_pb2_grpc.PublicServicer):
 
     async def CreateJob(self, request: pb.CreateJobRequest, context: _Context) -> pb.Job:
         """See proto/dcron.proto."""
-        wanted = Registration(request.name, specification_asked(request.specification), request.paused)
-        return await self._job(await self._registrar.create(wanted))
+        return await self._job(await self._registrar.create(_registration(request)))
 
     async def CreateJobs(self, request: pb.CreateJobsRequest, context: _Context) -> pb.CreateJobsResponse:
         """See proto/dcron.proto."""
-        answers = await self._registrar.create_all(
-            [
-                Registration(wanted.name, specification_asked(wanted.specification), wanted.paused)
-                for wanted in request.jobs
-            ]
-        )
+        answers = await self._registrar.create_all([_registration_or_refusal(each) for each in request.jobs])
         return pb.CreateJobsResponse(results=map(_create_result, answers))
 
     async def UpdateJob(self, request: pb.UpdateJobRequest, context: _Context) -> pb.Job:
@@ -272,6 +266,17 @@ class Public(dcron_pb2_grpc.PublicServicer):
     async def _status(self, view: ClusterView) -> pb.ClusterStatus:
         needs_attention = await self._history.get_all(view.report.attention)
         return cluster_message(view, needs_attention, self._cluster.concerns(view))
+
+
+def _registration(request: pb.CreateJobRequest) -> Registration:
+    return Registration(request.name, specification_asked(request.specification), request.paused)
+
+
+def _registration_or_refusal(request: pb.CreateJobRequest) -> Registration | InvalidInput:
+    try:
+        return _registration(request)
+    except InvalidInput as refusal:
+        return refusal
 
 
 def _create_result(answer: Job | DcronError) -> pb.CreateJobResult:

@@ -46,9 +46,14 @@ class Registration:
 class _Batch:
     """Registrations of one call, by their place in it, with their results so far."""
 
-    def __init__(self, wanted: Sequence[Registration]) -> None:
-        self.open = dict(enumerate(wanted))
+    def __init__(self, wanted: Sequence[Registration | InvalidInput]) -> None:
+        self.open: dict[int, Registration] = {}
         self.answers: dict[int, Job | DcronError] = {}
+        for place, each in enumerate(wanted):
+            if isinstance(each, Registration):
+                self.open[place] = each
+            else:
+                self.answers[place] = each
 
     def answer(self, place: int, answer: Job | DcronError) -> None:
         self.answers[place] = answer
@@ -81,10 +86,11 @@ class Registrar:
             raise answer
         return answer
 
-    async def create_all(self, wanted: Sequence[Registration]) -> list[Job | DcronError]:
+    async def create_all(self, wanted: Sequence[Registration | InvalidInput]) -> list[Job | DcronError]:
         """Register each of these independently of the others; what came of it, in the same order.
 
-        Raises only before any job is written."""
+        One that could not be read stands there with its refusal, and is answered with it. Raises only
+        before any job is written."""
         if not 0 < len(wanted) <= MAX_REGISTRATIONS:
             raise InvalidInput("jobs", f"{len(wanted)} jobs in one call; give 1 to {MAX_REGISTRATIONS}")
         batch = _Batch(wanted)

@@ -83,6 +83,20 @@ class TestJobs:
             "schedule",
         )
 
+    async def test_a_field_of_a_newer_version_refuses_its_job_alone(self, node: Node, job: pb.Job) -> None:
+        newer = specification()
+        newer.MergeFromString(b"\xb8\x3e\x01")
+        wanted = [("one", specification()), ("newer", newer), ("two", specification())]
+        request = pb.CreateJobsRequest(
+            jobs=[pb.CreateJobRequest(name=name, specification=each) for name, each in wanted]
+        )
+        one, refusal, two = (await node.public.CreateJobs(request)).results
+        assert (one.job.name, two.job.name) == ("one", "two")
+        assert refusal.refusal.field == "specification"
+        assert "newer version" in refusal.refusal.message
+        error = await refused(node.public.GetJob(pb.GetJobRequest(name="newer")))
+        assert error.code() == grpc.StatusCode.NOT_FOUND
+
     async def test_jobs_are_listed_by_pages(self, node: Node, job: pb.Job) -> None:
         await node.public.CreateJob(pb.CreateJobRequest(name="another", specification=specification()))
         first = await node.public.ListJobs(pb.ListJobsRequest(page_size=1))
