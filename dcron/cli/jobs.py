@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ import click
 
 from dcron.cli.client import connect
 from dcron.cli.execution_views import state_name
+from dcron.cli.failures import NotFoundFailure
 from dcron.cli.job_views import (
     format_time_in,
     job_state_name,
@@ -116,11 +118,14 @@ def script(name: str, revision: int | None) -> None:
             request = pb.GetJobRequest(name=name)
             wanted = client.read(lambda public: public.GetJob, request, job_named(name)).specification
         else:
-            wanted = client.read(
-                lambda public: public.GetJobRevision,
-                pb.GetJobRevisionRequest(job=name, revision=revision),
-                job_named(name),
-            ).specification
+            asked = pb.GetJobRevisionRequest(job=name, revision=revision)
+            kept = client.read(lambda public: public.GetJobRevision, asked, job_named(name))
+            if kept.deleted:
+                raise NotFoundFailure(
+                    f"revision {revision} tells that job {name!r} was removed, and has no script; "
+                    f"see 'dcron job revisions {shlex.quote(name)}'"
+                )
+            wanted = kept.specification
         sys.stdout.buffer.write(client.read_script(wanted.script.sha256))
 
 

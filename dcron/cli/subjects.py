@@ -34,7 +34,7 @@ EXECUTIONS = Subject("executions not found", "dcron execution list", "dcron exec
 NODES = Subject("nodes not found", "dcron node list", "dcron node list")
 CLUSTER = Subject("cluster not found", "dcron cluster status", "dcron cluster status")
 AUDIT = Subject("records not found", "dcron audit", "dcron audit")
-SCRIPT = Subject("script not found", "dcron cluster status", "dcron cluster status")
+SCRIPT = Subject("script not found", "dcron job list", "dcron cluster status")
 
 
 def job_named(name: str) -> Subject:

@@ -10,7 +10,7 @@ import pytest
 
 from dcron.cli.main import main
 from dcron.rpc import dcron_pb2 as pb
-from tests.unit.cli.fake_node import Done, FakeNode, instant
+from tests.unit.cli.fake_node import Done, FakeNode, aborting, instant
 
 LONG_ID = "01M84D6QBS78X2GEQR0TKKPTAC:01M84D77W4PZCJ2JPN00BZXVBH:001"
 EXECUTION = pb.Execution(
@@ -55,6 +55,22 @@ def test_a_script_is_printed_byte_for_byte(
         assert capsysbinary.readouterr().out == content
     assert [request.sha256[0] for request in node.asked("GetScript")] == ["a", "b"]
     assert node.asked("GetJobRevision") == [pb.GetJobRevisionRequest(job="a", revision=2)]
+
+
+def test_a_revision_that_tells_of_a_removal_has_no_script(node: FakeNode, dcron: Callable[..., Done]) -> None:
+    node.on("GetJobRevision", pb.JobRevision(job="a", revision=3, deleted=True))
+    done = dcron("job", "script", "a", "--revision", "3", "--server", node.address)
+    assert (done.exit_code, node.asked("GetScript")) == (3, [])
+    assert done.err == (
+        "dcron: revision 3 tells that job 'a' was removed, and has no script; see 'dcron job revisions a'\n"
+    )
+
+
+def test_a_script_that_is_missing_points_to_the_jobs(node: FakeNode, dcron: Callable[..., Done]) -> None:
+    node.on("GetJob", pb.Job(specification=pb.Specification(script=pb.Script(sha256="a" * 64))))
+    node.on("GetScript", aborting(grpc.StatusCode.NOT_FOUND, "no script is stored"))
+    done = dcron("job", "script", "a", "--server", node.address)
+    assert (done.exit_code, done.err) == (3, "dcron: no script is stored; see 'dcron job list'\n")
 
 
 def test_revisions_are_a_table(node: FakeNode, dcron: Callable[..., Done]) -> None:
