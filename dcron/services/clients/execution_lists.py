@@ -30,6 +30,9 @@ MAX_LOOKED_AT = 2_000
 """Executions, or active jobs, that are read for one page; where few of them are wanted, it comes short."""
 
 
+_MICROSECOND = timedelta(microseconds=1)
+
+
 @dataclass(frozen=True, slots=True)
 class ExecutionPage:
     """Executions in order of time; `next_token` is empty where none follow."""
@@ -114,7 +117,7 @@ class ExecutionLists:
             created_at = ulid_time(uid) - CLOCK_MARGIN
             since = max(since, created_at) if since else created_at
         first = executions_database(since) if since else ""
-        last = executions_database(until) if until else "~"
+        last = executions_database(until - _MICROSECOND) if until else "~"
         return [month for month in await self._store.databases() if first <= month <= last]
 
     async def _listed(self, hits: Sequence[Hit]) -> Sequence[Listed | None]:

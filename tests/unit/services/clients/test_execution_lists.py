@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from dcron.domain.job_documents import job_body
 from dcron.domain.model import Active, Claim, Job, Occurrence, Outcome, Skip, SkipReason, State
 from dcron.domain.queries import SKIPPED, ExecutionQuery, Listed
 from dcron.domain.views import ExecutionView, SkippedView
-from dcron.ports import JOBS, Document
+from dcron.ports import JOBS, Document, executions_database
 from dcron.services.clients import execution_lists, execution_streams
 from dcron.services.clients.executions import Executions
 from tests.doubles import FakeNodes, ManualClock
@@ -339,6 +340,27 @@ async def test_running_ones_are_listed_beside_a_job_that_is_not_understood(
     await put(store, claim_at(START, uid=sound.uid))
     found = await whole(history, ExecutionQuery(states=(State.RUNNING,)), 1)
     assert found == [Occurrence.of_schedule(sound.uid, START).attempt(1).text]
+
+
+@pytest.mark.parametrize("job", ["", NAME], ids=["all jobs", "one job"])
+async def test_the_month_that_begins_where_the_filter_ends_is_not_looked_at(
+    history: Executions, store: SplitStore, monkeypatch: pytest.MonkeyPatch, job: str
+) -> None:
+    april = START.replace(month=4, day=1, hour=0, minute=0, second=0, microsecond=0)
+    march, at_once = claim_at(april - DAY), claim_at(april)
+    await put(store, march, at_once)
+    looked_at: set[str] = set()
+    for method in ("find", "range"):
+        found_by = getattr(store, method)
+
+        async def noted(database: str, *rest: Any, _found_by: Any = found_by, **named: Any) -> Any:
+            looked_at.add(database)
+            return await _found_by(database, *rest, **named)
+
+        monkeypatch.setattr(store, method, noted)
+    assert await whole(history, ExecutionQuery(job, scheduled_until=april), 20) == [march.execution_id]
+    assert executions_database(april) not in looked_at
+    assert executions_database(march.scheduled_at) in looked_at
 
 
 def count_reads(store: SplitStore, monkeypatch: pytest.MonkeyPatch) -> list[int]:
