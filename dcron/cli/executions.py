@@ -48,7 +48,7 @@ def execution() -> None:
     "states",
     multiple=True,
     type=click.Choice(list(_STATES)),
-    help="Only in this state; repeatable.",
+    help="Only in this state; repeatable. Of all jobs, those running leave out what removed jobs still run.",
 )
 @click.option("--node", default="", metavar="NODE", help="Only those that one node claimed.")
 @click.option("--since", type=PastType(), help="Only those scheduled since then: 2h, 7d or an instant (UTC).")

@@ -1821,7 +1821,9 @@ class ListExecutionsRequest(_message.Message):
     """The oldest first."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[Global___ExecutionState.ValueType]:
-        """Only in one of these states; none: in any, but of all jobs no skipped records."""
+        """Only in one of these states; none: in any, but of all jobs no skipped records. Running ones alone, of all jobs,
+        are those that jobs are at work on: what a removed job still has running is found by the job.
+        """
 
     @_builtins.property
     def scheduled_from(self) -> _timestamp_pb2.Timestamp:
