@@ -84,7 +84,7 @@ class Executions:
 
     async def _job_of(self, job: str) -> tuple[str, str]:
         """Name and uid of the job that is named, or of the last one that had the name; ("", uid) of a uid."""
-        if is_ulid(job):
+        if is_ulid(job) and await self._revisions.is_known(job):
             return "", job
         registered = await self._jobs.read(job) if is_job_name(job) else None
         if registered is not None:
@@ -137,7 +137,7 @@ class Executions:
 
     async def revision(self, job: str, revision: int) -> JobRevision:
         """One revision of a job, by its name or uid, removed or not."""
-        return await self._revisions.get((await self._job_of(job))[1], revision)
+        return await self._revisions.get((await self._job_of(job))[1], revision, job)
 
     async def revisions(self, job: str, asked: int, token: str) -> tuple[Sequence[JobRevision], str]:
         """A page of a job's revisions, the newest first, and the token of the next one."""

@@ -13,6 +13,7 @@ from dcron.domain.job_documents import job_body, job_of, revision_of, specificat
 from dcron.domain.model import Job, JobRevision
 from dcron.domain.pages import page_size, page_token, position_of
 from dcron.domain.records import Body
+from dcron.domain.validation import shown
 from dcron.ports import JOBS, Document, DocumentStore, WriteKind
 from dcron.services.clients.understanding import understood
 from dcron.services.shared.shared_documents import Form, SharedDocuments
@@ -81,11 +82,19 @@ class Revisions:
         }
         return await self._create(job, body)
 
-    async def get(self, uid: str, revision: int) -> JobRevision:
-        """One revision as a quorum has it; NotFound where there is none."""
+    async def is_known(self, uid: str) -> bool:
+        """Whether there is a job of that uid, or was one."""
+        first, after_last = _bounds(uid)
+        # What one copy has yet to learn of, a quorum knows.
+        return bool(await self._store.range(JOBS, first, after_last, limit=1)) or any(
+            await self._store.read(JOBS, [revision_id(uid, 1)])
+        )
+
+    async def get(self, uid: str, revision: int, job: str) -> JobRevision:
+        """One revision as a quorum has it; NotFound, which calls the job `job`, where there is none."""
         [leaves] = await self._store.read(JOBS, [revision_id(uid, revision)]) if revision > 0 else [()]
         if not leaves:
-            raise NotFound(f"revision {revision} of job {uid} not found")
+            raise NotFound(f"revision {revision} of job {shown(job)} not found")
         return revision_of(leaves[0].id, leaves[0].body)
 
     async def page(self, uid: str, asked: int, token: str) -> tuple[Sequence[JobRevision], str]:
@@ -93,7 +102,7 @@ class Revisions:
         size = page_size(asked, DEFAULT_PAGE, MAX_PAGE)
         query = ("revisions", uid)
         position = position_of(query, token, 1)
-        first, after_last = revision_id(uid, 0), revision_id(uid, 0).rsplit(":", 1)[0] + ";"
+        first, after_last = _bounds(uid)
         end = min(after_last, position[0]) if position else after_last
         found = await self._store.range(JOBS, first, end, limit=size + 1, descending=True)
         shown = found[:size]
@@ -125,10 +134,16 @@ class Revisions:
     async def _next_number(self, job: Job) -> int:
         """A number after the job's and after all that are known to be taken."""
         first = revision_id(job.uid, job.revision)
-        after_last = revision_id(job.uid, 0).rsplit(":", 1)[0] + ";"
+        _, after_last = _bounds(job.uid)
         newest = await self._store.range(JOBS, first, after_last, limit=1, descending=True)
         taken = [int(document.id.rsplit(":", 1)[1]) for document in newest]
         return max(job.revision, *taken) + 1 if taken else job.revision + 1
+
+
+def _bounds(uid: str) -> tuple[str, str]:
+    """The first id that a revision of a job can have, and one after the last."""
+    first = revision_id(uid, 0)
+    return first, first.rsplit(":", 1)[0] + ";"
 
 
 def _revision_body(job: Job) -> Body:

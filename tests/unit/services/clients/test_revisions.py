@@ -6,12 +6,38 @@ from dataclasses import replace
 
 import pytest
 
+from dcron.adapters.memory_objects import MemoryObjectStore
 from dcron.domain.documents import revision_id
-from dcron.domain.errors import NotUnderstood
+from dcron.domain.errors import NotFound, NotUnderstood
+from dcron.domain.ids import new_ulid
+from dcron.domain.queries import ExecutionQuery
 from dcron.ports import JOBS, Document
+from dcron.services.clients.executions import Executions
 from dcron.services.clients.registrar import Registrar, Registration
 from dcron.services.clients.revisions import Revisions
-from tests.unit.services.doubles import SPECIFICATION, SplitStore
+from tests.doubles import FakeNodes, ManualClock
+from tests.unit.services.doubles import SPECIFICATION, START, FakeDirectory, SplitStore
+
+
+@pytest.fixture
+def history(store: SplitStore) -> Executions:
+    return Executions(store, MemoryObjectStore(), FakeNodes(), ManualClock(START), FakeDirectory())
+
+
+async def test_a_uid_that_no_job_has_or_had_is_not_found(store: SplitStore, history: Executions) -> None:
+    unknown = new_ulid(START, b"u" * 10)
+    with pytest.raises(NotFound, match=unknown):
+        await history.list(ExecutionQuery(unknown))
+    with pytest.raises(NotFound, match=unknown):
+        await history.revisions(unknown, 0, "")
+
+
+async def test_a_revision_that_is_not_there_is_told_by_the_jobs_name(
+    history: Executions, registrar: Registrar
+) -> None:
+    await registrar.create(Registration("report", SPECIFICATION, paused=False))
+    with pytest.raises(NotFound, match="revision 7 of job 'report' not found"):
+        await history.revision("report", 7)
 
 
 async def test_a_revision_that_is_not_understood_hides_no_others(
@@ -26,4 +52,4 @@ async def test_a_revision_that_is_not_understood_hides_no_others(
     found, _ = await revisions.page(job.uid, 0, "")
     assert [each.revision for each in found] == [3, 1]
     with pytest.raises(NotUnderstood, match="newer version"):
-        await revisions.get(job.uid, 2)
+        await revisions.get(job.uid, 2, job.name)
