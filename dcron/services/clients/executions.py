@@ -39,6 +39,9 @@ FIRST_PAUSE_SECONDS = 0.1
 PAUSE_GROWTH = 1.5
 MAX_PAUSE_SECONDS = 2.0
 """Longest pause between two looks at an execution whose end is waited for."""
+MAX_LOOKS_PER_SECOND = 50
+"""Looks in each second at all executions that clients of this node wait for: the more clients wait, the less
+often each execution is looked at."""
 MAX_VERDICT_TRIES = 5
 """Rounds of write and read until a verdict is known to be stored."""
 
@@ -70,6 +73,7 @@ class Executions:
         self._nodes = nodes
         self._clock = clock
         self._directory = node_directory
+        self._waiting_clients = 0
         self._jobs = job_documents(store)
         self._revisions = Revisions(store)
         self._listing = ExecutionLists(store, self._attention)
@@ -119,6 +123,13 @@ class Executions:
         """One execution once it has an outcome or a verdict, or as it is after `patience_seconds`.
 
         NotFound where nobody has claimed it by then."""
+        self._waiting_clients += 1
+        try:
+            return await self._wait(identifier, patience_seconds)
+        finally:
+            self._waiting_clients -= 1
+
+    async def _wait(self, identifier: str, patience_seconds: float) -> ExecutionView:
         pause_seconds = FIRST_PAUSE_SECONDS
         now = asyncio.get_running_loop().time
         waited_until = now() + patience_seconds
@@ -132,7 +143,8 @@ class Executions:
             else:
                 if is_over or view.outcome is not None or view.verdict is not None:
                     return view
-            await asyncio.sleep(min(pause_seconds, max(0.0, waited_until - now())))
+            share_seconds = self._waiting_clients / MAX_LOOKS_PER_SECOND
+            await asyncio.sleep(min(max(pause_seconds, share_seconds), max(0.0, waited_until - now())))
             pause_seconds = min(pause_seconds * PAUSE_GROWTH, MAX_PAUSE_SECONDS)
 
     async def revision(self, job: str, revision: int) -> JobRevision:
