@@ -22,15 +22,18 @@ class PastType(click.ParamType[datetime]):
         if isinstance(value, datetime):
             return value
         text = str(value)
-        try:
-            return datetime.now(UTC) - timedelta(seconds=parse_duration(text))
-        except (ValueError, OverflowError):
-            pass
+        # Before spans: the eight digits of a date are no seconds.
         try:
             instant = datetime.fromisoformat(text)
         except ValueError:
-            self.fail(f"{text!r} is neither a time such as 2026-11-23T13:00 nor one ago, such as 2h or 7d")
+            return self._ago(text)
         return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+    def _ago(self, text: str) -> datetime:
+        try:
+            return datetime.now(UTC) - timedelta(seconds=parse_duration(text))
+        except (ValueError, OverflowError):
+            self.fail(f"{text!r} is neither a time such as 2026-11-23T13:00 nor one ago, such as 2h or 7d")
 
 
 def stamp(instant: datetime | None) -> Timestamp | None:
