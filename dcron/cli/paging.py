@@ -35,8 +35,8 @@ def collect(ask: Callable[[int, str], tuple[Sequence[_Entry], str]], limit: int)
             return found, token
         if token == asked:
             raise CommandFailed(
-                "the node gave the same page token twice, so that its list never ends; upgrade it, or ask another "
-                "with --server"
+                "the node gave the same page token twice, so that its list never ends; "
+                "upgrade it, or ask another with --server"
             )
     print_note(f"stopped after {MAX_PAGES} pages; more may follow: narrow the list by its filters")
     return found, token

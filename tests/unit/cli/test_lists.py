@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 
 import grpc
 import pytest
 
+from dcron.cli import paging
 from dcron.cli.main import main
 from dcron.rpc import dcron_pb2 as pb
 from tests.unit.cli.fake_node import Done, FakeNode, aborting, instant
@@ -151,3 +153,22 @@ def test_filters_of_executions_are_passed_on_page_after_page(
             manual=True,
             oldest_first=True,
         )
+
+
+def test_a_page_that_leads_to_itself_ends_the_command(node: FakeNode, dcron: Callable[..., Done]) -> None:
+    node.on("ListExecutions", pb.ListExecutionsResponse(next_page_token="x"))
+    done = dcron("execution", "list", "--server", node.address)
+    assert done.exit_code == 1
+    assert "same page token twice" in done.err
+    assert len(node.asked("ListExecutions")) == 2
+
+
+def test_a_list_that_goes_on_for_ever_is_cut_and_said_to_be(
+    node: FakeNode, dcron: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paging, "MAX_PAGES", 5)
+    tokens = itertools.count()
+    node.on("ListJobs", lambda request, context: pb.ListJobsResponse(next_page_token=f"t{next(tokens)}"))
+    done = dcron("job", "list", "--server", node.address)
+    assert "stopped after 5 pages; more may follow" in done.err
+    assert len(node.asked("ListJobs")) == 5
