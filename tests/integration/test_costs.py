@@ -5,6 +5,7 @@ The stand-in takes 20,000 jobs in as long as a test may last; a real CouchDB is 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import time
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from dcron.adapters.folder import FolderObjectStore
 from dcron.domain.model import Active, Job, Occurrence, Script, Specification
 from dcron.ports import CLUSTER, DocumentStore
 from dcron.services.leader.due_queue import DueQueue
@@ -29,7 +31,10 @@ MANY = 100_000 if COUCHDB_VARIABLE in os.environ else 20_000
 DUE = 10
 LED_SECONDS = 8.0
 """For which a node leads while its jobs come due every second."""
-FAR = Specification("0 0 1 1 *", Script("a" * 64, 10, "job.sh"))
+SCRIPT_TEXT = b"true\n"
+"""Nodes here start nothing; but a worker claims no attempt before it has the script."""
+SCRIPT = Script(hashlib.sha256(SCRIPT_TEXT).hexdigest(), len(SCRIPT_TEXT), "job.sh")
+FAR = Specification("0 0 1 1 *", SCRIPT)
 EACH_SECOND = replace(FAR, schedule="* * * * * *")
 
 pytestmark = pytest.mark.timeout(300)
@@ -80,6 +85,7 @@ def measure(couch_url: str, folder: Path, count: int) -> Stored:
     """Store jobs under a prefix of their own; what a tick and what a node costs then."""
     cluster = Cluster(folder, couch_url, f"file://{folder}/objects", {}, nodes=1)
     prefix = cluster.store_url.rpartition("/")[2]
+    asyncio.run(store_script(folder))
     with CountingProxy(cluster.store_url, 2) as proxy:
         asyncio.run(seed_and_tick(cluster.store_url, proxy.url(0), count))
         [node] = cluster.nodes
@@ -92,6 +98,16 @@ def measure(couch_url: str, folder: Path, count: int) -> Stored:
         finally:
             cluster.stop()
     return Stored(*(costs(traffic, prefix) for traffic in proxy.traffic))
+
+
+async def store_script(folder: Path) -> None:
+    """Bring the jobs' script into the object store of a cluster in this folder."""
+    script = folder / "job.sh"
+    script.write_bytes(SCRIPT_TEXT)
+    objects = FolderObjectStore(folder / "objects")
+    await objects.prepare()
+    await objects.put_file(f"scripts/{SCRIPT.sha256}", script, size_bytes=SCRIPT.size_bytes)
+    await objects.close()
 
 
 def costs(traffic: Traffic, prefix: str) -> Costs:
