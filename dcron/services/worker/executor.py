@@ -78,6 +78,8 @@ class Executor:
         self.max_log_bytes = max_log_bytes
         self._running: dict[str, Entry] = {}
         self._of_execution: dict[str, Entry] = {}
+        self._seen_running: set[str] = set()
+        """Tokens of the running scripts of which the keeper has said that it started them."""
         self._unanswered: asyncio.Queue[list[Entry]] = asyncio.Queue()
         self._fewer_start = asyncio.Event()
 
@@ -214,6 +216,7 @@ class Executor:
 
     def _note_start(self, entry: Entry, result: StartResult) -> None:
         if result is StartResult.STARTED:
+            self._note_running(entry)
             log.info("started", action="start", execution=entry.claim.execution_id)
         elif result is StartResult.TOO_LATE:
             self.refuse(entry, f"more than {CLAIM_TO_START_SECONDS:g} s passed after the claim", closes=True)
@@ -222,18 +225,25 @@ class Executor:
         else:
             self._learn_end(entry)
 
+    def _note_running(self, entry: Entry) -> None:
+        # Its end may be known by now, if that was told first.
+        if entry.claim.token in self._running:
+            self._seen_running.add(entry.claim.token)
+
     def _learn_end(self, entry: Entry) -> None:
-        """Read how an attempt ended; one without any trace was never started."""
+        """Read how an attempt ended; one without any trace was never started, unless it was seen to be."""
         outcome = self._seen_end(entry)
-        if outcome is None:
-            self.refuse(entry, "the keeper did not start it", closes=True)
-        else:
+        if outcome is not None:
             self._end(entry, outcome)
+        elif entry.claim.token in self._seen_running:
+            self.refuse(entry, "nobody saw how it ended: its record is gone from the spool", State.LOST)
+        else:
+            self.refuse(entry, "the keeper did not start it", closes=True)
 
     def refuse(
         self, entry: Entry, why: str, state: State = State.NOT_STARTED, *, closes: bool = False
     ) -> None:
-        """Give an attempt that never ran its outcome.
+        """Give an attempt an outcome that no exit of a script tells.
 
         `closes` says that no other claim of it can win: this one did, or a quorum has had it for
         CLAIM_TO_START_SECONDS."""
@@ -260,6 +270,7 @@ class Executor:
     def _end(self, entry: Entry, outcome: Outcome) -> None:
         assert outcome.token == entry.claim.token, "an outcome is its claimant's own"
         self._running.pop(entry.claim.token, None)
+        self._seen_running.discard(entry.claim.token)
         if self._of_execution.get(entry.claim.execution_id) is entry:
             del self._of_execution[entry.claim.execution_id]
         self._outbox.add(entry, outcome)
@@ -346,6 +357,7 @@ class Executor:
             self._end(entry, outcome)
             return True
         if token in running:
+            self._note_running(entry)
             log.info("adopted", action="adopt", execution=entry.claim.execution_id)
         return token in running
 

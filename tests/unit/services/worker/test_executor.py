@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -226,6 +227,31 @@ async def test_a_restarted_node_closes_only_attempts_whose_claims_a_quorum_has(s
     await recovering
     outcome = (await scene.outcomes())["token0"]
     assert (outcome.state, outcome.closes) == (State.NOT_STARTED, arrived)
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+async def test_a_script_that_ran_and_left_no_record_is_lost_and_closes_nothing(scene, adopted):
+    """Its folder was removed under it: by itself, a cleaner, or a person."""
+    if adopted:
+        scene.node.spool.add([sample_claim(an_attempt(0).execution_id, "token0")])
+        scene.machine.running["token0"] = scene.runner
+        await scene.node.recover()
+    else:
+        await scene.start()
+    for folder in scene.node.folders():
+        shutil.rmtree(scene.node.spool.folder / "attempts" / folder)
+    del scene.machine.running["token0"]
+    scene.runner._ended.put_nowait("token0")
+    outcome = (await scene.outcomes())["token0"]
+    assert (outcome.state, outcome.closes) == (State.LOST, False)
+
+
+async def test_what_the_keeper_says_has_ended_without_having_started_it_was_not_started(scene):
+    scene.runner.faults = [DcronError("hung up")]
+    await scene.start()
+    scene.runner._ended.put_nowait("token0")
+    outcome = (await scene.outcomes())["token0"]
+    assert (outcome.state, outcome.closes) == (State.NOT_STARTED, True)
 
 
 async def test_what_cannot_be_noted_as_cancelled_is_not_cancelled(scene, monkeypatch):
