@@ -36,13 +36,20 @@ class WriteOffs:
         self._under_way.update(each.token for each in wanted)
         try:
             for reference in wanted:
-                await self._write_off(reference)
+                await self._write_off_or_say_why(reference)
         except (StoreUnreachable, SpoolFull) as error:
             log.warning("cannot write off", action="write_off", error=str(error))
-        except Exception:
-            log.exception("cannot write off", action="write_off")
         finally:
             self._under_way.difference_update(each.token for each in wanted)
+
+    async def _write_off_or_say_why(self, reference: ClaimReference) -> None:
+        try:
+            await self._write_off(reference)
+        except (StoreUnreachable, SpoolFull):
+            raise
+        except Exception:
+            # Its own fault, a spoilt document say: those behind it have none.
+            log.exception("cannot write off", action="write_off", execution=reference.execution_id)
 
     async def _write_off(self, reference: ClaimReference) -> None:
         claim = await self._claim_without_end(reference)

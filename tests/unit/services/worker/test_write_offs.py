@@ -338,6 +338,14 @@ async def test_what_a_full_disk_does_not_take_is_not_written_off(scene, monkeypa
     assert await scene.states() == [State.LOST]
 
 
+async def test_a_claim_that_somebody_spoilt_does_not_keep_others_from_being_written_off(scene):
+    reference = await claimed_by_a_lost_spool(scene)
+    spoilt = an_attempt(1).execution_id
+    await scene.store.write(MONTH, [Document(spoilt, {"kind": "claim"})])
+    await scene.ask(ClaimReference(spoilt, "token"), reference)
+    assert await scene.states() == [State.LOST]
+
+
 async def test_a_claim_with_an_outcome_is_not_written_off(scene):
     reference = await scene.deliver()
     await scene.restart(new_disk=True)
