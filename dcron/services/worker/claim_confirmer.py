@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 import structlog
 
-from dcron.domain.documents import claim_of
 from dcron.domain.errors import StoreUnreachable
 from dcron.domain.model import Claim
-from dcron.ports import Document, DocumentStore, executions_database
+from dcron.ports import Document, DocumentStore, executions_database, generation
 
 __all__ = ["ClaimConfirmer"]
 
@@ -51,15 +50,19 @@ class ClaimConfirmer:
         found = await self._store.read(database, [claim.execution_id for claim in claims])
         own: list[tuple[str, Document]] = []
         for claim, leaves in zip(claims, found, strict=True):
-            own += [(claim.token, leaf) for leaf in leaves if _token(leaf) == claim.token]
+            mine = [leaf for leaf in leaves if leaf.body.get("token") == claim.token]
+            # Only what is as it was created can be confirmed; somebody changed the others by hand.
+            own += [(claim.token, leaf) for leaf in mine if _is_as_created(leaf)]
+            if not all(map(_is_as_created, mine)):
+                log.error("claim was changed", action="confirm_claims", execution=claim.execution_id)
         if not own:
             return []
         confirmed = await self._store.confirm(database, [leaf for _, leaf in own])
         return [token for (token, _), done in zip(own, confirmed, strict=True) if done]
 
 
-def _token(leaf: Document) -> str:
-    return claim_of(leaf.id, leaf.body).token
+def _is_as_created(leaf: Document) -> bool:
+    return leaf.revision is not None and generation(leaf.revision) == 1
 
 
 def _by_database(claims: Sequence[Claim]) -> list[tuple[str, Sequence[Claim]]]:

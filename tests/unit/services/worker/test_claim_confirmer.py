@@ -64,6 +64,22 @@ async def test_a_claim_on_a_losing_branch_is_confirmed_as_well(store):
     assert await ClaimConfirmer(store).confirm([own]) == {"own"}
 
 
+async def test_a_claim_that_was_changed_by_hand_is_not_confirmed_and_others_are(store):
+    """The store would refuse to confirm it, and all that is asked for along with it."""
+    claims = [sample_claim(ID, "changed"), sample_claim(OTHER, "own")]
+    await put(store, *claims)
+    [[leaf]] = await store.read(MONTH, [ID])
+    await store.write(MONTH, [Document(ID, claim_body(claims[0]), leaf.revision)])
+    assert await ClaimConfirmer(store).confirm(claims) == {"own"}
+    assert set(store.asked) == {(OTHER,)}
+
+
+async def test_a_spoilt_claim_of_a_rival_keeps_nobody_from_confirming_ones_own(store):
+    own = sample_claim(ID, "own")
+    store.branches[ID] = [Document(ID, {"kind": "claim"}, "1-b"), Document(ID, claim_body(own), "1-a")]
+    assert await ClaimConfirmer(store).confirm([own]) == {"own"}
+
+
 async def test_a_doubtful_answer_is_asked_for_again_and_only_so_often(store):
     await put(store, sample_claim(ID, "own"))
     store.sure_from = TRIES
