@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from typing import Any
 
@@ -10,6 +10,7 @@ from grpc import aio
 
 from dcron.api.access import caller_of
 from dcron.api.errors import status_of
+from dcron.api.fitting import MAX_ANSWER_BYTES, fitting
 from dcron.domain.errors import DcronError, InvalidInput, StoreUnreachable
 from dcron.domain.model import Job
 from dcron.domain.nodes import LeaderReport
@@ -42,12 +43,10 @@ from dcron.wire_requests import (
     verdict_from,
 )
 
-__all__ = ["MAX_ANSWER_BYTES", "MAX_CHUNK_BYTES", "Public"]
+__all__ = ["MAX_CHUNK_BYTES", "Public"]
 
 MAX_CHUNK_BYTES = 1024 * 1024
 """Bytes of a script or log in one message."""
-MAX_ANSWER_BYTES = 3 * 1024 * 1024
-"""Size at which a page of jobs ends early: clients of gRPC take messages of 4 MiB unless told otherwise."""
 
 _Context = aio.ServicerContext[Any, Any]
 
@@ -151,8 +150,13 @@ class Public(dcron_pb2_grpc.PublicServicer):
         self, request: pb.ListJobRevisionsRequest, context: _Context
     ) -> pb.ListJobRevisionsResponse:
         """See proto/dcron.proto."""
-        found, next_token = await self._history.revisions(request.job, request.page_size, request.page_token)
-        return pb.ListJobRevisionsResponse(revisions=map(revision_message, found), next_page_token=next_token)
+
+        async def ask(size: int) -> tuple[Iterable[pb.JobRevision], str]:
+            found, next_token = await self._history.revisions(request.job, size, request.page_token)
+            return map(revision_message, found), next_token
+
+        revisions, next_token = await fitting(ask, request.page_size)
+        return pb.ListJobRevisionsResponse(revisions=revisions, next_page_token=next_token)
 
     async def PauseJob(self, request: pb.PauseJobRequest, context: _Context) -> pb.Job:
         """See proto/dcron.proto."""
@@ -185,10 +189,13 @@ class Public(dcron_pb2_grpc.PublicServicer):
     ) -> pb.ListExecutionsResponse:
         """See proto/dcron.proto."""
         query = execution_query_from(request)
-        page = await self._history.list(query, request.page_size, request.page_token)
-        return pb.ListExecutionsResponse(
-            executions=map(listed_message, page.executions), next_page_token=page.next_token
-        )
+
+        async def ask(size: int) -> tuple[Iterable[pb.Execution], str]:
+            page = await self._history.list(query, size, request.page_token)
+            return map(listed_message, page.executions), page.next_token
+
+        executions, next_token = await fitting(ask, request.page_size)
+        return pb.ListExecutionsResponse(executions=executions, next_page_token=next_token)
 
     async def GetExecution(self, request: pb.GetExecutionRequest, context: _Context) -> pb.Execution:
         """See proto/dcron.proto."""
@@ -221,8 +228,13 @@ class Public(dcron_pb2_grpc.PublicServicer):
 
     async def ListNodes(self, request: pb.ListNodesRequest, context: _Context) -> pb.ListNodesResponse:
         """See proto/dcron.proto."""
-        nodes, next_token = await self._cluster.nodes(request.page_size, request.page_token)
-        return pb.ListNodesResponse(nodes=map(node_message, nodes), next_page_token=next_token)
+
+        async def ask(size: int) -> tuple[Iterable[pb.Node], str]:
+            nodes, next_token = await self._cluster.nodes(size, request.page_token)
+            return map(node_message, nodes), next_token
+
+        nodes, next_token = await fitting(ask, request.page_size)
+        return pb.ListNodesResponse(nodes=nodes, next_page_token=next_token)
 
     async def DrainNode(self, request: pb.DrainNodeRequest, context: _Context) -> pb.Node:
         """See proto/dcron.proto."""
@@ -257,8 +269,14 @@ class Public(dcron_pb2_grpc.PublicServicer):
 
     async def ListAudit(self, request: pb.ListAuditRequest, context: _Context) -> pb.ListAuditResponse:
         """See proto/dcron.proto."""
-        page = await self._audit.list(audit_query_from(request), request.page_size, request.page_token)
-        return pb.ListAuditResponse(records=map(audit_message, page.records), next_page_token=page.next_token)
+        query = audit_query_from(request)
+
+        async def ask(size: int) -> tuple[Iterable[pb.AuditRecord], str]:
+            page = await self._audit.list(query, size, request.page_token)
+            return map(audit_message, page.records), page.next_token
+
+        records, next_token = await fitting(ask, request.page_size)
+        return pb.ListAuditResponse(records=records, next_page_token=next_token)
 
     async def _job(self, job: Job) -> pb.Job:
         return job_message(job, await self._cluster.report())

@@ -1587,7 +1587,7 @@ class ListJobRevisionsRequest(_message.Message):
     job: _builtins.str
     """The job's name or uid; the name of a removed job means the last one that had it."""
     page_size: _builtins.int
-    """At most this many; 0: 20; the most are 100."""
+    """At most this many; 0: 20; the most are 100. A page of more than 3 MiB comes shorter, with a token."""
     page_token: _builtins.str
     """`next_page_token` of the answer before, to the same request but for `page_size`; empty for the first page."""
     def __init__(
@@ -2071,7 +2071,7 @@ class ListNodesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most this many; 0: 100; the most are 1,000."""
+    """At most this many; 0: 100; the most are 1,000. A page of more than 3 MiB comes shorter, with a token."""
     page_token: _builtins.str
     """`next_page_token` of the answer before; empty for the first page."""
     def __init__(

@@ -9,6 +9,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from dcron.domain.documents import revision_id
 from dcron.domain.ids import new_ulid
 from dcron.domain.job_documents import job_body, job_of
 from dcron.domain.nodes import LeaderReport, Waiting
@@ -103,6 +104,22 @@ class TestJobs:
         assert [each.name for each in first.jobs] == ["another"]
         rest = await node.public.ListJobs(pb.ListJobsRequest(page_token=first.next_page_token))
         assert ([each.name for each in rest.jobs], rest.next_page_token) == (["report"], "")
+
+    async def test_pages_of_large_revisions_fit_into_what_clients_take(self, node: Node, job: pb.Job) -> None:
+        [leaves] = await node.store.read(JOBS, [revision_id(job.uid, 1)])
+        large = {**leaves[0].body, "arguments": ["x" * 64_000]}
+        for number in range(2, 101):
+            await node.put(JOBS, revision_id(job.uid, number), large)
+        numbers, token = [], ""
+        for _ in range(100):
+            page = await node.public.ListJobRevisions(
+                pb.ListJobRevisionsRequest(job=job.name, page_size=100, page_token=token)
+            )
+            numbers += [each.revision for each in page.revisions]
+            token = page.next_page_token
+            if not token:
+                break
+        assert numbers == list(range(100, 0, -1))
 
     async def test_a_script_is_read_back(self, node: Node, job: pb.Job) -> None:
         call = node.public.GetScript(pb.GetScriptRequest(sha256=job.specification.script.sha256))
