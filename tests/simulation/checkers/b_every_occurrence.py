@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -93,9 +94,14 @@ def _too_early(timeline: Timeline) -> Iterator[str]:
                 yield f"{run.started.execution_id} began at {at:.3f}, before it was due"
 
 
+def _plain(skip: Skip) -> Skip:
+    return replace(skip, unknown={})
+
+
 def _untrue(timeline: Timeline, states: list[Version], skip: Skip) -> Iterator[str]:
     told = f"{states[0].job.name}: {skip.id} says {skip.reason.value}"
-    decision = next((state for state in states if skip in state.job.place.skips), None)
+    # Whatever a newer version added to it since: the first to have it decided it.
+    decision = next((state for state in states if _plain(skip) in map(_plain, state.job.place.skips)), None)
     if decision is None:
         yield f"{told}, and no job document ever decided it"
         return
